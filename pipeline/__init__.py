@@ -1,0 +1,1 @@
+"""What happens to telemetry: compute (pure), stream (faust), store (ClickHouse), embedded services, and the command line."""

@@ -1,0 +1,92 @@
+"""Incidents: a device that stays anomalous opens one, keeps it up to date, and closes it when it has been well for a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+OPEN_AT = 0.6
+OPEN_AFTER = 2  # panes in a row
+CLEAR_BELOW = 0.3
+CLEAR_AFTER = 6
+REFRESH_MS = 60_000
+
+
+@dataclass(slots=True)
+class _Case:
+    identity: dict[str, str]
+    opened_ms: int
+    peak: float
+    score: float
+    cause: str
+    bad: int = 1
+    good: int = 0
+    published_ms: int = 0
+    reported: bool = False
+
+
+class Incidents:
+    """Feed `update` once a pane, panes in order. Rows that come out are of the `incident` stream."""
+
+    def __init__(self, kind: str, pane_ms: int) -> None:
+        self._kind, self._pane_ms = kind, pane_ms
+        self._cases: dict[tuple[str, str, str], _Case] = {}
+
+    def __len__(self) -> int:
+        return sum(c.reported for c in self._cases.values())
+
+    def update(self, now_ms: int, scores: Iterable[tuple[dict[str, str], float, str]]) -> list[dict[str, Any]]:
+        """`scores`: (identity, score, cause) of every device worth publishing in the pane that ends at `now_ms`."""
+        out: list[dict[str, Any]] = []
+        seen = set()
+        for identity, score, cause in scores:
+            key = (identity["site"], identity["rack"], identity["device"])
+            case = self._cases.get(key)
+            if case is None and score < OPEN_AT:
+                continue
+            seen.add(key)
+            if case is None:
+                self._cases[key] = _Case(identity, now_ms, score, score, cause)
+                continue
+            out += self._seen(key, case, now_ms, score, cause)
+        for key in [k for k in self._cases if k not in seen]:
+            out += self._seen(key, self._cases[key], now_ms, 0.0, "")
+        return out
+
+    def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Takes up open incidents from the `incident` stream (latest row of each), so that a restart does not open them anew."""
+        for row in rows:
+            if row["kind"] != self._kind or not row["open"]:
+                continue
+            identity = {n: row[n] for n in ("site", "rack", "node", "device", "model", "job")}
+            self._cases[row["site"], row["rack"], row["device"]] = _Case(
+                identity, int(row["opened"]), float(row["peak"]), float(row["score"]), row["cause"], OPEN_AFTER, 0,
+                int(row["updated"]), True)
+
+    def _seen(self, key: tuple[str, str, str], case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
+        if now_ms <= case.published_ms:  # replay of what was already told
+            return []
+        case.score = score
+        if score < CLEAR_BELOW:
+            case.good += 1
+            if not case.reported or case.good >= CLEAR_AFTER:
+                del self._cases[key]
+                return [self._row(case, now_ms, closed=True)] if case.reported else []
+            return []
+        case.good = 0
+        if score >= OPEN_AT:
+            case.bad += 1
+        news = score > case.peak + 0.05 or now_ms - case.published_ms >= REFRESH_MS
+        if score >= case.peak:
+            case.peak, case.cause = score, cause or case.cause
+        if case.bad >= OPEN_AFTER and (news or not case.reported):
+            case.reported, case.published_ms = True, now_ms
+            return [self._row(case, now_ms, closed=False)]
+        return []
+
+    def _row(self, case: _Case, now_ms: int, closed: bool) -> dict[str, Any]:
+        name = f"{self._kind}/{case.identity['site']}/{case.identity['device']}/{case.opened_ms}"
+        return {"incident": name, "updated": now_ms, "opened": case.opened_ms, "closed": now_ms if closed else 0,
+                "open": 0 if closed else 1, "kind": self._kind, **case.identity, "peak": case.peak, "score": case.score,
+                "cause": case.cause}

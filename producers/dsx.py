@@ -1,0 +1,171 @@
+"""NVIDIA DSX Exchange BMS messages as frames: topic and payload parsing, and sample-and-hold onto ticks. Pure.
+
+Contract: `BMS/v1/PUB/{Value|Metadata}/{objectType}/{pointType}/{tagPath}`; values on change, republished every 100 s.
+Known traps handled here: misspelt process areas, points without values, seconds instead of milliseconds, units other
+than the usual, request and set-point points that are no measurements.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.catalogue import KINDS
+from schemas.frame import Frame, build
+
+#: A point may be silent for its republish interval (100 s) and a little more before its value is no longer held.
+HOLD_MS = 130_000
+
+#: engUnit -> factor to the unit that a DSX alias scale assumes (kW, kVA, LPM, kPa, C, ...).
+_UNITS = {"": 1.0, "kW": 1.0, "W": 1e-3, "MW": 1e3, "kVA": 1.0, "VA": 1e-3, "MVA": 1e3, "LPM": 1.0, "GPM": 3.785412, "kPa": 1.0,
+          "Pa": 1e-3, "bar": 100.0, "psi": 6.894757, "C": 1.0, "degC": 1.0, "%": 1.0, "%RH": 1.0, "A": 1.0, "V": 1.0, "Hz": 1.0}
+
+_TYPES = {"CDU": "cdu", "Pump": "pump", "Sensor": "air-sensor", "Valve": "valve", "PowerMeter": "meter"}
+
+
+class InvalidMessage(ValueError):
+    """A message that is no DSX BMS message; `reason` for counters, `detail` for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where one topic's values go: a metric of a device."""
+
+    kind: str
+    site: str
+    rack: str
+    device: str
+    model: str
+    metric: str
+    scale: float
+
+
+@dataclass(slots=True)
+class _Held:
+    value: float
+    ts_ms: int
+
+
+class Points:
+    """Takes messages in order and gives frames per tick. `unmapped` counts (objectType/pointType) we have no metric for,
+    `refused` counts messages by reason."""
+
+    def __init__(self, site: str = "") -> None:
+        self._site = site
+        self._aliases = {name: (kind, metric.name, scale) for kind in ("power", "cooling")
+                         for name, (metric, scale) in KINDS[kind].by_alias("dsx").items()}
+        self._points: dict[str, Point | None] = {}
+        self._held: dict[tuple[str, str, str, str, str], dict[tuple[str, str], _Held]] = {}
+        self.unmapped: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def take(self, topic: str, payload: str, now_ms: int) -> None:
+        """One message. A metadata message must come before its values. Raises InvalidMessage; good state is kept."""
+        parts = topic.split("/")
+        if len(parts) < 7 or parts[:3] != ["BMS", "v1", "PUB"] or parts[3] not in ("Value", "Metadata"):
+            raise self._refuse("topic", f"{topic!r} is not BMS/v1/PUB/Value|Metadata/objectType/pointType/tagPath")
+        tag = "/".join(parts[4:])
+        try:
+            body = json.loads(payload.replace("{{timestamp_ms}}", str(now_ms)))
+        except json.JSONDecodeError as err:
+            raise self._refuse("json", f"{tag}: {err}") from err
+        if not isinstance(body, dict):
+            raise self._refuse("json", f"{tag}: not an object")
+        if parts[3] == "Metadata":
+            self._points[tag] = self._map(parts, body)
+        else:
+            self._value(tag, parts, body, now_ms)
+
+    def frames(self, ts_ms: int) -> Iterator[Frame]:
+        """The values that hold at `ts_ms`, one frame per kind and rack (or device outside racks)."""
+        groups: dict[tuple[str, str], list[tuple[tuple[str, str, str, str, str], dict[str, float]]]] = {}
+        for key, metrics in self._held.items():
+            current: dict[str, float] = {}
+            for (metric, _), held in metrics.items():
+                if ts_ms - held.ts_ms <= HOLD_MS:  # of several points of one metric (a CDU's pumps) the highest counts
+                    current[metric] = max(held.value, current.get(metric, held.value))
+            if current:
+                kind, _, rack, device, _ = key
+                groups.setdefault((kind, rack or device), []).append((key, current))
+        for (kind, _), rows in sorted(groups.items()):
+            names = sorted({m for _, current in rows for m in current})
+            identity = {column: [key[i] for key, _ in rows] for column, i in (("site", 1), ("rack", 2), ("device", 3), ("model", 4))}
+            yield build(kind, ts_ms, identity, {n: np.array([c.get(n, np.nan) for _, c in rows]) for n in names})
+
+    def _refuse(self, reason: str, detail: str) -> InvalidMessage:
+        self.refused[reason] += 1
+        return InvalidMessage(reason, detail)
+
+    def _value(self, tag: str, parts: list[str], body: dict[str, object], now_ms: int) -> None:
+        if tag not in self._points:
+            self._points[tag] = self._map(parts, {})
+        point = self._points[tag]
+        if point is None:
+            self.unmapped[f"{parts[4]}/{parts[5]}"] += 1
+            return
+        value, stamp = body.get("value"), body.get("timestamp", now_ms)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isinstance(stamp, (int, float)):
+            raise self._refuse("value", f"{tag}: value {value!r} at {stamp!r} is not a number")
+        if 0 < stamp < 1e11:  # some integrations send seconds where the contract says milliseconds
+            stamp *= 1000
+            self.refused["seconds"] += 1
+        if body.get("quality", 1) != 1:
+            self.refused["quality"] += 1
+            return
+        device = (point.kind, point.site, point.rack, point.device, point.model)
+        self._held.setdefault(device, {})[point.metric, tag] = _Held(float(value) * point.scale, int(stamp))
+
+    def _map(self, parts: list[str], meta: dict[str, object]) -> Point | None:
+        """The metric and device of a point; None for what is no measurement of ours."""
+        object_type, point_type, tags = parts[4], parts[5], [t.lower() for t in parts[6:]]
+        if meta.get("isSetpoint") is True and not point_type.endswith("Sp"):
+            return None
+        if any(t.startswith("max") or "setpoint" in t or t == "fillpump" for t in tags):
+            return None
+        name = f"{object_type}/{point_type}"
+        if point_type == "PhaseCurrent":
+            name += next((f"/{n}" for n in "123" if any(t.endswith(f"phase{n}") for t in tags)), "")
+        elif object_type == "CDU":
+            name = self._cdu_point(name, tags, meta)
+        found = self._aliases.get(name)
+        if found is None:
+            return None
+        kind, metric, scale = found
+        if meta.get("stateText") and KINDS[kind][metric].kind != "state":
+            return None  # open or closed is no position in per cent
+        unit = _UNITS.get(str(meta.get("engUnit") or ""))
+        if unit is None:
+            self.refused["unit"] += 1
+            return None
+        rack = str(meta.get("rackLocationId") or meta.get("rackID") or "")
+        if object_type == "Rack":
+            device, model = rack or parts[-4 if len(parts) > 9 else 6], "rack-meter" if kind == "power" else "rack-loop"
+            rack = device
+        else:
+            device = str(meta.get("objectId") or "/".join(parts[6:-2]))
+            if object_type == "Sensor":  # one id for a room: tell hot from cold aisle, and each probe, by the tag path
+                device = "/".join([device, *[t for t in parts[6:] if t.lower().startswith(("hot", "cold", "temp0", "rh0"))]])
+            model = _TYPES.get(object_type, object_type.lower())
+        return Point(kind, self._site or "/".join(parts[6:8]), rack, device, model, metric, scale * unit)
+
+    @staticmethod
+    def _cdu_point(name: str, tags: list[str], meta: dict[str, object]) -> str:
+        """CDU points say which side they measure in the tag path; process areas can be misspelt, so they come second."""
+        raw = meta.get("processArea") or []
+        areas = [str(a).lower() for a in (raw if isinstance(raw, list) else [raw])]
+        side = "primary" if "primary" in tags or any(a.startswith("prim") for a in areas) else (
+            "secondary" if "secondary" in tags or any(a.startswith("sec") for a in areas) else "")
+        if not side or name in ("CDU/PumpSpeed", "CDU/ValvePosition"):
+            return name
+        port = next((p for p in ("inlet", "outlet", "supply", "return", "filter")
+                     if any(t.startswith(p) for t in tags) or any(a.startswith(p) for a in areas)), "")
+        full = f"{name}/{side}/{port}" if port else f"{name}/{side}"
+        return full

@@ -1,0 +1,194 @@
+"""The publisher: frames and events to Kafka through one aiokafka producer, with bounded memory and a clean drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, UnknownError
+
+from producers.source import Emission, Event, Silent
+from schemas import topics
+from schemas.catalogue import KINDS
+from schemas.codec import encode, encode_batch
+from schemas.derived import QUALITY
+from schemas.frame import IDENTITY, Frame, build
+from schemas.quality import Counts, clean
+
+log = logging.getLogger("gigawatch.publish")
+
+MAX_REQUEST = 16 << 20
+
+
+@dataclass(slots=True)
+class Published:
+    """What went out, counted when Kafka acknowledged it. `missing` is by (metric, reason), `silent` by (place, reason)."""
+
+    frames: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    retries: int = 0
+    first_ts_ms: int = 0
+    last_ts_ms: int = 0
+    missing: Counts = field(default_factory=Counter)
+    silent: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+async def connect(bootstrap: str, linger_ms: int = 20) -> AIOKafkaProducer:
+    """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas."""
+    options = {"bootstrap_servers": bootstrap, "linger_ms": linger_ms, "acks": "all", "max_batch_size": 1 << 20,
+               "max_request_size": MAX_REQUEST, "request_timeout_ms": 20_000}
+    producer = AIOKafkaProducer(enable_idempotence=True, **options)
+    logging.getLogger("aiokafka.producer").setLevel(logging.CRITICAL)
+    try:
+        await producer.start()
+    except UnknownError:
+        await producer.stop()
+        producer = AIOKafkaProducer(**options)
+        await producer.start()
+    finally:
+        logging.getLogger("aiokafka.producer").setLevel(logging.WARNING)
+    return producer
+
+
+class Publisher:
+    """Sends in order per key; holds at most `max_pending` bytes that Kafka has not acknowledged, then makes callers wait.
+
+    `merge_s` > 0 collects small frames of one kind and place for that long and sends them as one. `held` may return
+    True to stop sending for a while (nothing is lost: callers wait).
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, *, max_pending: int = 64 << 20, merge_s: float = 0.0,
+                 held: Callable[[], bool] = lambda: False) -> None:
+        self._producer = producer
+        self._max_pending = max_pending
+        self._merge_s = merge_s
+        self._held = held
+        self._pending_bytes = 0
+        self._room = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._merging: dict[tuple[str, bytes], list[Frame]] = {}
+        self._merge_due = 0.0
+        self._places: dict[tuple[str, bytes, str], int] = {}
+        self.published = Published()
+
+    async def emit(self, emission: Emission) -> None:
+        """Takes one emission; returns when there is room for it."""
+        if isinstance(emission, Silent):
+            self.published.silent[emission.place, emission.reason] += 1
+            row = {"ts": emission.ts_ms, "kind": "source", "site": "", "rack": emission.place, "metric": "",
+                   "reason": emission.reason, "count": 1}
+            await self._send(topics.derived("quality"), b"", encode_batch(QUALITY.build_rows([row])), None)
+        elif isinstance(emission, Event):
+            name = emission.derived.name
+            await self._send(topics.derived(name), b"", encode_batch(emission.batch), None)
+        else:
+            frame = clean(emission, self.published.missing)
+            if self._merge_s <= 0:
+                await self._send_frame(frame)
+            else:
+                self._merging.setdefault((frame.kind, frame.key()), []).append(frame)
+                if self._merge_due == 0.0:
+                    self._merge_due = time.monotonic() + self._merge_s
+                if time.monotonic() >= self._merge_due:
+                    await self._flush_merged()
+
+    async def drain(self) -> None:
+        """Sends what was held back for merging and waits until Kafka has acknowledged everything."""
+        await self._flush_merged()
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def run(self, emissions: AsyncIterator[Emission]) -> None:
+        """Everything a source gives, then a drain; also drains when cancelled between two emissions."""
+        try:
+            async for emission in emissions:
+                await self.emit(emission)
+        finally:
+            await self.drain()
+
+    async def _flush_merged(self) -> None:
+        groups, self._merging, self._merge_due = self._merging, {}, 0.0
+        for frames in groups.values():
+            await self._send_frame(merge(frames))
+
+    async def _send_frame(self, frame: Frame) -> None:
+        await self._send(topics.telemetry(frame.kind), frame.key(), encode(frame), frame)
+
+    async def _send(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
+        while self._held():
+            await asyncio.sleep(0.05)
+        async with self._room:
+            await self._room.wait_for(lambda: self._pending_bytes == 0 or self._pending_bytes + len(value) <= self._max_pending)
+            self._pending_bytes += len(value)
+        # the first attempt is queued here, in order; only its outcome is awaited elsewhere
+        try:
+            sent = await self._producer.send(topic, value, key or None)
+        except KafkaError:
+            sent = None
+        task = asyncio.create_task(self._acknowledged(sent, topic, key, value, frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _acknowledged(self, sent: asyncio.Future[object] | None, topic: str, key: bytes, value: bytes,
+                            frame: Frame | None) -> None:
+        pause = 0.1
+        while True:
+            try:
+                if sent is not None:
+                    await sent
+                    break
+            except KafkaError as err:
+                log.warning("%s: %s; sending again in %.1f s", topic, err or type(err).__name__, pause)
+            self.published.retries += 1
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+            try:
+                sent = await self._producer.send(topic, value, key or None)
+            except KafkaError:
+                sent = None
+        self._count(topic, key, value, frame)
+        async with self._room:
+            self._pending_bytes -= len(value)
+            self._room.notify_all()
+
+    def _count(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
+        done = self.published
+        done.bytes += len(value)
+        done.frames[topic] += 1
+        if frame is None:
+            return
+        done.rows[topic] += frame.rows
+        last = int(frame.ts_ms().max())
+        done.first_ts_ms = min(done.first_ts_ms or last, last)
+        done.last_ts_ms = max(done.last_ts_ms, last)
+        place = (frame.kind, key, frame.batch.column(4)[0].as_py())
+        self._places[place] = max(frame.rows, self._places.get(place, 0))
+
+    def devices(self) -> Counter[str]:
+        """How many devices of each kind have been published: the largest frame of each place, added up."""
+        total: Counter[str] = Counter()
+        for (kind, _, _), rows in self._places.items():
+            total[kind] += rows
+        return total
+
+
+def merge(frames: list[Frame]) -> Frame:
+    """Frames of one kind as one; metrics that a frame does not carry are missing in its rows."""
+    if len(frames) == 1:
+        return frames[0]
+    if len({f.batch.schema for f in frames}) == 1:
+        return Frame(frames[0].kind, pa.concat_batches([f.batch for f in frames]))
+    kind = frames[0].kind
+    names = [m.name for m in KINDS[kind].stored if any(m.name in f.batch.schema.names for f in frames)]
+    stamps = np.concatenate([f.ts_ms() for f in frames])
+    identity = {n: pa.concat_arrays([f.batch.column(f.batch.schema.get_field_index(n)) for f in frames])
+                for n in IDENTITY}
+    return build(kind, stamps, identity, {n: np.concatenate([f.values(n) for f in frames]) for n in names})

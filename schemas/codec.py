@@ -1,0 +1,160 @@
+"""Frames on the wire: an Arrow IPC stream of one record batch. Schemas are parsed once and cached by their bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from schemas.catalogue import KINDS
+from schemas.frame import IDENTITY, VERSION, Frame, schema
+
+MAX_BYTES = 64 << 20
+MAX_ROWS = 1 << 20
+_EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_PREFIX = struct.Struct("<Ii")
+_CACHE_SIZE = 4096
+
+
+class InvalidFrame(ValueError):
+    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` says what was seen."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def encode_batch(batch: pa.RecordBatch, _cache: dict[pa.Schema, bytes] = {}) -> bytes:  # noqa: B006 - a cache on purpose
+    """One record batch as a whole Arrow IPC stream; the schema's bytes are made once per schema."""
+    head = _cache.get(batch.schema)
+    if head is None:
+        head = _cache[batch.schema] = batch.schema.serialize().to_pybytes()
+    return b"".join((head, batch.serialize(), _EOS))
+
+
+def encode(frame: Frame) -> bytes:
+    return encode_batch(frame.batch)
+
+
+class Decoder:
+    """Bytes to frames. One per consumer: it remembers the schemas it has met (at most 4,096, least recently used out)."""
+
+    def __init__(self) -> None:
+        self._schemas: OrderedDict[bytes, tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]] = (
+            OrderedDict())
+
+    def decode(self, data: bytes, expect: str | None = None) -> Frame:
+        """Raises InvalidFrame with reason `size`, `not-arrow`, `version`, `kind`, `schema`, `truncated` or `corrupt`."""
+        head_end = _head_length(data)
+        head = data[:head_end]
+        known = self._schemas.get(head)
+        if known is None:
+            known = _read_schema(head)
+            self._schemas[head] = known
+            if len(self._schemas) > _CACHE_SIZE:
+                self._schemas.popitem(last=False)
+        wire, kind, upgrade = known
+        if expect is not None and kind != expect:
+            raise InvalidFrame("kind", f"a {kind} frame where {expect} was expected")
+        batch = read_batch(data, head_end, wire)
+        if upgrade is not None:
+            batch = upgrade(batch)
+        return Frame(kind, batch)
+
+
+def read_batch(data: bytes, start: int, wire: pa.Schema) -> pa.RecordBatch:
+    """The record batch that begins at byte `start`; checks its structure before anyone touches a value."""
+    if len(data) - start < 16:
+        raise InvalidFrame("truncated", "no record batch after the schema")
+    try:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(memoryview(data)[start:]), wire)
+        if batch.num_rows > MAX_ROWS:
+            raise InvalidFrame("size", f"{batch.num_rows} rows, at most {MAX_ROWS}")
+        batch.validate(full=True)
+    except InvalidFrame:
+        raise
+    except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError, MemoryError) as err:
+        raise InvalidFrame("corrupt", str(err).split("\n")[0][:200]) from err
+    if batch.num_rows == 0:
+        raise InvalidFrame("empty", "a frame without rows")
+    for index in range(batch.num_columns):
+        if batch.column(index).null_count:
+            raise InvalidFrame("schema", f"column {wire.field(index).name} has nulls; missing is NaN")
+    return batch
+
+
+def _head_length(data: bytes) -> int:
+    if len(data) > MAX_BYTES:
+        raise InvalidFrame("size", f"{len(data)} bytes, at most {MAX_BYTES}")
+    if len(data) < 8:
+        raise InvalidFrame("not-arrow", f"{len(data)} bytes")
+    mark, length = _PREFIX.unpack_from(data)
+    if mark != 0xFFFFFFFF or not 0 < length <= len(data) - 8:
+        raise InvalidFrame("not-arrow", f"begins with {data[:8].hex(' ')}")
+    return 8 + int(length)
+
+
+def read_schema(head: bytes) -> pa.Schema:
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(head))
+    except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError, MemoryError) as err:
+        raise InvalidFrame("not-arrow", str(err).split("\n")[0][:200]) from err
+
+
+def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]:
+    wire = read_schema(head)
+    mark = (wire.metadata or {}).get(b"gigawatch")
+    if mark is None:
+        raise InvalidFrame("schema", "Arrow, but without the gigawatch mark in its metadata")
+    number, _, kind = mark.decode("utf-8", "replace").partition("/")
+    if kind not in KINDS:
+        raise InvalidFrame("kind", f"kind {kind!r}, known: {', '.join(KINDS)}")
+    if number == str(VERSION):
+        _check(wire, kind)
+        return wire, kind, None
+    if number == "1":
+        return wire, kind, _from_v1(wire, kind)
+    raise InvalidFrame("version", f"version {number!r}; this program reads 1 and {VERSION}")
+
+
+def _check(wire: pa.Schema, kind: str) -> None:
+    """The columns must be ours, in our order and types; metrics may be missing, never unknown or doubled."""
+    names = wire.names
+    unknown = set(names) - set(schema(kind).names)
+    if unknown:
+        raise InvalidFrame("schema", f"unknown columns {', '.join(sorted(unknown))}")
+    want = schema(kind, names)
+    if not wire.equals(want, check_metadata=False):
+        for field, wanted in zip(wire, want, strict=False):
+            if not field.equals(wanted):
+                raise InvalidFrame("schema", f"column {field.name} {field.type}, wanted {wanted.name} {wanted.type}")
+        raise InvalidFrame("schema", f"{len(names)} columns, wanted {len(want.names)}")
+
+
+#: Version 1 named the node `hostname`, stamped rows with plain int64 milliseconds, and had no `job`.
+_V1_NAMES = {"hostname": "node"}
+
+
+def _from_v1(wire: pa.Schema, kind: str) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    now = schema(kind, [n for n in wire.names if n in KINDS[kind].names])
+    renamed = [_V1_NAMES.get(n, n) for n in wire.names]
+    missing = set(now.names) - set(renamed) - {"job"}
+    if missing or set(renamed) - set(now.names):
+        raise InvalidFrame("schema", f"version 1 without {', '.join(sorted(missing)) or 'known columns only'}")
+
+    def upgrade(batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = dict(zip(renamed, batch.columns, strict=True))
+        columns.setdefault("job", pa.array([""] * batch.num_rows, pa.string()))
+        try:
+            arrays = [columns[field.name].cast(field.type) for field in now]
+        except pa.ArrowInvalid as err:
+            raise InvalidFrame("schema", str(err)[:200]) from err
+        return pa.RecordBatch.from_arrays(arrays, schema=now)
+
+    return upgrade
+
+
+__all__ = ["IDENTITY", "Decoder", "InvalidFrame", "encode", "encode_batch", "read_batch", "read_schema"]

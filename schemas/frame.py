@@ -1,0 +1,86 @@
+"""A frame: all devices of one kind at one place at one tick, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.catalogue import KINDS
+from schemas.metric import Catalogue
+
+VERSION = 2
+
+#: Who a row is about. `device` is unique within a site and kind; `model` is the GPU, CPU or DPU model or the type of
+#: facility equipment (`rack-meter`, `rack-loop`, `cdu`, ...); `job` is the workload it serves, empty for none.
+IDENTITY = ("site", "rack", "node", "device", "model", "job")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """`batch` has `ts` (ms since 1970, UTC), the IDENTITY columns as strings, then metrics as floats, NaN for missing."""
+
+    kind: str
+    batch: pa.RecordBatch
+
+    @property
+    def rows(self) -> int:
+        return int(self.batch.num_rows)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return KINDS[self.kind]
+
+    def ts_ms(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """int64[rows], ms since 1970."""
+        return np.asarray(self.batch.column(0).cast(pa.int64()))
+
+    def values(self, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """One metric, float[rows], NaN where missing; all NaN when the frame does not carry it."""
+        index = self.batch.schema.get_field_index(name)
+        if index < 0:
+            return np.full(self.rows, np.nan, np.float32)
+        return np.asarray(self.batch.column(index))
+
+    def identity(self, name: str) -> list[str]:
+        return self.batch.column(self.batch.schema.get_field_index(name)).to_pylist()
+
+    def key(self) -> bytes:
+        """The place, which is the Kafka key: rows of one rack stay in order and on one worker."""
+        rack = self.batch.column(2)[0].as_py() or self.batch.column(4)[0].as_py()
+        return f"{self.batch.column(1)[0].as_py()}/{rack}".encode()
+
+
+def schema(kind: str, names: Sequence[str] | None = None) -> pa.Schema:
+    """The Arrow schema of one kind, with all its stored metrics or the named ones (kept in catalogue order)."""
+    metrics = [m for m in KINDS[kind].stored if names is None or m.name in names]
+    fields = [pa.field("ts", pa.timestamp("ms", "UTC"), nullable=False)]
+    fields += [pa.field(name, pa.string(), nullable=False) for name in IDENTITY]
+    fields += [pa.field(m.name, getattr(pa, m.dtype)(), nullable=False) for m in metrics]
+    return pa.schema(fields, {b"gigawatch": f"{VERSION}/{kind}".encode()})
+
+
+def build(
+    kind: str,
+    ts_ms: int | np.ndarray[tuple[int], np.dtype[np.int64]],
+    identity: Mapping[str, Sequence[str] | pa.Array],
+    values: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]] | Sequence[float]],
+) -> Frame:
+    """Builds a frame from columns. `ts_ms` is one tick or one per row; missing values are NaN; unknown metrics are refused."""
+    unknown = set(values) - set(KINDS[kind].names)
+    if unknown:
+        raise KeyError(f"not in the {kind} catalogue: {', '.join(sorted(unknown))}")
+    wire = schema(kind, list(values))
+    rows = len(identity["device"])
+    stamps = np.full(rows, ts_ms, np.int64) if np.isscalar(ts_ms) else np.asarray(ts_ms, np.int64)
+    columns: list[pa.Array] = [pa.array(stamps).cast(wire.field("ts").type)]
+    for name in IDENTITY:
+        column = identity.get(name)
+        if column is None:
+            column = [""] * rows
+        columns.append(column if isinstance(column, pa.Array) else pa.array(column, pa.string()))
+    for field in list(wire)[1 + len(IDENTITY) :]:
+        columns.append(pa.array(np.asarray(values[field.name], field.type.to_pandas_dtype())))
+    return Frame(kind, pa.RecordBatch.from_arrays(columns, schema=wire))

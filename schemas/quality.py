@@ -1,0 +1,68 @@
+"""What is not a measurement: sentinels and impossible values become missing (NaN), counted by metric and reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.catalogue import KINDS
+from schemas.frame import IDENTITY, Frame
+from schemas.metric import Metric
+
+Counts = Counter[tuple[str, str]]
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+_LIMITS = {kind: tuple(np.array([[getattr(m, side)] for m in c.metrics]) for side in ("lo", "hi")) for kind, c in KINDS.items()}
+
+
+def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
+    """`values` with sentinels and what lies outside [lo, hi] replaced by NaN; the same array when nothing was wrong.
+
+    Reasons counted: `sentinel` (a vendor's "not supported"), `range` (physically impossible), `infinite`.
+    """
+    with np.errstate(invalid="ignore"):
+        # min and max skip no NaN, so one fast pass tells whether all is well
+        low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+        if np.isnan(low) or (low >= metric.lo and high <= metric.hi):
+            return values
+        bad = (values < metric.lo) | (values > metric.hi)
+        sentinel = bad & (np.abs(values) >= min(metric.sentinels)) & (np.abs(values) < np.inf)
+        infinite = bad & np.isinf(values)
+    for reason, mask in (("sentinel", sentinel), ("infinite", infinite), ("range", bad & ~sentinel & ~infinite)):
+        count = int(np.count_nonzero(mask))
+        if count:
+            counts[metric.name, reason] += count
+    cleaned = values.copy()
+    cleaned[bad] = np.nan
+    return cleaned
+
+
+def clean_matrix(kind: str, values: Matrix, counts: Counts) -> Matrix:
+    """float[metrics, rows] in catalogue order, cleaned in place in one pass; like `clean_values` for every metric."""
+    low, high = _LIMITS[kind]
+    with np.errstate(invalid="ignore"):
+        bad = (values < low) | (values > high)
+    if bad.any():
+        for index in np.flatnonzero(bad.any(axis=1)):
+            values[index] = clean_values(KINDS[kind].metrics[index], values[index], counts)
+    return values
+
+
+def clean(frame: Frame, counts: Counts) -> Frame:
+    """The frame with every impossible value made missing; the very same frame when nothing was wrong."""
+    columns: list[pa.Array] | None = None
+    for index in range(1 + len(IDENTITY), frame.batch.num_columns):
+        name = frame.batch.schema.field(index).name
+        values = np.asarray(frame.batch.column(index))
+        cleaned = clean_values(frame.catalogue[name], values, counts)
+        if cleaned is not values:
+            if columns is None:
+                columns = list(frame.batch.columns)
+            columns[index] = pa.array(cleaned)
+    if columns is None:
+        return frame
+    return Frame(frame.kind, pa.RecordBatch.from_arrays(columns, schema=frame.batch.schema))
