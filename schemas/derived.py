@@ -58,7 +58,7 @@ class Derived:
 def _rollup(kind: str) -> Derived:
     stats = tuple((f"{m.name}_{s}", _D if m.dtype == "float64" else _F) for m in KINDS[kind].metrics for s in m.rolled)
     return Derived(f"rollup_{kind}", f"10 s roll-up of every {kind} metric: mean and max, or a counter's increase.",
-                   (("ts", _TS), *_DEVICE, ("samples", pa.uint32()), *stats), ("rack", "device", "ts"))
+                   (("ts", _TS), *_DEVICE, ("samples", pa.uint32()), *stats), ("site", "rack", "device", "ts"))
 
 
 ROLLUPS: dict[str, Derived] = {kind: _rollup(kind) for kind in KINDS}
@@ -69,7 +69,7 @@ WINDOW = Derived(
      *((f"{m}_{s}", _F) for m in ("util_pct", "power_w", "temp_c", "flow_lpm", "supply_temp_c", "return_temp_c", "heat_w")
        for s in ("mean", "max", "p95")),
      ("busy_fraction", _F), ("energy_j", _D)),
-    ("kind", "rack", "device", "window_s", "ts"))
+    ("kind", "site", "rack", "device", "window_s", "ts"))
 
 RACK = Derived(
     "rack", "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
@@ -100,13 +100,13 @@ SCORE = Derived(
     "score", "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
     (("ts", _TS), ("kind", _S), *_DEVICE, ("score", _F), ("cause", _S), ("value", _F), ("expected", _F), ("z_self", _F),
      ("z_peer", _F)),
-    ("kind", "rack", "device", "cause", "ts"))
+    ("kind", "site", "rack", "device", "cause", "ts"))
 
 INCIDENT = Derived(
     "incident", "A device that stays anomalous: opened, kept up to date, closed.",
     (("incident", _S), ("updated", _TS), ("opened", _TS), ("closed", _TS), ("open", pa.uint8()), ("kind", _S), *_DEVICE,
      ("peak", _F), ("score", _F), ("cause", _S)),
-    ("incident", "updated"))
+    ("incident",))
 
 LABEL = Derived(
     "label", "Ground truth of an injected fault.",

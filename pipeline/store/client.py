@@ -1,0 +1,43 @@
+"""A ClickHouse client for a URL, or for the folder of a factory that is not running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+
+class StoreError(RuntimeError):
+    """ClickHouse cannot be used: says what was tried and what to do."""
+
+
+def connect(url: str, *, readonly: bool = False) -> Client:
+    """`http://[user[:password]@]host:port[/database]` or `https://...`; raises StoreError when it cannot be reached."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise StoreError(f"ClickHouse address {url!r}: wants http://[USER:PASSWORD@]HOST:8123")
+    settings = {"readonly": 2} if readonly else {}
+    try:
+        return clickhouse_connect.get_client(
+            host=parts.hostname, port=parts.port or (8443 if parts.scheme == "https" else 8123), secure=parts.scheme == "https",
+            username=unquote(parts.username) if parts.username else "default", password=unquote(parts.password or ""),
+            autogenerate_session_id=False, settings=settings, send_receive_timeout=120, connect_timeout=5, compress=False)
+    except (ClickHouseError, OperationalError, OSError) as err:
+        reason = str(err).split("\n")[0][:200]
+        raise StoreError(f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {reason}. "
+                         "Is it running? `gigawatch doctor` tells what can be reached") from err
+
+
+def open_folder(data_dir: Path) -> Client:
+    """The store of a stopped factory, read in this process; raises StoreError when there is none or it is in use."""
+    path = data_dir / "clickhouse"
+    if not path.is_dir():
+        raise StoreError(f"{data_dir} holds no factory's data (no folder {path.name} in it); name the --data-dir given to `gigawatch up`")
+    try:
+        return clickhouse_connect.get_client(interface="chdb", path=str(path))
+    except (ClickHouseError, RuntimeError) as err:
+        raise StoreError(f"{path} cannot be opened: {err}. If a factory runs on it, name its address with --clickhouse") from err
+
