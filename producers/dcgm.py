@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -102,7 +102,7 @@ class Dcgm:
     def describe(self) -> str:
         return f"dcgm-exporter: {len(self._endpoints)} endpoint(s), scraped every {self._tick_s:g} s"
 
-    async def emissions(self) -> AsyncIterator[Emission]:
+    async def emissions(self) -> AsyncGenerator[Emission]:
         ticker = Ticker(self._tick_s)
         queue: asyncio.Queue[Emission | None] = asyncio.Queue()
         connector = aiohttp.TCPConnector(limit=0)

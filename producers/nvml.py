@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class Nvml:
                     "device": [f"{self._host}-GPU{i}" for i in range(count)], "model": self._models}
         return build("gpu", ts_ms, identity, values)
 
-    async def emissions(self) -> AsyncIterator[Emission]:
+    async def emissions(self) -> AsyncGenerator[Emission]:
         ticker, done = Ticker(self._tick_s), 0
         try:
             while self._ticks is None or done < self._ticks:

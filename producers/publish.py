@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,7 @@ class Published:
     last_ts_ms: int = 0
     missing: Counts = field(default_factory=Counter)
     silent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    metrics: dict[str, int] = field(default_factory=dict)
 
 
 async def connect(bootstrap: str, linger_ms: int = 20) -> AIOKafkaProducer:
@@ -76,6 +77,8 @@ class Publisher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._merging: dict[tuple[str, bytes], list[Frame]] = {}
         self._merge_due = 0.0
+        self._finishing = self._busy = False
+        self._task: asyncio.Task[None] | None = None
         self._places: dict[tuple[str, bytes, str], int] = {}
         self.published = Published()
 
@@ -106,13 +109,37 @@ class Publisher:
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
-    async def run(self, emissions: AsyncIterator[Emission]) -> None:
-        """Everything a source gives, then a drain; also drains when cancelled between two emissions."""
+    def finish(self) -> None:
+        """`run` ends after the emission in hand, with a drain; a source that waits for its next tick is not waited for."""
+        self._finishing = True
+        if self._task is not None and not self._busy:
+            self._task.cancel()
+
+    async def run(self, emissions: AsyncGenerator[Emission]) -> None:
+        """Everything a source gives until it ends or `finish` is called, then a drain."""
+        self._task = asyncio.current_task()
         try:
             async for emission in emissions:
+                self._busy = True
                 await self.emit(emission)
+                self._busy = False
+                if self._finishing:
+                    break
+        except asyncio.CancelledError:
+            if not self._finishing:
+                raise
         finally:
+            self._busy = True
+            await emissions.aclose()
             await self.drain()
+
+    def status(self) -> dict[str, object]:
+        """Counters for the status file; rows and frames are those that Kafka has acknowledged."""
+        p = self.published
+        return {"frames": dict(p.frames), "rows": dict(p.rows), "bytes": p.bytes, "retries": p.retries, "first_ts_ms": p.first_ts_ms,
+                "last_ts_ms": p.last_ts_ms, "missing": {f"{m}/{r}": n for (m, r), n in p.missing.items()},
+                "silent": {f"{place}: {why}": n for (place, why), n in p.silent.items()}, "devices": dict(self.devices()),
+                "metrics": p.metrics, "held": self._held(), "pending_bytes": self._pending_bytes}
 
     async def _flush_merged(self) -> None:
         groups, self._merging, self._merge_due = self._merging, {}, 0.0
@@ -166,6 +193,7 @@ class Publisher:
         if frame is None:
             return
         done.rows[topic] += frame.rows
+        done.metrics[frame.kind] = max(done.metrics.get(frame.kind, 0), frame.batch.num_columns - 1 - len(IDENTITY))
         last = int(frame.ts_ms().max())
         done.first_ts_ms = min(done.first_ts_ms or last, last)
         done.last_ts_ms = max(done.last_ts_ms, last)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ class DsxReplay:
                     raise SourceError(f"{self.path}, line {reader.line_num}: {len(row)} columns, wanted 3")
                 yield seconds(row[0]), row[1], row[2]
 
-    async def emissions(self) -> AsyncIterator[Emission]:
+    async def emissions(self) -> AsyncGenerator[Emission]:
         ticker = Ticker(self._tick_s, None, self._speed)
         start, stamp = ticker.next_ms, await ticker.wait()
         for offset, topic, payload in self.messages():
@@ -104,7 +104,7 @@ class FrameReplay:
         rows = sum(t.num_rows for _, t in self._tables)
         return f"replay of {rows} rows ({', '.join(k for k, _ in self._tables)}) from {self._files[0].parent.name}" + _pace(self._speed)
 
-    async def emissions(self) -> AsyncIterator[Emission]:
+    async def emissions(self) -> AsyncGenerator[Emission]:
         ticker = Ticker(self._tick_s, None, self._speed)
         shift = 0 if self._keep else ticker.next_ms - self.first_ms
         pieces = sorted(((stamp, kind, batch) for kind, table in self._tables for stamp, batch in _ticks(table)), key=lambda p: p[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class Source(Protocol):
     @property
     def describe(self) -> str: ...
 
-    def emissions(self) -> AsyncIterator[Emission]: ...
+    def emissions(self) -> AsyncGenerator[Emission]: ...
 
 
 class Ticker:

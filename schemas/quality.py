@@ -9,12 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
+from schemas.codec import InvalidFrame
 from schemas.frame import IDENTITY, Frame
 from schemas.metric import Metric
 
 Counts = Counter[tuple[str, str]]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+#: A sample may be this far ahead of the time at which Kafka got it, and this old.
+FUTURE_MS = 60_000
+MAX_AGE_MS = 86_400_000
 
 _LIMITS = {kind: tuple(np.array([[getattr(m, side)] for m in c.metrics]) for side in ("lo", "hi")) for kind, c in KINDS.items()}
 
@@ -66,3 +71,15 @@ def clean(frame: Frame, counts: Counts) -> Frame:
     if columns is None:
         return frame
     return Frame(frame.kind, pa.RecordBatch.from_arrays(columns, schema=frame.batch.schema))
+
+
+def judge_times(first_ms: int, last_ms: int, kafka_ms: int, max_age_ms: int) -> None:
+    """Raises InvalidFrame with reason `seconds`, `stale` or `future` for a frame whose samples span first to last."""
+    if last_ms > kafka_ms + FUTURE_MS:
+        raise InvalidFrame("future", f"{(last_ms - kafka_ms) / 1000:.0f} s ahead of the time it was sent")
+    if 0 < first_ms < kafka_ms // 100:
+        raise InvalidFrame("seconds", f"time stamp {first_ms} looks like seconds; it must be milliseconds since 1970")
+    if first_ms < kafka_ms - max_age_ms:
+        raise InvalidFrame("stale", f"{(kafka_ms - first_ms) / 86_400_000:.1f} days old when it was sent; accepted are "
+                                    f"{max_age_ms / 86_400_000:g} days (--max-age)")
+

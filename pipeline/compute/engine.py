@@ -208,9 +208,10 @@ class KindEngine:
         published = np.flatnonzero(scored.score >= scores.PUBLISH_FROM)
         if len(published):
             closed.batches["score"] = outputs.scores(self.kind, end, self.registry, published, scored, self._metrics)
-        rows = self.incidents.update(end, outputs.score_rows(self.registry, published, scored, self._metrics))
-        if rows:
-            closed.batches["incident"] = outputs.incidents(rows)
+        if end - self._pane_ms >= self.warm_from_ms:
+            rows = self.incidents.update(end, outputs.score_rows(self.registry, published, scored, self._metrics))
+            if rows:
+                closed.batches["incident"] = outputs.incidents(rows)
         if end % BASELINE_MS == 0:
             self._rebase(end)
         return closed if closed.batches else None

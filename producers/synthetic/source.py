@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+import logging
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from producers.source import Emission, Event, SourceError, Ticker
-from producers.synthetic.faults import FAULTS, Fault
+from producers.synthetic.faults import FAULTS, Fault, parse
 from producers.synthetic.layout import Layout
 from producers.synthetic.plant import Plant, Pull, State
 from producers.synthetic.sensors import Columns, Sensors
@@ -18,22 +20,26 @@ from schemas import hardware
 from schemas.derived import LABEL
 from schemas.frame import Frame, build
 
+log = logging.getLogger("gigawatch.synthetic")
+
 
 class Synthetic:
     """`racks` racks of `model` (a rack or GPU name) at one sample every `tick_s`. Same seed and start, same telemetry.
 
-    `speed` 1 is real time, 0 as fast as it goes. `ticks` ends it. `start_ms` defaults to now; `inject` adds faults
-    while it runs.
+    `speed` 1 is real time, 0 as fast as it goes. `ticks` ends it. `start_ms` defaults to now. `inject` adds faults while
+    it runs, and so does a line appended to the file `control`.
     """
 
     def __init__(self, racks: int = 4, model: str = "GB200", *, site: str = "site-1", tick_s: float = 1.0, seed: int = 0,
-                 faults: Sequence[Fault] = (), ticks: int | None = None, start_ms: int | None = None, speed: float = 1.0) -> None:
+                 faults: Sequence[Fault] = (), ticks: int | None = None, start_ms: int | None = None, speed: float = 1.0,
+                 control: Path | None = None) -> None:
         if racks < 1:
             raise SourceError(f"{racks} racks; there must be at least one")
         rng = np.random.default_rng(seed)
         self.layout = Layout(site, hardware.load().rack(model), racks)
         self._ticker = Ticker(tick_s, start_ms, speed)
-        self._ticks = ticks
+        self._ticks, self._control = ticks, control
+        self._control_read = 0
         self.workloads = Workloads(racks, self.layout.count("gpu"), rng)
         self.plant = Plant(self.layout, self.workloads, rng)
         self._sensors = Sensors(self.layout, rng)
@@ -59,10 +65,11 @@ class Synthetic:
         self._faults.append(fault)
         self._labelled[fault] = (False, False)
 
-    async def emissions(self) -> AsyncIterator[Emission]:
+    async def emissions(self) -> AsyncGenerator[Emission]:
         done = 0
         while self._ticks is None or done < self._ticks:
             stamp = await self._ticker.wait()
+            self._read_control(stamp)
             for emission in self.tick(stamp):
                 yield emission
             done += 1
@@ -80,6 +87,19 @@ class Synthetic:
         state = self.plant.step(ts_ms / 1000, self._ticker.tick_ms / 1000, pull)
         yield from self._frames(ts_ms, state, pull, active)
         yield from self._labels(ts_ms, t_s)
+
+    def _read_control(self, now: int) -> None:
+        if self._control is None or not self._control.exists():
+            return
+        lines = self._control.read_text().splitlines()
+        for line in lines[self._control_read :]:
+            try:
+                fault = parse(line)
+                self.inject(replace(fault, at_s=0.0), now)
+                log.info("injected %s", line)
+            except SourceError as err:
+                log.warning("%s", err)
+        self._control_read = len(lines)
 
     # -- faults --------------------------------------------------------------------------------------------------
 
@@ -202,6 +222,3 @@ class Synthetic:
         plant: Columns = {"power_w": np.array([round(s.cooling_w, -1)])}
         yield build("cooling", ts, {"site": [site], "device": ["cooling-plant"], "model": ["plant"]}, plant)
 
-
-def now_ms() -> int:
-    return int(time.time() * 1000)

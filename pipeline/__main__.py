@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `gigawatch`."""
+
+from pipeline.cli import main
+
+main()

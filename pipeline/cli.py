@@ -1,0 +1,278 @@
+"""The command line, and the composition root: the only module that brings producers and pipeline together."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.commands import options
+from pipeline.commands.options import Trouble
+
+#: Command -> (module:attribute, one line of help). Loaded when called.
+_COMMANDS = {
+    "up": ("pipeline.commands.up:up", "A whole factory on this machine, live; Ctrl-C stops it cleanly."),
+    "produce": ("pipeline.cli:produce", "Telemetry into Kafka: synthetic, replay, dcgm or nvml."),
+    "stream": ("pipeline.commands.stream:stream", "The faust worker: windows, scores, incidents."),
+    "sink": ("pipeline.commands.sink:sink", "Kafka to ClickHouse, exactly once."),
+    "query": ("pipeline.commands.query:query", "SQL, or a named question such as heat-balance."),
+    "history": ("pipeline.commands.history:history", "One metric over time: table, CSV, Parquet or plot."),
+    "tail": ("pipeline.commands.tail:tail", "Live frames as they come."),
+    "top": ("pipeline.commands.top:top", "Site, racks, worst devices and incidents, live in the terminal."),
+    "dashboards": ("pipeline.cli:dashboards", "Grafana dashboards: build, check, push."),
+    "inject": ("pipeline.cli:inject", "A labelled fault into the running synthetic plant."),
+    "record": ("pipeline.commands.record:record", "Telemetry from Kafka or ClickHouse into Parquet, for replay."),
+    "doctor": ("pipeline.commands.doctor:doctor", "What can be reached, what is missing."),
+    "catalogue": ("pipeline.cli:catalogue", "The metric or hardware catalogue as a table."),
+    "migrate": ("pipeline.commands.migrate:migrate", "ClickHouse tables: create what is missing, add columns."),
+    "clickhouse": ("pipeline.commands.clickhouse:clickhouse", "The embedded ClickHouse alone, on loopback."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="gigawatch")
+def gigawatch() -> None:
+    """Gigawatch watches an AI factory: every GPU, every watt and every litre of coolant.
+
+    Begin with `gigawatch up`. In another terminal: `gigawatch top`, `gigawatch query heat-balance`.
+    """
+
+
+_SOURCE_HELP = """SOURCE is one of
+
+\b
+  synthetic            a coupled plant: see --racks, --gpu, --fault
+  replay:PATH          a DSX MQTT trace (.csv), a .parquet file or a folder of them
+  dcgm                 dcgm-exporters: give each with --endpoint [RACK/NODE=]URL
+  nvml                 this machine's GPUs
+"""
+
+
+def source_options(command: Any) -> Any:
+    """The options that describe a source; `up` has them too."""
+    for option in reversed([
+        click.option("--racks", type=click.IntRange(min=1), default=4, show_default=True, help="Synthetic: how many racks."),
+        click.option("--gpu", "model", default="GB200", show_default=True, help="Synthetic: GPU or rack model, see `gigawatch catalogue hardware`."),
+        options.tick,
+        click.option("--seed", type=int, default=0, show_default=True, help="Synthetic: same seed, same factory."),
+        click.option("--fault", "faults", multiple=True, metavar="NAME[@PLACE][:AT][+LASTS][*SEVERITY]",
+                     help="Synthetic: a labelled fault, such as gpu-thermal@R0001-N03-GPU2:60+120. May be repeated."),
+        click.option("--site", default="", help="The site's name. Default: site-1, or what a recording says."),
+        click.option("--endpoint", "endpoints", multiple=True, metavar="[RACK/NODE=]URL", help="dcgm: an exporter's /metrics. May be repeated."),
+        click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes."),
+        click.option("--keep-time", is_flag=True, help="Replay: leave time stamps as recorded."),
+        click.option("--ticks", type=click.IntRange(min=1), help="End after so many ticks."),
+    ]):
+        command = option(command)
+    return command
+
+
+def make_source(source: str, opts: dict[str, Any], control: Path | None = None) -> Any:
+    """The source that the options describe; SourceError or HardwareError says what is wrong with them."""
+    from producers.source import SourceError
+
+    name, _, rest = source.partition(":")
+    site = opts["site"]
+    if name == "synthetic":
+        from producers.synthetic import faults
+        from producers.synthetic.source import Synthetic
+
+        return Synthetic(opts["racks"], opts["model"], site=site or "site-1", tick_s=opts["tick_s"], seed=opts["seed"], speed=opts["speed"],
+                         faults=[faults.parse(f) for f in opts["faults"]], ticks=opts["ticks"], control=control)
+    if name == "replay":
+        from producers.replay import open_recording
+
+        return open_recording(rest, opts["tick_s"], opts["speed"], opts["keep_time"], site)
+    if name == "dcgm":
+        from producers.dcgm import Dcgm, Endpoint
+
+        return Dcgm([Endpoint.parse(e) for e in opts["endpoints"]], opts["tick_s"], site or "site-1", ticks=opts["ticks"])
+    if name == "nvml":
+        from producers.nvml import Nvml
+
+        return Nvml(opts["tick_s"], site or "site-1", ticks=opts["ticks"])
+    raise SourceError(f"no source {source!r}: it is synthetic, replay:PATH, dcgm or nvml")
+
+
+@click.command(epilog=_SOURCE_HELP)
+@click.argument("source", default="synthetic")
+@source_options
+@options.broker
+@options.data_dir
+@options.status_file
+@click.option("--hold", type=click.Path(path_type=Path), hidden=True, help="While this file exists, nothing is sent.")
+@click.option("--merge", "merge_s", type=click.FloatRange(min=0), default=0.0, help="Collect small frames of a rack for so many seconds and send them as one.")
+def produce(source: str, broker: str | None, data_dir: Path, status_file: Path | None, hold: Path | None, merge_s: float, **opts: Any) -> None:
+    """Reads SOURCE and publishes its frames to Kafka until it ends or is stopped; then drains."""
+    from pipeline import kafka
+    from pipeline.status import Status
+    from producers.publish import Publisher, connect
+    from producers.source import SourceError
+    from schemas.hardware import HardwareError
+
+    options.setup_logging()
+    bootstrap = options.need_broker(broker, data_dir)
+    control = status_file.parent / "inject" if status_file else None
+    try:
+        made = make_source(source, opts, control)
+    except (SourceError, HardwareError) as err:
+        raise Trouble(str(err)) from err
+
+    async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
+        await kafka.ensure_topics(bootstrap)
+        producer = await connect(bootstrap)
+        publisher = Publisher(producer, merge_s=merge_s, held=(lambda: hold.exists()) if hold else (lambda: False))
+        keeper = asyncio.create_task(Status(status_file, lambda: {"source": made.describe, **publisher.status()}).keep(0.5))
+        running = asyncio.create_task(publisher.run(made.emissions()))
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]
+        if not status_file:
+            click.echo(f"{made.describe} -> {bootstrap}; Ctrl-C stops it", err=True)
+        try:
+            await asyncio.wait([running, waits[0]], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                publisher.finish()
+                await asyncio.wait([running, waits[1]], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, *waits, keeper):
+                task.cancel()
+            await asyncio.gather(running, keeper, *waits, return_exceptions=True)
+            await producer.stop()
+        rows = sum(publisher.published.rows.values())
+        click.echo(f"{sum(publisher.published.frames.values())} messages, {rows} rows published", err=True)
+        return 0
+
+    try:
+        code = options.until_signal(work)
+    except (SourceError, kafka.BrokerError) as err:
+        raise Trouble(str(err)) from err
+    sys.exit(code)
+
+
+@click.command()
+@click.argument("fault", metavar="NAME[@PLACE][+LASTS][*SEVERITY]")
+@options.data_dir
+def inject(fault: str, data_dir: Path) -> None:
+    """Injects a labelled FAULT now into the synthetic plant of the factory on --data-dir.
+
+    Names: gpu-thermal, gpu-throttle, gpu-straggler, gpu-dead, gpu-frozen (place: a GPU such as R0001-N01-GPU0); coolant-flow,
+    leak, lying-sensor, psu-loss (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
+    """
+    from pipeline.embedded.factory import run_dir
+    from producers.source import SourceError
+    from producers.synthetic import faults
+
+    options.need_factory(data_dir, "its --data-dir")
+    try:
+        faults.parse(fault)
+    except SourceError as err:
+        raise Trouble(str(err)) from err
+    with (run_dir(data_dir) / "inject").open("a") as file:
+        file.write(fault + "\n")
+    click.echo(f"injected {fault}; see `gigawatch top`")
+
+
+@click.command()
+@click.argument("which", type=click.Choice(["metrics", "gpu", "node", "power", "cooling", "hardware"]), default="metrics")
+@click.option("--markdown", is_flag=True, help="The page docs/catalogue.md.")
+def catalogue(which: str, markdown: bool) -> None:
+    """Prints the metric catalogue (or that of one kind), or the hardware catalogue with grades and sources."""
+    from schemas import catalogue as metrics
+    from schemas import hardware
+
+    if markdown:
+        click.echo(metrics.markdown(), nl=False)
+        return
+    from pipeline.commands.tables import show
+
+    if which == "hardware":
+        try:
+            show(hardware.HEADERS, hardware.rows(hardware.load()))
+        except hardware.HardwareError as err:
+            raise Trouble(str(err)) from err
+    else:
+        show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which))
+
+
+@click.group()
+def dashboards() -> None:
+    """Grafana dashboards as code."""
+
+
+@dashboards.command()
+@click.option("--check", is_flag=True, help="Only say whether the JSON in the tree is up to date.")
+def build(check: bool) -> None:
+    """Writes the dashboards' JSON (dashboards/json)."""
+    from dashboards import build as builder
+
+    stale = builder.write(check=check)
+    if check and stale:
+        raise Trouble(f"not up to date: {', '.join(stale)}; run `gigawatch dashboards build`")
+    click.echo("up to date" if not stale else "wrote " + ", ".join(stale))
+
+
+@dashboards.command(name="check")
+@options.clickhouse
+@options.data_dir
+@click.option("--minutes", type=float, default=15.0, show_default=True, help="The time range asked for, back from the newest sample.")
+def check_panels(clickhouse: str | None, data_dir: Path, minutes: float) -> None:
+    """Runs every panel's query, macros expanded as the plugin does; fails on an error or an empty panel."""
+    from dashboards.check import check
+    from pipeline.commands.tables import show
+    from pipeline.store.access import opened
+    from pipeline.store.client import StoreError
+
+    try:
+        with opened(clickhouse, data_dir) as client:
+            results = check(lambda sql: client.query(sql).result_rows, minutes)
+    except StoreError as err:
+        raise Trouble(str(err)) from err
+    show(("dashboard", "panel", "rows", "ms", "error"), [(r.dashboard, r.panel, str(r.rows), f"{r.ms:.0f}", r.error) for r in results])
+    bad = [r for r in results if r.error]
+    if bad:
+        raise Trouble(f"{len(bad)} of {len(results)} panels fail")
+
+
+@dashboards.command()
+@click.option("--url", required=True, envvar="GRAFANA_URL", help="Grafana, http://HOST:3000.")
+@click.option("--token", envvar="GRAFANA_TOKEN", help="Service account token. Or --user and --password.")
+@click.option("--user", envvar="GRAFANA_USER")
+@click.option("--password", envvar="GRAFANA_PASSWORD")
+@click.option("--clickhouse", envvar="GIGAWATCH_CLICKHOUSE", help="Also create the datasource for this ClickHouse, as Grafana reaches it.")
+def push(url: str, token: str | None, user: str | None, password: str | None, clickhouse: str | None) -> None:
+    """Pushes the dashboards to a Grafana that already runs (through grafana-api)."""
+    from dashboards.push import PushError
+    from dashboards.push import push as push_all
+
+    if not token and not (user and password):
+        raise Trouble("Grafana needs --token, or --user and --password (GRAFANA_TOKEN, GRAFANA_USER, GRAFANA_PASSWORD)")
+    try:
+        for line in push_all(url, token or (user or "", password or ""), clickhouse):
+            click.echo(line)
+    except PushError as err:
+        raise Trouble(str(err)) from err
+
+
+def main() -> None:
+    gigawatch()

@@ -1,0 +1,136 @@
+"""`gigawatch up`: a whole factory on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import kafka
+from pipeline.cli import source_options
+from pipeline.commands import options
+from pipeline.commands.options import Trouble
+from pipeline.embedded.process import ProcessError
+from pipeline.embedded.summary import summary
+from pipeline.embedded.supervisor import Plan, Supervisor
+from pipeline.store import client as store_client
+from pipeline.store.client import StoreError
+
+
+@click.command()
+@click.option("--source", default="synthetic", show_default=True, help="synthetic, replay:PATH, dcgm, nvml, or none.")
+@source_options
+@click.option("--broker", default="embedded", show_default=True, help="embedded (Tansu, in memory), apache (Apache Kafka, on disk), or HOST:PORT.")
+@click.option("--broker-memory", type=click.IntRange(min=64), default=2048, show_default=True, metavar="MB",
+              help="Bound of the embedded broker's memory: when reached, producers pause, all is drained, and a fresh broker takes over.")
+@click.option("--clickhouse", default="embedded", show_default=True, help="embedded (chDB), or http://[USER:PASSWORD@]HOST:PORT.")
+@options.data_dir
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="faust workers.")
+@click.option("--seconds", type=click.FloatRange(min=1), help="Run so long, drain, stop.")
+@click.option("--summary", "summary_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a JSON summary here at the end.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: Path, workers: int, seconds: float | None,
+       summary_file: Path | None, quiet: bool, **opts: Any) -> None:
+    """Brings up broker, ClickHouse, a source, stream worker and sink on this machine, shows them, and stops them cleanly on Ctrl-C.
+
+    \b
+    gigawatch up                                   four NVL72 racks, live
+    gigawatch up --racks 64 --fault gpu-thermal    more, and something to find
+    gigawatch up --source replay:trace.csv         a recording instead of a simulation
+    """
+    plan = Plan(data_dir, _producer(source, opts), broker, clickhouse, workers, opts["tick_s"], broker_memory_mb=broker_memory)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"[{time.monotonic() - began:6.1f} s] {text}", err=True)
+
+    async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
+        async with Supervisor(plan, say) as factory:
+            say(f"up: Kafka {factory.bootstrap}, ClickHouse {factory.clickhouse}, data in {data_dir}. "
+                + (f"Runs {seconds:g} s" if seconds else "Ctrl-C stops it"))
+            await _watch(factory, stop, seconds, quiet, data_dir)
+            finishing = asyncio.create_task(factory.finish())
+            waiting = asyncio.create_task(abort.wait())
+            await asyncio.wait([finishing, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if not finishing.done():
+                finishing.cancel()
+                say("stopped at once: what was not stored yet is lost with the embedded broker")
+                return 130
+            drained = finishing.result()
+            client = store_client.connect(factory.clickhouse)
+            result = summary(client, factory.statuses(), factory.cpu_s(), tick_s=plan.tick_s, wall_s=time.monotonic() - began,
+                             drained=drained, rotations=factory.rotations, source=source)
+            client.close()
+            result["restarts"] = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
+        _report(result, summary_file)
+        say("stopped")
+        return 0 if drained else 1
+
+    try:
+        code = options.until_signal(work)
+    except (ProcessError, StoreError, kafka.BrokerError) as err:
+        raise Trouble(str(err)) from err
+    sys.exit(code)
+
+
+def _producer(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
+    """The arguments of `gigawatch produce` for the same source; checked here, so that a mistake is told at once."""
+    from pipeline.cli import make_source
+    from producers.source import SourceError
+    from schemas.hardware import HardwareError
+
+    if source == "none":
+        return ()
+    if source != "nvml":
+        try:
+            make_source(source, opts)
+        except (SourceError, HardwareError) as err:
+            raise Trouble(str(err)) from err
+    argv = [source, "--racks", str(opts["racks"]), "--gpu", opts["model"], "--tick", str(opts["tick_s"]), "--seed", str(opts["seed"]),
+            "--speed", str(opts["speed"])]
+    for name, flag in (("faults", "--fault"), ("endpoints", "--endpoint")):
+        for value in opts[name]:
+            argv += [flag, value]
+    if opts["site"]:
+        argv += ["--site", opts["site"]]
+    if opts["ticks"]:
+        argv += ["--ticks", str(opts["ticks"])]
+    return (*argv, "--keep-time") if opts["keep_time"] else tuple(argv)
+
+
+async def _watch(factory: Supervisor, stop: asyncio.Event, seconds: float | None, quiet: bool, data_dir: Path) -> None:
+    """Tends the factory, shows it, and returns when told to stop, when the time is up, or when the source has ended."""
+    from pipeline.view import live
+
+    tending = asyncio.create_task(factory.tend())
+    showing = asyncio.create_task(live(factory.clickhouse, factory.statuses, plain=quiet or not sys.stdout.isatty(), silent=quiet))
+    stopped = asyncio.create_task(stop.wait())
+
+    async def source_ended() -> None:
+        while "producer" not in factory.processes or factory.processes["producer"].code != 0:
+            await asyncio.sleep(0.2)
+
+    ended = asyncio.create_task(source_ended())
+    try:
+        done, _ = await asyncio.wait([tending, stopped, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if tending in done:
+            tending.result()
+    finally:
+        for task in (tending, showing, stopped, ended):
+            task.cancel()
+        await asyncio.gather(tending, showing, stopped, ended, return_exceptions=True)
+
+
+def _report(result: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    click.echo(f"{result['rows_produced']} rows produced, {result['rows_stored']} stored, {result['rows_missing']} missing, "
+               f"{result['rows_duplicate']} twice, {result['dead_letters']} dead letters; fresh within {result['freshness_p99_s']} s (p99); "
+               f"real-time factor {result['real_time_factor']}", err=True)

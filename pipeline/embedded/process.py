@@ -1,0 +1,132 @@
+"""A child process: started with its output in a log file, stopped gently, ended with its parent, restarted by a supervisor."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class ProcessError(RuntimeError):
+    """A process could not be started or ended badly; the message has the end of its log."""
+
+
+class Process:
+    """`gentle` is the signal that asks it to stop. Its own session, so that Ctrl-C in a terminal reaches only the parent."""
+
+    def __init__(self, name: str, argv: Sequence[str], log: Path, *, env: dict[str, str] | None = None,
+                 gentle: signal.Signals = signal.SIGTERM) -> None:
+        self.name, self.argv, self.log, self.gentle = name, list(argv), log, gentle
+        self._env = {**os.environ, **(env or {})}
+        self._popen: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.restarts = 0
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            try:
+                self._popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=self._env,
+                                               start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509
+            except OSError as err:
+                raise ProcessError(f"cannot start {self.name} ({self.argv[0]}): {err}") from err
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid if self._popen else 0
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, None while it runs or before it was started."""
+        return self._popen.poll() if self._popen else None
+
+    @property
+    def running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def ask_to_stop(self) -> None:
+        if self.running and self._popen:
+            self._popen.send_signal(self.gentle)
+
+    def stop(self, grace_s: float = 20.0) -> int:
+        """Asks, waits, and kills what is still there after `grace_s`; returns the exit code."""
+        if self._popen is None:
+            return 0
+        self.ask_to_stop()
+        try:
+            return self._popen.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        if self._popen is None:
+            return 0
+        self._popen.kill()
+        return self._popen.wait(10)
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of its log, for error messages."""
+        try:
+            return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def cpu_s(self) -> float:
+        """CPU seconds used so far; 0 when it is gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def rss_bytes(self) -> int:
+        """Resident memory; 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
+        except OSError:
+            return 0
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port on loopback when it is free, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ProcessError("no free port on 127.0.0.1")
+
+
+def wait_for(process: Process, ready: Callable[[], bool], timeout_s: float) -> None:
+    """Until `ready()`; ProcessError with the end of its log when the process ends before or takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        if not process.running:
+            raise ProcessError(f"{process.name} ended with code {process.code} while starting. The end of {process.log}:\n{process.tail()}")
+        if time.monotonic() > deadline:
+            process.kill()
+            raise ProcessError(f"{process.name} was not ready after {timeout_s:g} s. The end of {process.log}:\n{process.tail()}")
+        time.sleep(0.05)
+
+
+def port_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,49 @@
+"""The summary of a run: what producers counted against what ClickHouse holds, so that the two can disagree."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.store.tables import DATABASE
+from schemas.catalogue import KINDS
+
+
+def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, int]]:
+    """Per kind: (rows stored, distinct samples among them) in the time range that was produced."""
+    found = {}
+    for kind in KINDS:
+        rows = client.query(f"SELECT count(), uniqExact(site, rack, device, ts) FROM {DATABASE}.{kind} "
+                            "WHERE ts BETWEEN {first:DateTime64(3)} AND {last:DateTime64(3)}",
+                            parameters={"first": _moment(first_ms), "last": _moment(last_ms)}).result_rows
+        found[kind] = (int(rows[0][0]), int(rows[0][1]))
+    return found
+
+
+def summary(client: Client, statuses: dict[str, dict[str, Any]], cpu_s: dict[str, float], *, tick_s: float, wall_s: float,
+            drained: bool, rotations: int, source: str) -> dict[str, Any]:
+    """The keys that DESIGN names, and a few more. Times are seconds."""
+    producer, sink = statuses.get("producer", {}), statuses.get("sink", {})
+    rows = {k: int(producer.get("rows", {}).get(f"telemetry.{k}", 0)) for k in KINDS}
+    first, last = int(producer.get("first_ts_ms", 0)), int(producer.get("last_ts_ms", 0))
+    held = stored(client, first, last) if first else dict.fromkeys(KINDS, (0, 0))
+    dead = int(sink.get("dead_letters", 0))
+    produced, kept, unique = sum(rows.values()), sum(a for a, _ in held.values()), sum(b for _, b in held.values())
+    fresh = sink.get("freshness", {})
+    span = (last - first) / 1000 + tick_s if first else 0.0
+    drift = max(0.0, float(fresh.get("drift_s") or 0.0))
+    return {
+        "source": producer.get("source", source), "frames_produced": sum(v for t, v in producer.get("frames", {}).items() if t.startswith("telemetry.")),
+        "rows_produced": produced, "rows_stored": kept, "rows_missing": produced - unique, "rows_duplicate": kept - unique,
+        "rows_by_kind": {k: {"produced": rows[k], "stored": held[k][0]} for k in KINDS}, "dead_letters": dead, "dead": sink.get("dead", {}),
+        "freshness_p50_s": fresh.get("p50_s"), "freshness_p99_s": fresh.get("p99_s"),
+        "real_time_factor": round(span / (span + drift), 4) if span else None, "event_time_s": span, "wall_s": round(wall_s, 2),
+        "cpu_s": cpu_s, "gpus": int(producer.get("devices", {}).get("gpu", 0)), "metrics_per_gpu": int(producer.get("metrics", {}).get("gpu", 0)),
+        "tick_s": tick_s, "missing_values": producer.get("missing", {}), "silent": producer.get("silent", {}), "drained": drained,
+        "broker_rotations": rotations, "restarts": statuses.get("_restarts", {})}
+
+
+def _moment(ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC)

@@ -1,0 +1,324 @@
+"""A whole factory on this machine: broker, ClickHouse, stream workers, sink and producer as processes, kept alive and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from pipeline import kafka, status
+from pipeline.embedded.broker import Apache, Broker, Tansu
+from pipeline.embedded.factory import Factory, forget, run_dir, running
+from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
+from pipeline.store import client as store_client
+from pipeline.store.migrate import migrate
+from pipeline.store.tables import BY_TOPIC
+from pipeline.stream.names import CONSUMED
+from schemas import topics
+
+log = logging.getLogger("gigawatch.up")
+
+CLICKHOUSE_PORT = 18123
+BACKOFF_S = (0.5, 1, 2, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `gigawatch up` was asked for. `producer` is the argument list of `gigawatch produce`, empty for no producer."""
+
+    data_dir: Path
+    producer: tuple[str, ...]
+    broker: str = "embedded"
+    clickhouse: str = "embedded"
+    workers: int = 1
+    tick_s: float = 1.0
+    partitions: int = topics.PARTITIONS
+    broker_memory_mb: int = 2048
+    max_age_days: float = 1.0
+    sink: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Use as `async with`; `say` gets progress for people. Processes that die are started again, with growing pauses."""
+
+    plan: Plan
+    say: Callable[[str], None] = lambda _: None
+    bootstrap: str = ""
+    clickhouse: str = ""
+    log_id: str = ""
+    broker: Broker | None = None
+    processes: dict[str, Process] = field(default_factory=dict)
+    cpu_before: dict[str, float] = field(default_factory=dict)
+    rotations: int = 0
+    _failed_at: dict[str, list[float]] = field(default_factory=dict)
+    _stopped: set[str] = field(default_factory=set)
+
+    @property
+    def run_dir(self) -> Path:
+        return run_dir(self.plan.data_dir)
+
+    async def __aenter__(self) -> Supervisor:
+        other = running(self.plan.data_dir)
+        if other is not None:
+            raise ProcessError(f"a factory (process {other.pid}) already runs on {self.plan.data_dir}: stop it, or use another --data-dir")
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        for old in self.run_dir.glob("*.json"):
+            old.unlink()
+        (self.run_dir / "hold").unlink(missing_ok=True)
+        (self.run_dir / "stream-0.state").unlink(missing_ok=True)
+        try:
+            await self._start()
+        except BaseException:
+            self._kill_all()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._kill_all()
+        forget(self.plan.data_dir)
+
+    async def _start(self) -> None:
+        with self._step("Kafka"):
+            await asyncio.to_thread(self._start_broker)
+            await _until_answers(self.bootstrap)
+            await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
+            self.log_id = await kafka.log_id(self.bootstrap)
+        with self._step("ClickHouse"):
+            await asyncio.to_thread(self._start_clickhouse)
+        Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000)).save(self.plan.data_dir)
+        with self._step("stream worker and sink"):
+            self._start_consumers()
+            await self._until(lambda: all((self.run_dir / f"{n}.json").exists() for n in self.processes if n.startswith(("sink", "stream"))),
+                              60, "the stream worker and the sink")
+        if self.plan.producer:
+            with self._step("producer"):
+                self._spawn("producer", ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")])
+                await self._until(lambda: (self.run_dir / "producer.json").exists(), 60, "the producer")
+
+    @contextlib.contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.say(f"{what} ready in {time.monotonic() - began:.1f} s")
+
+    def _start_broker(self) -> None:
+        plan = self.plan
+        if plan.broker == "embedded":
+            self.broker = Tansu(plan.data_dir)
+        elif plan.broker == "apache":
+            self.broker = Apache(plan.data_dir)
+        if self.broker is None:
+            self.bootstrap = plan.broker
+            return
+        self.broker.start()
+        self.bootstrap = self.broker.bootstrap
+        self.processes["broker"] = self.broker.process
+
+    def _start_clickhouse(self) -> None:
+        if self.plan.clickhouse == "embedded":
+            port = free_port(CLICKHOUSE_PORT)
+            process = self._spawn("clickhouse", ["clickhouse", "--port", str(port), "--data-dir", str(self.plan.data_dir)])
+            wait_for(process, lambda: port_open(port), 60)
+            self.clickhouse = f"http://127.0.0.1:{port}"
+        else:
+            self.clickhouse = self.plan.clickhouse
+        client = store_client.connect(self.clickhouse)
+        migrate(client)
+        client.close()
+
+    def _start_consumers(self) -> None:
+        plan = self.plan
+        self._spawn("sink", ["sink", "--broker", self.bootstrap, "--clickhouse", self.clickhouse, "--max-age", str(plan.max_age_days), *plan.sink])
+        for n in range(plan.workers):
+            state = ["--snapshot", str(self.run_dir / f"stream-{n}.state")] if plan.workers == 1 else []
+            self._spawn(f"stream-{n}", ["stream", "--broker", self.bootstrap, "--tick", str(plan.tick_s), *state])
+
+    def _spawn(self, name: str, argv: list[str]) -> Process:
+        argv = [sys.executable, "-m", "pipeline", *argv]
+        if name != "clickhouse":
+            argv += ["--status", str(self.run_dir / f"{name}.json")]
+        process = self.processes[name] = Process(name, argv, self.plan.data_dir / "log" / f"{name}.log")
+        process.start()
+        return process
+
+    async def _until(self, ready: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            for process in self.processes.values():
+                if process.code not in (None, 0):
+                    raise ProcessError(f"{process.name} ended with code {process.code}. The end of {process.log}:\n{process.tail()}")
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{what} did not come up within {timeout_s:g} s; see the logs in {self.plan.data_dir / 'log'}")
+            await asyncio.sleep(0.05)
+
+    # -- while it runs ---------------------------------------------------------------------------------------------
+
+    async def tend(self) -> None:
+        """Once a second: starts again what died, rotates a broker that has reached its bound. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._revive()
+            if self.broker is not None and self.broker.bounded and self.broker.process.rss_bytes() > self.plan.broker_memory_mb << 20:
+                await self.rotate()
+
+    def _revive(self) -> None:
+        for name, process in self.processes.items():
+            if process.running or name == "broker" or name in self._stopped:
+                continue
+            if name == "producer" and process.code == 0:
+                continue  # its source has ended
+            failures = self._failed_at.setdefault(name, [])
+            if not failures or failures[-1] < process.started:
+                failures.append(time.monotonic())
+                self.say(f"{name} ended with code {process.code}: starting it again. The end of its log:\n{process.tail(4)}")
+            pause = BACKOFF_S[min(len([f for f in failures if time.monotonic() - f < 120]), len(BACKOFF_S)) - 1]
+            if time.monotonic() - failures[-1] >= pause:
+                self._note_cpu(name)
+                process.start()
+                process.restarts += 1
+
+    async def rotate(self) -> None:
+        """Gives the embedded broker's memory back: producers hold, everything is drained, a fresh broker takes over.
+
+        The producer waits (nothing is dropped), the workers keep their state in a snapshot, the sink has committed all.
+        """
+        assert isinstance(self.broker, Tansu)
+        began, size = time.monotonic(), self.broker.process.rss_bytes() >> 20
+        hold = self.run_dir / "hold"
+        hold.touch()
+        try:
+            await self._until_held()
+            if not await self.drained(120):
+                self.say("the broker's memory bound is reached, but the sink or a worker does not keep up; trying again")
+                return
+            for name in [n for n in self.processes if n.startswith(("stream", "sink"))]:
+                await asyncio.to_thread(self.processes[name].stop, 30)
+                self._note_cpu(name)
+            self._note_cpu("broker")
+            await asyncio.to_thread(self.broker.renew)
+            self.processes["broker"] = self.broker.process
+            await _until_answers(self.bootstrap)
+            await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
+            self.log_id = await kafka.log_id(self.bootstrap)
+            self._start_consumers()
+            self.rotations += 1
+        finally:
+            hold.unlink(missing_ok=True)
+        self.say(f"embedded broker renewed at {size} MB in {time.monotonic() - began:.1f} s (bound {self.plan.broker_memory_mb} MB); nothing was dropped")
+
+    async def _until_held(self) -> None:
+        if "producer" not in self.processes:
+            return
+        for _ in range(300):
+            said = status.read(self.run_dir / "producer.json")
+            if not self.processes["producer"].running or (said.get("held") and not said.get("pending_bytes")):
+                return
+            await asyncio.sleep(0.1)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def finish(self, drain_s: float = 120.0) -> bool:
+        """Stops the producer, lets everything already produced be windowed and stored, then stops; False when it did not all drain."""
+        if "producer" in self.processes:
+            self.say("stopping the producer")
+            await self._stop("producer", 30)
+        self.say("draining: what was produced is windowed and stored")
+        done = await self.drained(drain_s)
+        for name in [n for n in self.processes if n.startswith("stream")]:
+            await self._stop(name, 30)
+        done = await self.drained(drain_s, stream=False) and done
+        return await self._stop("sink", 60) == 0 and done
+
+    async def _stop(self, name: str, grace_s: float) -> int:
+        self._stopped.add(name)
+        return await asyncio.to_thread(self.processes[name].stop, grace_s)
+
+    async def drained(self, timeout_s: float, stream: bool = True) -> bool:
+        """Waits until workers and sink have dealt with every record in the log."""
+        deadline, calm = time.monotonic() + timeout_s, 0
+        async with _offsets(self.bootstrap) as ends:
+            while time.monotonic() < deadline:
+                last = await ends()
+                behind = self._behind(last, "sink", list(BY_TOPIC))
+                if stream:
+                    behind += self._behind(last, "stream", list(CONSUMED))
+                calm = calm + 1 if behind == 0 else 0
+                if calm >= 3:
+                    return True
+                self._revive()
+                await asyncio.sleep(0.2)
+        return False
+
+    def _behind(self, ends: dict[TopicPartition, int], prefix: str, wanted: list[str]) -> int:
+        positions: dict[str, int] = {}
+        for name in self.processes:
+            if name.startswith(prefix):
+                for key, value in status.read(self.run_dir / f"{name}.json").get("positions", {}).items():
+                    positions[key] = max(positions.get(key, 0), value or 0)
+        return sum(max(0, end - positions.get(f"{tp.topic}/{tp.partition}", 0)) for tp, end in ends.items() if tp.topic in wanted)
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        return {name: status.read(self.run_dir / f"{name}.json") for name in self.processes}
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds by process, restarts included."""
+        last = {n: p.cpu_s() if p.running else float(status.read(self.run_dir / f"{n}.json").get("cpu_s") or 0) for n, p in self.processes.items()}
+        return {name: round(self.cpu_before.get(name, 0.0) + used, 2) for name, used in last.items()}
+
+    def _note_cpu(self, name: str) -> None:
+        said = status.read(self.run_dir / f"{name}.json").get("cpu_s") or self.processes[name].cpu_s()
+        self.cpu_before[name] = self.cpu_before.get(name, 0.0) + float(said)
+
+    def _kill_all(self) -> None:
+        for name, process in reversed(self.processes.items()):
+            if name not in ("broker", "clickhouse"):
+                process.kill()
+        if "clickhouse" in self.processes:
+            self.processes["clickhouse"].stop(20)
+        if self.broker is not None:
+            self.broker.stop()
+
+
+async def _until_answers(bootstrap: str) -> None:
+    for attempt in range(100):
+        try:
+            await kafka.log_id(bootstrap)
+            return
+        except kafka.BrokerError:
+            if attempt == 99:
+                raise
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def _offsets(bootstrap: str) -> Any:
+    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
+    await consumer.start()
+
+    async def ends() -> dict[TopicPartition, int]:
+        tps = []
+        for name in topics.TOPICS:
+            tps += [TopicPartition(name, p) for p in consumer.partitions_for_topic(name) or await _partitions(consumer, name)]
+        found: dict[TopicPartition, int] = await consumer.end_offsets(tps)
+        return found
+
+    try:
+        yield ends
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    await consumer.topics()
+    return consumer.partitions_for_topic(topic) or set()
+

@@ -1,0 +1,114 @@
+"""From Kafka records to batches: decode, judge, group by table, close by rows, bytes or age. Pure: no Kafka, no ClickHouse."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.store import origin
+from pipeline.store.insert import Piece
+from pipeline.store.tables import BY_TOPIC
+from schemas import derived, topics
+from schemas.catalogue import KINDS
+from schemas.codec import Decoder, InvalidFrame
+from schemas.quality import MAX_AGE_MS, clean, judge_times
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record, as far as storage cares. `kafka_ms` is its time stamp."""
+
+    topic: str
+    partition: int
+    offset: int
+    kafka_ms: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    record: Record
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one flush does: inserts by table and day, dead letters, then offsets (the next to read) by partition."""
+
+    pieces: dict[tuple[str, str], list[Piece]] = field(default_factory=dict)
+    dead: list[DeadLetter] = field(default_factory=list)
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    rows: int = 0
+    bytes: int = 0
+    opened: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.offsets)
+
+
+class Batcher:
+    """`max_age_ms`: a sample older than this when Kafka got it is set aside as `stale`."""
+
+    def __init__(self, *, max_rows: int = 100_000, max_bytes: int = 32 << 20, max_wait_s: float = 1.0, max_age_ms: int = MAX_AGE_MS) -> None:
+        self._max_rows, self._max_bytes, self._max_wait_s, self._max_age_ms = max_rows, max_bytes, max_wait_s, max_age_ms
+        self._decoder = Decoder()
+        self.batch = Batch()
+        self.missing: Counter[tuple[str, str]] = Counter()
+        self.received: Counter[str] = Counter()
+        self.discarded: Counter[str] = Counter()
+
+    def take(self, record: Record, now: float, days: set[dt.date] | None = None) -> None:
+        """Adds a record; `days` are the days of it that are stored already. Its offset advances whatever becomes of it."""
+        batch = self.batch
+        if not batch:
+            batch.opened = now
+        batch.offsets[record.topic, record.partition] = record.offset + 1
+        batch.bytes += len(record.value)
+        self.received[record.topic] += 1
+        table = BY_TOPIC[record.topic]
+        try:
+            rows = self._decode(record)
+            self._judge(record, rows)
+        except InvalidFrame as err:
+            batch.dead.append(DeadLetter(record, err.reason, err.detail))
+            self.discarded[err.reason] += 1
+            return
+        if days:
+            rows = origin.remaining(rows, table.dated, days)
+            if not rows.num_rows:
+                self.discarded["stored-before"] += 1
+                return
+        for day, part in origin.by_day(rows, table.dated):
+            batch.pieces.setdefault((table.name, day), []).append(Piece(part, record.partition, record.offset, record.kafka_ms))
+        batch.rows += rows.num_rows
+
+    def due(self, now: float) -> bool:
+        batch = self.batch
+        return bool(batch) and (batch.rows >= self._max_rows or batch.bytes >= self._max_bytes or now - batch.opened >= self._max_wait_s)
+
+    def close(self) -> Batch:
+        """The batch so far; a new one begins."""
+        batch, self.batch = self.batch, Batch()
+        return batch
+
+    def _decode(self, record: Record) -> pa.RecordBatch:
+        kind = record.topic.removeprefix("telemetry.")
+        if kind in KINDS:
+            return clean(self._decoder.decode(record.value, kind), self.missing).batch
+        stream, batch = derived.decode(record.value)
+        if record.topic != topics.derived(stream.name):
+            raise InvalidFrame("kind", f"a {stream.name} message on {record.topic}")
+        return batch
+
+    def _judge(self, record: Record, rows: pa.RecordBatch) -> None:
+        """Time stamps that cannot be: against the record's own, so that a replay judges as the first run did."""
+        if not record.topic.startswith("telemetry."):
+            return
+        stamps = rows.column(0).cast(pa.int64())
+        first, last = pc.min(stamps).as_py(), pc.max(stamps).as_py()
+        judge_times(first, last, record.kafka_ms, self._max_age_ms)

@@ -1,0 +1,105 @@
+"""Roll-ups from 10 s to 1 min to 1 h: each bucket is computed whole and replaced, so doing it twice changes nothing.
+
+A tier follows the one below by the time at which rows were stored: buckets that got rows since the last round are made
+again, so rows that came late are in. An hour is made once it is over, and again when late rows come.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.store.tables import DATABASE
+from schemas.catalogue import KINDS
+from schemas.derived import ROLLUPS
+from schemas.frame import IDENTITY
+
+log = logging.getLogger("gigawatch.rollup")
+
+_STEPS = (("10s", "1m", 60), ("1m", "1h", 3600))
+
+
+def select(kind: str, below: str, seconds: int) -> str:
+    """The SELECT that makes rows of one tier from the tier below; weighted by samples, NULL where nothing was measured."""
+    stats = []
+    for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]:
+        if name.endswith("_mean"):
+            stats.append(f"sum({name} * samples) / nullIf(sumIf(samples, {name} IS NOT NULL), 0) AS {name}")
+        elif name.endswith("_inc"):
+            stats.append(f"sum({name}) AS {name}")
+        else:
+            stats.append(f"max({name}) AS {name}")
+    # a bucket is named by its end, and a row below by its end too: a row that ends on the bucket's end belongs to it
+    bucket = f"toStartOfInterval(b.ts - INTERVAL 1 MILLISECOND, INTERVAL {seconds} SECOND) + INTERVAL {seconds} SECOND"
+    last = [f"argMax({name}, b.ts) AS {name}" for name in ("node", "model", "job")]
+    return (f"SELECT {bucket} AS bucket, site, rack, device, {', '.join(last)}, sum(b.samples) AS total, {', '.join(stats)} "
+            f"FROM {DATABASE}.{kind}_{below} AS b FINAL WHERE b.ts > {{first:DateTime64(3)}} AND b.ts <= {{last:DateTime64(3)}} "
+            "GROUP BY bucket, site, rack, device")
+
+
+class Roller:
+    """Call `roll` now and then; blocking. `everything` also makes buckets that are not over yet, at the end of a run."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.buckets = 0
+
+    def roll(self, everything: bool = False) -> int:
+        """Returns how many buckets were made."""
+        made = 0
+        for kind in KINDS:
+            for below, tier, seconds in _STEPS:
+                made += self._step(kind, below, tier, seconds, everything)
+        self.buckets += made
+        return made
+
+    def _step(self, kind: str, below: str, tier: str, seconds: int, everything: bool) -> int:
+        target = f"{kind}_{tier}"
+        since = self._client.query(f"SELECT max(done) FROM {DATABASE}.rollup_progress WHERE table = {{t:String}}",
+                                   parameters={"t": target}).result_rows[0][0]
+        cut, newest = self._client.query(f"SELECT max(stored_at), max(ts) FROM {DATABASE}.{kind}_{below}").result_rows[0]
+        if cut is None or (since is not None and cut <= since):
+            return 0
+        bucket = f"toStartOfInterval(ts - INTERVAL 1 MILLISECOND, INTERVAL {seconds} SECOND) + INTERVAL {seconds} SECOND"
+        rows = self._client.query(f"SELECT DISTINCT {bucket} AS bucket FROM {DATABASE}.{kind}_{below} "
+                                  "WHERE stored_at > {since:DateTime64(3)} AND stored_at <= {cut:DateTime64(3)} ORDER BY bucket",
+                                  parameters={"since": since or dt.datetime(1970, 1, 1), "cut": cut}).result_rows
+        ends = [_naive(row[0]) for row in rows]
+        if not everything:
+            ends = [end for end in ends if end <= _naive(newest)]
+        for first, last in _spans(ends, seconds):
+            self._fill(kind, below, target, seconds, first, last)
+        # what is not over yet stays due: progress stops before the rows that belong to it
+        if not everything and len(ends) < len(rows):
+            oldest_open = _naive(rows[len(ends)][0]) - dt.timedelta(seconds=seconds)
+            held = self._client.query(f"SELECT min(stored_at) FROM {DATABASE}.{kind}_{below} WHERE ts > {{t:DateTime64(3)}} "
+                                      "AND stored_at > {since:DateTime64(3)}",
+                                      parameters={"t": oldest_open, "since": since or dt.datetime(1970, 1, 1)}).result_rows[0][0]
+            cut = min(cut, held - dt.timedelta(milliseconds=1)) if held else cut
+        self._client.command(f"INSERT INTO {DATABASE}.rollup_progress (ts, table, done) VALUES "
+                             f"(now64(3), '{target}', toDateTime64('{_naive(cut).isoformat(sep=' ', timespec='milliseconds')}', 3, 'UTC'))")
+        return len(ends)
+
+    def _fill(self, kind: str, below: str, target: str, seconds: int, first: dt.datetime, last: dt.datetime) -> None:
+        names = [name for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]]
+        columns = ", ".join(["ts", "site", "rack", "device", "node", "model", "job", "samples", *names])
+        self._client.command(f"INSERT INTO {DATABASE}.{target} ({columns}) {select(kind, below, seconds)}",
+                             parameters={"first": first, "last": last})
+
+
+def _spans(ends: list[dt.datetime], seconds: int) -> list[tuple[dt.datetime, dt.datetime]]:
+    """Runs of adjacent buckets as (start of the first, end of the last), at most a day long."""
+    out: list[tuple[dt.datetime, dt.datetime]] = []
+    width = dt.timedelta(seconds=seconds)
+    for end in ends:
+        if out and out[-1][1] == end - width and end - out[-1][0] <= dt.timedelta(days=1):
+            out[-1] = (out[-1][0], end)
+        else:
+            out.append((end - width, end))
+    return out
+
+
+def _naive(moment: dt.datetime) -> dt.datetime:
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -1,0 +1,124 @@
+"""The faust app: one agent a topic, each a few lines around the worker. Settings that differ from faust's, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.types import StreamT
+
+from pipeline import kafka
+from pipeline.status import Status
+from pipeline.stream.names import CONSUMED, TELEMETRY
+from pipeline.stream.partition import Message
+from pipeline.stream.transport import HeldTransport
+from pipeline.stream.worker import Worker
+from schemas import derived, topics
+from schemas.codec import InvalidFrame
+
+log = logging.getLogger("gigawatch.stream")
+
+GROUP = "gigawatch-stream"
+TAKE_MESSAGES = 512
+TAKE_WITHIN_S = 0.1
+
+
+def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, group: str = GROUP) -> faust.App:
+    """The app, not started; `app.worker` is what its agents call."""
+    app = faust.App(
+        group,
+        broker=f"kafka://{bootstrap}",
+        store="memory://",
+        web_enabled=False,  # no port, and no memory for its statistics
+        topic_disable_leader=True,
+        topic_allow_declare=False,  # topics are made by `kafka.ensure_topics`, with the partitions that were asked for
+        value_serializer="raw", key_serializer="raw",
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,  # what is in flight at a rebalance is replayed
+        stream_buffer_maxsize=4096,
+        broker_commit_interval=1.0,
+        broker_session_timeout=kafka.SESSION_TIMEOUT_MS / 1000,
+        broker_heartbeat_interval=kafka.HEARTBEAT_MS / 1000,
+        broker_rebalance_timeout=kafka.REBALANCE_TIMEOUT_MS / 1000,
+        broker_request_timeout=30.0,
+        consumer_max_fetch_size=kafka.FETCH_BYTES,
+        producer_max_request_size=32 << 20, producer_acks=-1, producer_linger=0.0,
+    )
+    app.transport = HeldTransport(app.conf.broker, app, app.loop)
+    channels = {name: app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+                for name in (*TELEMETRY, *(topics.derived(d) for d in derived.DERIVED))}
+
+    async def publish(topic: str, key: bytes, value: bytes) -> None:
+        await (await channels[topic].send(key=key, value=value))
+
+    app.worker = Worker(publish, tick_ms, lateness_ms)
+    app.needed_from = app.worker.needed_from
+    for name in CONSUMED:
+        app.agent(channels[name], name=f"agent.{name}", concurrency=1)(_agent(app, name))
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(_: Any, lost: Any, **__: Any) -> None:
+        app.worker.revoke((tp.topic, tp.partition) for tp in lost)
+
+    return app
+
+
+def _agent(app: faust.App, topic: str) -> Any:
+    async def agent(stream: StreamT[bytes]) -> AsyncIterator[None]:
+        async for events in stream.noack_take(TAKE_MESSAGES, within=TAKE_WITHIN_S):
+            await app.worker.take(topic, [(e.message.partition, Message(e.message.offset, int(e.message.timestamp * 1000), e.value))
+                                          for e in events])
+            for event in events:
+                event.ack()
+            yield
+
+    return agent
+
+
+async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
+    """The latest row of every incident that is open, read from the incident topic."""
+    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
+    await consumer.start()
+    latest: dict[str, dict[str, Any]] = {}
+    try:
+        tp = TopicPartition(topics.derived("incident"), 0)
+        consumer.assign([tp])
+        end = (await consumer.end_offsets([tp]))[tp]
+        await consumer.seek_to_beginning(tp)
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    try:
+                        _, batch = derived.decode(record.value or b"")
+                    except InvalidFrame:
+                        continue
+                    for row in batch.to_pylist():
+                        latest[row["incident"]] = row
+    finally:
+        await consumer.stop()
+    return [{**row, **{n: int(row[n].timestamp() * 1000) for n in ("opened", "updated")}} for row in latest.values() if row["open"]]
+
+
+async def run(app: faust.App, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Path | None = None) -> None:
+    """Runs the app until `stop`; then commits, and writes the snapshot if one was asked for."""
+    worker: Worker = app.worker
+    log_id = await kafka.log_id(bootstrap)
+    if snapshot is None or not worker.load(snapshot, log_id):
+        worker.restore_incidents(await open_incidents(bootstrap))
+    keeper = asyncio.create_task(Status(status, worker.status).keep())
+    try:
+        await app.start()
+        await stop.wait()
+    finally:
+        async with worker.idle:
+            worker.stop()
+        await app.stop()
+        if snapshot:
+            worker.save(snapshot, log_id)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)

@@ -1,0 +1,67 @@
+"""The part topic's place in the log around the site engine: what to skip, what is still needed. No faust here."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.compute.site import KEEP_MS, SiteEngine
+from pipeline.stream.partition import Message
+from schemas import derived
+from schemas.codec import InvalidFrame
+
+#: Parts of one window arrive within this much event time of each other.
+SPREAD_MS = 30_000
+
+
+class Joiner:
+    """Feeds the site engine. Taken over in the middle of the log, it leaves windows alone whose parts it may have missed."""
+
+    def __init__(self) -> None:
+        self.engine = SiteEngine()
+        self.position: int | None = None
+        self._from_ms = 0
+        self._marks: list[tuple[int, int]] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, messages: Iterable[Message]) -> dict[str, pa.RecordBatch]:
+        rows: list[dict[str, Any]] = []
+        for message in messages:
+            self.counts["received"] += 1
+            if self.position is not None and message.offset < self.position:
+                self.counts["seen-before"] += 1
+                continue
+            first, self.position = self.position is None, message.offset + 1
+            try:
+                stream, batch = derived.decode(message.value)
+                if stream is not derived.PART:
+                    raise InvalidFrame("kind", f"a {stream.name} message on the part topic")
+            except InvalidFrame as err:
+                self.counts[f"discarded:{err.reason}"] += 1
+                continue
+            stamps = batch.column(0).cast(pa.int64())
+            parts = batch.set_column(0, "ts", stamps).to_pylist()
+            newest = max(row["ts"] for row in parts)
+            if first and message.offset > 0:
+                self._from_ms = newest + SPREAD_MS
+            if not self._marks or newest >= self._marks[-1][0] + 1000:
+                self._marks.append((newest, message.offset))
+            self.counts["processed"] += 1
+            rows += [row for row in parts if row["ts"] >= self._from_ms]
+        return self.engine.add(rows) if rows else {}
+
+    def needed_from(self) -> int | None:
+        if not self._marks:
+            return self.position
+        index = max(0, bisect.bisect_right(self._marks, (self._marks[-1][0] - KEEP_MS - 2 * SPREAD_MS, 1 << 62)) - 1)
+        del self._marks[:index]
+        return self._marks[0][1]
+
+    def rebase(self) -> None:
+        """Goes on with its state at the beginning of another log."""
+        self.position = 0
+        self._marks.clear()

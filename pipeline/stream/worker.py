@@ -1,0 +1,144 @@
+"""What a worker holds and publishes: engines by partition, the site joiner, snapshots. faust calls it; it does not call faust."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.stream.names import PART_TOPIC
+from pipeline.stream.joiner import Joiner
+from pipeline.stream.partition import Message, Partition
+from schemas import topics
+from schemas.codec import encode_batch
+
+log = logging.getLogger("gigawatch.stream")
+
+#: Publishes (topic, key, value) and returns when Kafka has it.
+Publish = Callable[[str, bytes, bytes], Awaitable[None]]
+SNAPSHOT_VERSION = 1
+
+
+class Worker:
+    """`publish` is given; everything else here is a function of the messages."""
+
+    def __init__(self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000) -> None:
+        self._publish, self._tick_ms, self._lateness_ms = publish, tick_ms, lateness_ms
+        self._partitions: dict[tuple[str, int], Partition] = {}
+        self._joiners: dict[int, Joiner] = {}
+        self._open_incidents: list[dict[str, Any]] = []
+        self.published: Counter[str] = Counter()
+        self.last_progress = time.time()
+        self.stopped = False
+        self.idle = asyncio.Lock()
+
+    async def take(self, topic: str, messages: Sequence[tuple[int, Message]]) -> None:
+        """(partition, message) pairs of one topic, in log order per partition; returns when all results are with Kafka."""
+        grouped: dict[int, list[Message]] = {}
+        for partition, message in messages:
+            grouped.setdefault(partition, []).append(message)
+        async with self.idle:
+            if not self.stopped:
+                for partition, batch in grouped.items():
+                    if topic == PART_TOPIC:
+                        await self._join(partition, batch)
+                    else:
+                        await self._roll(topic, partition, batch)
+                self.last_progress = time.time()
+                return
+        await asyncio.Event().wait()  # unprocessed and unacknowledged: read again by whoever comes next
+
+    async def _roll(self, topic: str, number: int, batch: list[Message]) -> None:
+        for closed in self._partition(topic, number).add(batch):
+            for name, rows in closed.batches.items():
+                await self._send(name, rows, str(number).encode())
+
+    async def _join(self, number: int, batch: list[Message]) -> None:
+        joiner = self._joiners.get(number)
+        if joiner is None:
+            joiner = self._joiners[number] = Joiner()
+            joiner.engine.incidents.restore(self._open_incidents)
+        for name, rows in joiner.add(batch).items():
+            await self._send(name, rows, b"site")
+
+    async def _send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
+        await self._publish(topics.derived(name), key, encode_batch(rows))
+        self.published[name] += rows.num_rows
+
+    def _partition(self, topic: str, number: int) -> Partition:
+        found = self._partitions.get((topic, number))
+        if found is None:
+            found = self._partitions[topic, number] = Partition(topic.removeprefix("telemetry."), self._tick_ms, self._lateness_ms)
+            found.engine.incidents.restore(self._open_incidents)
+        return found
+
+    def needed_from(self, topic: str, number: int) -> int | None:
+        """The offset that may be committed."""
+        if topic == PART_TOPIC:
+            return self._joiners[number].needed_from() if number in self._joiners else None
+        held = self._partitions.get((topic, number))
+        return held.needed_from() if held else None
+
+    def revoke(self, lost: Iterable[tuple[str, int]]) -> None:
+        """Forgets partitions that now belong to another worker."""
+        if self.stopped:
+            return
+        for topic, number in lost:
+            self._partitions.pop((topic, number), None)
+            if topic == PART_TOPIC:
+                self._joiners.pop(number, None)
+
+    def stop(self) -> None:
+        """From now on nothing is taken or forgotten: what comes is left unprocessed, for the snapshot to be of one moment."""
+        self.stopped = True
+
+    def restore_incidents(self, rows: list[dict[str, Any]]) -> None:
+        """Open incidents, from the incident topic; taken up by engines that are made from now on."""
+        self._open_incidents = rows
+
+    def save(self, path: Path, log_id: str) -> None:
+        """Writes all state, so that the next worker on this machine goes on bit for bit, even on a fresh log."""
+        body = {"version": SNAPSHOT_VERSION, "log": log_id, "partitions": self._partitions, "joiners": self._joiners}
+        part = path.with_suffix(".part")
+        part.write_bytes(pickle.dumps(body, protocol=5))
+        part.replace(path)
+
+    def load(self, path: Path, log_id: str) -> bool:
+        """Takes up a snapshot (a file that this program wrote on this machine); False when there is none that fits."""
+        try:
+            body = pickle.loads(path.read_bytes())
+            if body["version"] != SNAPSHOT_VERSION:
+                return False
+        except FileNotFoundError:
+            return False
+        except Exception as err:
+            log.warning("snapshot %s cannot be read (%s): rebuilding from the log", path, err)
+            return False
+        self._partitions, self._joiners = body["partitions"], body["joiners"]
+        if body["log"] != log_id:
+            for held in (*self._partitions.values(), *self._joiners.values()):
+                held.rebase()
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Counters for the status file."""
+        counts: Counter[str] = Counter()
+        devices: Counter[str] = Counter()
+        for (topic, _), held in self._partitions.items():
+            counts += held.counts
+            counts += Counter({f"rows:{k}": v for k, v in held.engine.counts.items()})
+            devices[topic.removeprefix("telemetry.")] += len(held.engine.registry)
+        return {"counts": dict(counts), "devices": dict(devices), "published": dict(self.published),
+                "positions": {f"{t}/{n}": p.position for (t, n), p in self._partitions.items()}
+                | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
+                "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())
+                + sum(len(j.engine.incidents) for j in self._joiners.values()),
+                "last_progress": self.last_progress}
+
