@@ -98,8 +98,7 @@ class Supervisor:
         Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000)).save(self.plan.data_dir)
         with self._step("stream worker and sink"):
             self._start_consumers()
-            await self._until(lambda: all((self.run_dir / f"{n}.json").exists() for n in self.processes if n.startswith(("sink", "stream"))),
-                              60, "the stream worker and the sink")
+            await self._until(self._consumers_joined, 60, "the stream worker and the sink")
         if self.plan.producer:
             with self._step("producer"):
                 self._spawn("producer", ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")])
@@ -110,6 +109,10 @@ class Supervisor:
         began = time.monotonic()
         yield
         self.say(f"{what} ready in {time.monotonic() - began:.1f} s")
+
+    def _consumers_joined(self) -> bool:
+        """Every consumer is in its group with partitions: only now would a producer be followed at once."""
+        return all(status.read(self.run_dir / f"{n}.json").get("assigned") for n in self.processes if n.startswith(("sink", "stream")))
 
     def _start_broker(self) -> None:
         plan = self.plan

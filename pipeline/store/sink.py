@@ -63,7 +63,8 @@ class Sink(ConsumerRebalanceListener):
 
     def status(self) -> dict[str, Any]:
         """Counters for the status file; rows are those that ClickHouse has acknowledged."""
-        return {"rows": dict(self._writer.rows), "received": dict(self._batcher.received), "discarded": dict(self._batcher.discarded),
+        assigned = len(self._consumer.assignment()) if self._consumer is not None else 0
+        return {"assigned": assigned, "rows": dict(self._writer.rows), "received": dict(self._batcher.received), "discarded": dict(self._batcher.discarded),
                 "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries,
                 "trouble": self._writer.trouble, "positions": self.positions, "last_commit": self.last_commit,
                 "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}

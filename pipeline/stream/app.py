@@ -65,6 +65,10 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     async def revoked(_: Any, lost: Any, **__: Any) -> None:
         app.worker.revoke((tp.topic, tp.partition) for tp in lost)
 
+    @app.on_partitions_assigned.connect(weak=False)
+    async def assigned(_: Any, got: Any, **__: Any) -> None:
+        app.worker.assigned = len(got)
+
     return app
 
 

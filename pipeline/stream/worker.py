@@ -37,6 +37,7 @@ class Worker:
         self.published: Counter[str] = Counter()
         self.last_progress = time.time()
         self.stopped = False
+        self.assigned = 0
         self.idle = asyncio.Lock()
 
     async def take(self, topic: str, messages: Sequence[tuple[int, Message]]) -> None:
@@ -135,7 +136,7 @@ class Worker:
             counts += held.counts
             counts += Counter({f"rows:{k}": v for k, v in held.engine.counts.items()})
             devices[topic.removeprefix("telemetry.")] += len(held.engine.registry)
-        return {"counts": dict(counts), "devices": dict(devices), "published": dict(self.published),
+        return {"assigned": self.assigned, "counts": dict(counts), "devices": dict(devices), "published": dict(self.published),
                 "positions": {f"{t}/{n}": p.position for (t, n), p in self._partitions.items()}
                 | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
                 "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())
