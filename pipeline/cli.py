@@ -114,6 +114,17 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
     raise SourceError(f"no source {source!r}: it is synthetic, replay:PATH, dcgm or nvml")
 
 
+def check_source(source: str, opts: dict[str, Any]) -> None:
+    """Makes the source once, so that a mistake in its options is told before anything is started; raises Trouble."""
+    from producers.source import SourceError
+    from schemas.hardware import HardwareError
+
+    try:
+        make_source(source, opts)
+    except (SourceError, HardwareError) as err:
+        raise Trouble(str(err)) from err
+
+
 @click.command(epilog=_SOURCE_HELP)
 @click.argument("source", default="synthetic")
 @source_options

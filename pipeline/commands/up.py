@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pipeline import kafka
-from pipeline.cli import source_options
+from pipeline.cli import check_source, source_options
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
 from pipeline.embedded.process import ProcessError
@@ -20,6 +20,7 @@ from pipeline.embedded.summary import summary
 from pipeline.embedded.supervisor import Plan, Supervisor
 from pipeline.store import client as store_client
 from pipeline.store.client import StoreError
+from pipeline.view import live
 
 
 @click.command()
@@ -81,17 +82,9 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
 
 def _producer(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
     """The arguments of `gigawatch produce` for the same source; checked here, so that a mistake is told at once."""
-    from pipeline.cli import make_source
-    from producers.source import SourceError
-    from schemas.hardware import HardwareError
-
     if source == "none":
         return ()
-    if source != "nvml":
-        try:
-            make_source(source, opts)
-        except (SourceError, HardwareError) as err:
-            raise Trouble(str(err)) from err
+    check_source(source, opts)
     argv = [source, "--racks", str(opts["racks"]), "--gpu", opts["model"], "--tick", str(opts["tick_s"]), "--seed", str(opts["seed"]),
             "--speed", str(opts["speed"])]
     for name, flag in (("faults", "--fault"), ("endpoints", "--endpoint")):
@@ -106,8 +99,6 @@ def _producer(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
 
 async def _watch(factory: Supervisor, stop: asyncio.Event, seconds: float | None, quiet: bool, data_dir: Path) -> None:
     """Tends the factory, shows it, and returns when told to stop, when the time is up, or when the source has ended."""
-    from pipeline.view import live
-
     tending = asyncio.create_task(factory.tend())
     showing = asyncio.create_task(live(factory.clickhouse, factory.statuses, plain=quiet or not sys.stdout.isatty(), silent=quiet))
     stopped = asyncio.create_task(stop.wait())

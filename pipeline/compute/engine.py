@@ -65,6 +65,7 @@ class KindEngine:
         self._past_ends = np.full(HISTORY_PANES, -1, np.int64)
         self._baseline: tuple[Floats, Floats] = (np.zeros((len(self._scored), 0)), np.zeros((len(self._scored), 0)))
         self._xid = np.zeros(0)
+        self._since_ms = np.zeros(0)
         self._peers: tuple[int, Ints, int] = (-1, np.zeros(0, np.int64), 0)
         self._pending: dict[int, list[tuple[Ints, Floats]]] = {}
         self.incidents = Incidents(kind, self._pane_ms)
@@ -144,6 +145,7 @@ class KindEngine:
                 if not len(rows):
                     continue
             where = _as_slice(rows)
+            self._since_ms[where] = np.minimum(self._since_ms[where], tick * self._tick_ms)
             self._ring.put(tick, where, values[self._windowed].astype(np.float32))
             end = (tick * self._tick_ms // self._pane_ms + 1) * self._pane_ms
             if end not in self._panes:
@@ -166,6 +168,7 @@ class KindEngine:
             return np.concatenate([array, np.full((*array.shape[:-1], more), fill)], -1) if more > 0 else array
 
         self._before, self._energy = wider(self._before, np.nan), wider(self._energy, np.nan)
+        self._since_ms = wider(self._since_ms, np.inf)
         self._history, self._xid = wider(self._history, np.nan), wider(self._xid, 0.0)
         self._baseline = (wider(self._baseline[0], np.nan), wider(self._baseline[1], np.nan))
 
@@ -202,7 +205,7 @@ class KindEngine:
         if len(present):
             closed.batches[f"rollup_{self.kind}"] = outputs.rollup(self.kind, end, self.registry, present, pane, means, grown)
         self._windows(end, closed)
-        scored = self._score(pane, means, grown)
+        scored = self._score(end, pane, means, grown)
         self._history[slot] = means[[i for i, _ in self._scored]]
         self._past_ends[slot] = end
         published = np.flatnonzero(scored.score >= scores.PUBLISH_FROM)
@@ -234,7 +237,7 @@ class KindEngine:
             closed.batches["window"] = pa.concat_batches(windows)
             closed.batches["part"] = pa.concat_batches(parts)
 
-    def _score(self, pane: Pane, means: Floats, grown: Floats) -> scores.Scored:
+    def _score(self, end: int, pane: Pane, means: Floats, grown: Floats) -> scores.Scored:
         if self._peers[0] != self.registry.version:
             names = ("rack", "job") if self.kind in ("gpu", "node") else ("model", "job")
             if self.kind == "node":
@@ -242,7 +245,7 @@ class KindEngine:
             self._peers = (self.registry.version, *self.registry.group(*names))
         _, group, groups = self._peers
         result = scores.score(self._scored, means[[i for i, _ in self._scored]], self._baseline, group, groups)
-        missing = pane.samples == 0
+        missing = (pane.samples == 0) & (self._since_ms < end - self._pane_ms)  # known before this pane began, and not heard of in it
         for index, metric in enumerate(self._metrics):
             if metric.alarm_at is None:
                 continue

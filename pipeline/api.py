@@ -1,0 +1,57 @@
+"""The Python API: live frames as they come, history as Arrow. What `gigawatch tail` and `gigawatch history` are made of."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pyarrow as pa
+from aiokafka import AIOKafkaConsumer
+
+from pipeline import kafka
+from pipeline.embedded.factory import DEFAULT_DIR, running
+from pipeline.store import history as _history
+from pipeline.store.access import opened
+from schemas import topics
+from schemas.catalogue import KINDS
+from schemas.codec import Decoder, InvalidFrame
+from schemas.frame import Frame
+
+
+async def live(kind: str | None = None, place: str = "", *, broker: str | None = None, data_dir: Path = DEFAULT_DIR) -> AsyncGenerator[Frame]:
+    """Frames from now on: of one kind or all, of places (`site/rack` keys) that contain `place`.
+
+    `broker` is HOST:PORT; by default that of the factory which runs on `data_dir`. Frames that cannot be read are passed over
+    (the sink dead-letters them). Raises BrokerError when there is no broker, KeyError for an unknown kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise KeyError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
+    factory = running(data_dir)
+    address = broker or (factory.bootstrap if factory else None)
+    if address is None:
+        raise kafka.BrokerError(f"no factory runs on {data_dir}, and no broker was given")
+    options = {**kafka.consumer_options(address, None), "auto_offset_reset": "latest"}
+    consumer = AIOKafkaConsumer(*(topics.telemetry(k) for k in ([kind] if kind else KINDS)), **options)
+    decoder = Decoder()
+    await consumer.start()
+    try:
+        async for record in consumer:
+            if place and place not in (record.key or b"").decode("utf-8", "replace"):
+                continue
+            try:
+                yield decoder.decode(record.value or b"")
+            except InvalidFrame:
+                continue
+    finally:
+        await consumer.stop()
+
+
+def history(metric: str, place: str = "", *, first: dt.datetime | None = None, last: dt.datetime | None = None, every_s: float = 0.0,
+            by: str = "device", clickhouse: str | None = None, data_dir: Path = DEFAULT_DIR) -> pa.Table:
+    """One metric over time as an Arrow table (`.to_pandas()` for pandas); see `pipeline.store.history.Ask` for the arguments.
+
+    Reads the factory on `data_dir`, running or stopped, or the ClickHouse at the URL `clickhouse`. Raises StoreError, AskError.
+    """
+    with opened(clickhouse, data_dir) as client:
+        return _history.history(client, _history.Ask(metric, place, first, last, every_s, by))

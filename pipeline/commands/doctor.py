@@ -1,0 +1,140 @@
+"""`gigawatch doctor`: what can be reached, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import platform
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from pipeline import kafka
+from pipeline.commands import options
+from pipeline.embedded.broker import find_java, find_tansu
+from pipeline.embedded.factory import running
+from pipeline.embedded.process import ProcessError
+from pipeline.store.client import StoreError, connect, open_folder
+from pipeline.store.tables import DATABASE, TABLES
+from schemas import topics
+
+Verdict = tuple[str, str]  # ok | warn | bad, and a sentence
+
+
+@click.command()
+@options.broker
+@options.clickhouse
+@options.data_dir
+@click.option("--grafana", envvar="GRAFANA_URL", help="Grafana, http://HOST:3000.")
+def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: str | None) -> None:
+    """Checks this machine and the addresses given (default: the factory on --data-dir). Exit code 1 when something is broken."""
+    factory = running(data_dir)
+    address = broker or (factory.bootstrap if factory else None)
+    url = clickhouse or (factory.clickhouse if factory else None)
+    checks: list[tuple[str, Callable[[], Verdict]]] = [
+        ("Python", lambda: ("ok", f"{platform.python_version()} on {os.cpu_count()} cores")),
+        ("disk", lambda: _disk(data_dir)),
+        ("embedded broker", lambda: _found(find_tansu, "Tansu")),
+        ("Apache Kafka", _apache),
+        ("NVML", _nvml),
+        ("plots", lambda: ("ok", "matplotlib") if importlib.util.find_spec("matplotlib") else ("warn", "no matplotlib: pip install 'gigawatch[plot]'")),
+        ("factory", lambda: ("ok", f"runs on {data_dir} (process {factory.pid})") if factory else ("warn", f"none runs on {data_dir}: `gigawatch up`")),
+        ("Kafka", lambda: _kafka(address)),
+        ("ClickHouse", lambda: _clickhouse(url, data_dir)),
+        ("Grafana", lambda: _grafana(grafana)),
+    ]
+    marks = {"ok": click.style(" ok ", fg="green"), "warn": click.style("note", fg="yellow"), "bad": click.style("BAD ", fg="red", bold=True)}
+    broken = 0
+    for name, check in checks:
+        verdict, text = check()
+        broken += verdict == "bad"
+        click.echo(f"{marks[verdict]}  {name:16s}{text}")
+    raise SystemExit(1 if broken else 0)
+
+
+def _found(find: Callable[[], object], name: str) -> Verdict:
+    try:
+        return "ok", f"{name}: {find()}"
+    except ProcessError as err:
+        return "warn", str(err)
+
+
+def _apache() -> Verdict:
+    try:
+        java = find_java()
+    except ProcessError as err:
+        return "warn", str(err)
+    have = "KAFKA_HOME" in os.environ or shutil.which("mvn")
+    return ("ok", f"{java}, Kafka from {'KAFKA_HOME' if 'KAFKA_HOME' in os.environ else 'Maven'}") if have else (
+        "warn", f"{java}, but neither KAFKA_HOME nor Maven: --broker apache will not start")
+
+
+def _nvml() -> Verdict:
+    if importlib.util.find_spec("pynvml") is None:
+        return "warn", "no nvidia-ml-py: pip install 'gigawatch[nvml]' to read this machine's GPUs"
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as err:
+        return "warn", f"no NVIDIA driver here ({err}): --source nvml will not start"
+    return "ok", f"{count} GPU(s)"
+
+
+def _disk(data_dir: Path) -> Verdict:
+    there = data_dir if data_dir.exists() else Path.cwd()
+    free = shutil.disk_usage(there).free / 1e9
+    return ("ok" if free > 5 else "bad"), f"{free:.0f} GB free at {there}"
+
+
+def _kafka(address: str | None) -> Verdict:
+    if address is None:
+        return "warn", "no address to try: give --broker HOST:PORT, or start a factory"
+
+    async def ask() -> Verdict:
+        async with kafka.admin(address) as client:
+            have = set(await client.list_topics())
+            missing = sorted(set(topics.TOPICS) - have)
+            cluster = (await client.describe_cluster())["cluster_id"]
+        return ("warn", f"{address} answers (cluster {cluster}); topics not there yet: {', '.join(missing)}") if missing else (
+            "ok", f"{address} answers (cluster {cluster}), all {len(topics.TOPICS)} topics are there")
+
+    try:
+        return asyncio.run(ask())
+    except kafka.BrokerError as err:
+        return "bad", str(err)
+
+
+def _clickhouse(url: str | None, data_dir: Path) -> Verdict:
+    try:
+        if url:
+            client = connect(url)
+        elif (data_dir / "clickhouse").is_dir():
+            client = open_folder(data_dir)
+        else:
+            return "warn", f"no address to try, and nothing is stored in {data_dir}"
+        rows = client.query("SELECT name FROM system.tables WHERE database = {db:String}", parameters={"db": DATABASE}).result_rows
+        missing = sorted(set(TABLES) - {r[0] for r in rows})
+        version = client.server_version
+        client.close()
+    except StoreError as err:
+        return "bad", str(err)
+    where = url or f"the folder {data_dir}"
+    return ("warn", f"{where} answers ({version}), tables missing: {', '.join(missing)}; `gigawatch migrate` makes them") if missing else (
+        "ok", f"{where} answers ({version}), all {len(TABLES)} tables are there")
+
+
+def _grafana(url: str | None) -> Verdict:
+    if not url:
+        return "warn", "not asked: give --grafana URL"
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + "/api/health", timeout=5) as answer:
+            return "ok", f"{url} answers: {answer.read(200).decode('utf-8', 'replace').strip()}"
+    except (urllib.error.URLError, OSError, ValueError) as err:
+        return "bad", f"{url} does not answer: {err}"
