@@ -1,0 +1,43 @@
+"""Dashboards to JSON in the tree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from dashboards import fleet, rack
+
+FOLDER = Path(__file__).parent / "json"
+DASHBOARDS = {"fleet": fleet.dashboard, "rack": rack.dashboard}
+
+
+def built() -> dict[str, str]:
+    """File name -> JSON text of every dashboard."""
+    out = {}
+    for name, make in DASHBOARDS.items():
+        body = json.loads(json.dumps(make().build(), cls=JSONEncoder))
+        for variable in body["templating"]["list"]:  # the plugin shows and runs `definition`, which the SDK's builder lacks
+            variable["definition"] = variable["query"]["rawSql"]
+        out[f"{name}.json"] = json.dumps(body, indent=2, sort_keys=True) + "\n"
+    return out
+
+
+def write(check: bool = False) -> list[str]:
+    """Writes what differs (or only names it, with `check`); returns the file names."""
+    FOLDER.mkdir(exist_ok=True)
+    stale = []
+    for name, text in built().items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if not check:
+                path.write_text(text)
+    return stale
+
+
+def load() -> dict[str, dict[str, Any]]:
+    """The dashboards in the tree, parsed; uid by uid."""
+    return {body["uid"]: body for path in sorted(FOLDER.glob("*.json")) if (body := json.loads(path.read_text()))}
