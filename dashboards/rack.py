@@ -28,11 +28,11 @@ def rack(columns: str) -> str:
             "GROUP BY time ORDER BY time")
 
 
-_GPUS = (f"SELECT g.device AS device, g.job AS job, g.util_pct_mean AS util_pct, g.temp_c_mean AS temp_c, g.temp_margin_c_mean AS margin_c, g.power_w_mean AS power_w, "
-         "g.sm_clock_mhz_mean AS sm_clock_mhz, g.mem_temp_c_max AS mem_temp_c, g.xid_max AS xid, s.score AS score, s.cause AS cause "
+_GPUS = (f"SELECT g.device AS device, g.job AS job, g.util_pct_mean AS util_pct, g.temp_c_mean AS temp_c, g.temp_margin_c_mean AS margin_c, "
+         "g.power_w_mean AS power_w, g.sm_clock_mhz_mean AS sm_clock_mhz, g.mem_temp_c_max AS mem_temp_c, g.xid_max AS xid, s.score AS score, s.cause AS cause "
          f"FROM (SELECT * FROM {DB}.gpu_10s FINAL WHERE $__timeFilter(ts) AND rack = '$rack' ORDER BY ts DESC LIMIT 1 BY device) AS g "
-         f"LEFT JOIN (SELECT device, max(a.score) AS score, argMax(a.cause, a.score) AS cause FROM {DB}.scores AS a WHERE rack = '$rack' AND $__timeFilter(ts) AND ts > "
-         f"(SELECT max(ts) FROM {DB}.scores WHERE $__timeFilter(ts)) - INTERVAL 30 SECOND GROUP BY device) AS s USING (device) "
+         f"LEFT JOIN (SELECT device, max(a.score) AS score, argMax(a.cause, a.score) AS cause FROM {DB}.scores AS a WHERE rack = '$rack' AND $__timeFilter(ts) "
+         f"AND ts > (SELECT max(ts) FROM {DB}.scores WHERE $__timeFilter(ts)) - INTERVAL 30 SECOND GROUP BY device) AS s USING (device) "
          "ORDER BY score DESC NULLS LAST, device LIMIT 100")
 
 
@@ -51,8 +51,8 @@ def dashboard() -> dash.Dashboard:
         .with_panel(panels.graph("Power path", rack("avg(rack_power_w) AS meter, avg(gpu_power_w) AS GPUs, avg(node_power_w) AS CPUs_DPUs, avg(heat_w) AS "
                                  "coolant_heat"), "watt", "Rack meter, its parts, and the heat that the coolant carries away.", low=0))
         .with_panel(panels.graph("Heat balance", rack("avg(heat_balance) AS ratio"), "none", "Coolant heat over rack power, 10 s windows; healthy near 0.94."))
-        .with_panel(panels.graph("Coolant temperatures", rack("avg(supply_temp_c) AS supply, avg(return_temp_c) AS return"), "celsius", "Into and out of the rack.",
-                                 span=8))
+        .with_panel(panels.graph("Coolant temperatures", rack("avg(supply_temp_c) AS supply, avg(return_temp_c) AS return"), "celsius",
+                                 "Into and out of the rack.", span=8))
         .with_panel(panels.graph("Coolant flow", rack("avg(flow_lpm) AS flow"), "flowlpm", "Litres a minute through the rack.", low=0, span=8))
         .with_panel(panels.graph("Power shelves", f"SELECT $__timeInterval(ts) AS time, device, avg(power_w_mean) AS value FROM {DB}.power_10s FINAL WHERE "
                                  "$__timeFilter(ts) AND rack = '$rack' AND model = 'power-shelf' GROUP BY time, device ORDER BY time, device", "watt",

@@ -79,7 +79,8 @@ def source_options(command: Any) -> Any:
                      help="Synthetic: a labelled fault, such as gpu-thermal@R0001-N03-GPU2:60+120. May be repeated."),
         click.option("--site", default="", help="The site's name. Default: site-1, or what a recording says."),
         click.option("--endpoint", "endpoints", multiple=True, metavar="[RACK/NODE=]URL", help="dcgm: an exporter's /metrics. May be repeated."),
-        click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes."),
+        click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True,
+                     help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes."),
         click.option("--keep-time", is_flag=True, help="Replay: leave time stamps as recorded."),
         click.option("--ticks", type=click.IntRange(min=1), help="End after so many ticks."),
     ]):
@@ -152,7 +153,7 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
         producer = await connect(bootstrap)
-        publisher = Publisher(producer, merge_s=merge_s, held=(lambda: hold.exists()) if hold else (lambda: False))
+        publisher = Publisher(producer, merge_s=merge_s, held=hold.exists if hold else (lambda: False))
         keeper = asyncio.create_task(Status(status_file, lambda: {"source": made.describe, **publisher.status()}).keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]

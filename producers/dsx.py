@@ -167,5 +167,4 @@ class Points:
             return name
         port = next((p for p in ("inlet", "outlet", "supply", "return", "filter")
                      if any(t.startswith(p) for t in tags) or any(a.startswith(p) for a in areas)), "")
-        full = f"{name}/{side}/{port}" if port else f"{name}/{side}"
-        return full
+        return f"{name}/{side}/{port}" if port else f"{name}/{side}"

@@ -28,8 +28,8 @@ def samples(text: str, wanted: frozenset[str] | None = None) -> Iterator[Sample 
 
     With `wanted`, lines of other metrics are passed over before they are parsed.
     """
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.strip()
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip()
         if not line or line[0] == "#":
             continue
         if wanted is not None and re.split(r"[{\s]", line, maxsplit=1)[0] not in wanted:

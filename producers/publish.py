@@ -150,7 +150,7 @@ class Publisher:
         await self._send(topics.telemetry(frame.kind), frame.key(), encode(frame), frame)
 
     async def _send(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
-        while self._held():
+        while self._held():  # noqa: ASYNC110 - the hold is a file that another process removes
             await asyncio.sleep(0.05)
         async with self._room:
             await self._room.wait_for(lambda: self._pending_bytes == 0 or self._pending_bytes + len(value) <= self._max_pending)

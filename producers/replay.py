@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from producers.dsx import InvalidMessage, Points
 from producers.source import Emission, SourceError, Ticker
+from schemas.arrays import Floats
 from schemas.catalogue import KINDS
 from schemas.frame import IDENTITY, Frame, build
 
@@ -161,7 +162,7 @@ def _by_rack(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield batch.slice(begin, end - begin)
 
 
-def _runs(values: np.ndarray[tuple[int], np.dtype[np.generic]]) -> Iterator[tuple[int, int]]:
+def _runs(values: Floats) -> Iterator[tuple[int, int]]:
     """(begin, end) of every run of equal values."""
     edges = np.flatnonzero(values[1:] != values[:-1]) + 1
     yield from zip([0, *edges.tolist()], [*edges.tolist(), len(values)], strict=True)

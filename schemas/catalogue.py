@@ -13,7 +13,7 @@ KINDS: dict[str, Catalogue] = {c.kind: c for c in (GPU, NODE, POWER, COOLING)}
 
 def rows(kind: str | None = None) -> list[tuple[str, ...]]:
     """(kind, name, unit, kind of metric, dtype, valid range, other names, help) per metric."""
-    out = []
+    out: list[tuple[str, ...]] = []
     for catalogue in KINDS.values():
         if kind and catalogue.kind != kind:
             continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.metric import Catalogue
 
@@ -33,11 +34,11 @@ class Frame:
     def catalogue(self) -> Catalogue:
         return KINDS[self.kind]
 
-    def ts_ms(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def ts_ms(self) -> Ints:
         """int64[rows], ms since 1970."""
         return np.asarray(self.batch.column(0).cast(pa.int64()))
 
-    def values(self, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def values(self, name: str) -> Floats:
         """One metric, float[rows], NaN where missing; all NaN when the frame does not carry it."""
         index = self.batch.schema.get_field_index(name)
         if index < 0:
@@ -45,7 +46,8 @@ class Frame:
         return np.asarray(self.batch.column(index))
 
     def identity(self, name: str) -> list[str]:
-        return self.batch.column(self.batch.schema.get_field_index(name)).to_pylist()
+        found: list[str] = self.batch.column(self.batch.schema.get_field_index(name)).to_pylist()
+        return found
 
     def key(self) -> bytes:
         """The place, which is the Kafka key: rows of one rack stay in order and on one worker."""
@@ -64,9 +66,9 @@ def schema(kind: str, names: Sequence[str] | None = None) -> pa.Schema:
 
 def build(
     kind: str,
-    ts_ms: int | np.ndarray[tuple[int], np.dtype[np.int64]],
+    ts_ms: int | Ints,
     identity: Mapping[str, Sequence[str] | pa.Array],
-    values: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]] | Sequence[float]],
+    values: Mapping[str, Floats | Sequence[float]],
 ) -> Frame:
     """Builds a frame from columns. `ts_ms` is one tick or one per row; missing values are NaN; unknown metrics are refused."""
     unknown = set(values) - set(KINDS[kind].names)
@@ -82,5 +84,5 @@ def build(
             column = [""] * rows
         columns.append(column if isinstance(column, pa.Array) else pa.array(column, pa.string()))
     for field in list(wire)[1 + len(IDENTITY) :]:
-        columns.append(pa.array(np.asarray(values[field.name], field.type.to_pandas_dtype())))
+        columns += [pa.array(np.asarray(values[field.name], field.type.to_pandas_dtype()))]
     return Frame(kind, pa.RecordBatch.from_arrays(columns, schema=wire))

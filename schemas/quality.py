@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from schemas.arrays import Floats
 from schemas.catalogue import KINDS
 from schemas.codec import InvalidFrame
 from schemas.frame import IDENTITY, Frame
 from schemas.metric import Metric
 
 Counts = Counter[tuple[str, str]]
-Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
-Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 #: A sample may be this far ahead of the time at which Kafka got it, and this old.
 FUTURE_MS = 60_000
@@ -46,7 +44,7 @@ def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
     return cleaned
 
 
-def clean_matrix(kind: str, values: Matrix, counts: Counts) -> Matrix:
+def clean_matrix(kind: str, values: Floats, counts: Counts) -> Floats:
     """float[metrics, rows] in catalogue order, cleaned in place in one pass; like `clean_values` for every metric."""
     low, high = _LIMITS[kind]
     with np.errstate(invalid="ignore"):

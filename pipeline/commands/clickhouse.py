@@ -25,7 +25,7 @@ def clickhouse(port: int, password: str, data_dir: Path) -> None:
     options.setup_logging()
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
-        shm = Path("/dev/shm")
+        shm = Path("/dev/shm")  # noqa: S108 - a mkdtemp folder in it
         scratch = Path(tempfile.mkdtemp(prefix="gigawatch-", dir=shm if shm.is_dir() else None))
         engine = await asyncio.to_thread(Engine, data_dir / "clickhouse")
         runner = await gateway.start(gateway.Gateway(engine, scratch, password), "127.0.0.1", port)

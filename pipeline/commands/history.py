@@ -78,19 +78,20 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
         import matplotlib as mpl
 
         mpl.use("Agg")
-        from matplotlib import pyplot
+        from matplotlib import pyplot as plt
     except ImportError as err:
         raise Trouble("--plot needs matplotlib: pip install 'gigawatch[plot]'") from err
     _, found_metric = store_history.find_metric(metric)
     value = "increase" if "increase" in found.column_names else "mean"
-    figure, axes = pyplot.subplots(figsize=(11, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")
     series: dict[str, tuple[list[dt.datetime], list[float]]] = {}
     for row in found.to_pylist():
         times, values = series.setdefault(row[by] or "(none)", ([], []))
         times.append(row["bucket"])
         values.append(float("nan") if row[value] is None else row[value])
     for name, (times, values) in sorted(series.items()):
-        axes.plot(times, values, label=name, linewidth=1.4 if len(series) <= 12 else 0.8)
+        axes.plot(times, values,  # type: ignore[arg-type]
+                  label=name, linewidth=1.4 if len(series) <= 12 else 0.8)
     if len(series) <= 12:
         axes.legend(loc="upper left", fontsize=8, frameon=False, ncols=3)
     axes.set_title(f"{metric} by {by}: {found_metric.help}", fontsize=10, loc="left")
@@ -98,4 +99,4 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    plt.close(figure)

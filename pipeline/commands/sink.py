@@ -55,7 +55,7 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
                 await asyncio.sleep(roll_every)
                 try:
                     await asyncio.to_thread(roller.roll)
-                except Exception as err:  # the next round makes up for it: buckets stay due until they are made
+                except Exception as err:  # noqa: BLE001 - the next round makes up for it: buckets stay due until they are made
                     log.warning("roll-up failed, again in %.0f s: %s", roll_every, str(err).split("\n")[0][:300])
 
         async def watch() -> None:
@@ -70,7 +70,7 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
             if not abort.is_set():
                 await asyncio.to_thread(roller.roll, True)
         except Aborted as err:
-            log.error("stopped without committing: %s", err)
+            log.warning("stopped without committing: %s", err)
             return 1
         finally:
             for task in tasks:

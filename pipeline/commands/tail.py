@@ -56,7 +56,7 @@ def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker:
 
 
 def _line(frame: Frame) -> None:
-    shown = []
+    shown: list[str] = []
     for metric in frame.catalogue.stored:
         values = frame.values(metric.name)
         there = values[values == values]

@@ -104,7 +104,7 @@ async def _watch(factory: Supervisor, stop: asyncio.Event, seconds: float | None
     stopped = asyncio.create_task(stop.wait())
 
     async def source_ended() -> None:
-        while "producer" not in factory.processes or factory.processes["producer"].code != 0:
+        while "producer" not in factory.processes or factory.processes["producer"].code != 0:  # noqa: ASYNC110 - a process ends without telling the loop
             await asyncio.sleep(0.2)
 
     ended = asyncio.create_task(source_ended())

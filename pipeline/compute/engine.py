@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +19,11 @@ from pipeline.compute.incidents import Incidents
 from pipeline.compute.pane import Pane, increase
 from pipeline.compute.registry import Registry
 from pipeline.compute.ring import Ring
+from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import PANE_S, WINDOWS
 from schemas.frame import IDENTITY, Frame
 from schemas.quality import clean_matrix
-
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 HISTORY_PANES = 30
 BASELINE_MS = 60_000

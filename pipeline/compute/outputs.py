@@ -13,13 +13,11 @@ from pipeline.compute import stats
 from pipeline.compute.pane import Pane
 from pipeline.compute.registry import Registry
 from pipeline.compute.scores import Scored
+from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import INCIDENT, PART, ROLLUPS, SCORE, WINDOW
 from schemas.frame import IDENTITY
 from schemas.metric import Metric
-
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 #: Causes that are no metric.
 SILENT, FROZEN = -2, -3
@@ -59,7 +57,7 @@ class Rolled:
     energy: Floats
 
     @property
-    def present(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def present(self) -> Bools:
         return np.asarray(self.samples > 0)
 
     @staticmethod

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from schemas.arrays import Floats
 from schemas.cooling import PG25_J_PER_L_K
-
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 #: Share of rack power that the coolant carries away: 0.93 to 0.95 on every loaded rack of NVIDIA's facility trace.
 HEAT_BALANCE = 0.94

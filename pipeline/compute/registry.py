@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from schemas.arrays import Ints
 from schemas.frame import IDENTITY, Frame
 
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 _CACHE = 65_536
 
 

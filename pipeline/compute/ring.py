@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+from schemas.arrays import Bools, Floats, Ints
 
 
 class Ring:
@@ -26,7 +23,7 @@ class Ring:
             self._samples = np.concatenate([self._samples, np.full((self.slots, self._metrics, more), np.nan, np.float32)], 2)
             self._filled = np.concatenate([self._filled, np.zeros((self.slots, more), bool)], 1)
 
-    def fresh(self, tick: int, rows: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
+    def fresh(self, tick: int, rows: Ints) -> Bools | None:
         """bool[len(rows)]: the first sample of a device in this tick, which counts; None when all are."""
         slot = self._slot(tick)
         seen = self._filled[slot, rows]
@@ -39,7 +36,7 @@ class Ring:
         unique = np.zeros(len(rows), bool)
         unique[earliest] = True
         self._filled[slot, rows] = True
-        return first & unique
+        return np.asarray(first & unique)
 
     def put(self, tick: int, rows: Ints | slice, samples: Floats) -> None:
         """Stores float32[metrics, len(rows)]."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pipeline.compute import stats
+from schemas.arrays import Bools, Floats, Ints
 from schemas.metric import Metric
-
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 LEAST_PEERS = 4
 LEAST_HISTORY = 6  # panes
@@ -38,7 +35,7 @@ class Scored:
         nan = np.full(devices, np.nan)
         return Scored(np.zeros(devices), np.full(devices, -1), nan.copy(), nan.copy(), nan.copy(), nan.copy())
 
-    def raise_to(self, where: np.ndarray[tuple[int], np.dtype[np.bool_]], score: float, cause: int, value: Floats,
+    def raise_to(self, where: Bools, score: float, cause: int, value: Floats,
                  expected: float) -> None:
         """Sets a higher score for the devices where something certain was seen."""
         better = where & (self.score < score)

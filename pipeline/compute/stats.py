@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+from schemas.arrays import Floats, Ints
 
 #: A median absolute deviation times this is the standard deviation of normal noise.
 MAD_TO_SIGMA = 1.4826

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -67,7 +67,7 @@ class Supervisor:
     def run_dir(self) -> Path:
         return run_dir(self.plan.data_dir)
 
-    async def __aenter__(self) -> Supervisor:
+    async def __aenter__(self) -> Self:
         other = running(self.plan.data_dir)
         if other is not None:
             raise ProcessError(f"a factory (process {other.pid}) already runs on {self.plan.data_dir}: stop it, or use another --data-dir")
@@ -102,7 +102,7 @@ class Supervisor:
         if self.plan.producer:
             with self._step("producer"):
                 self._spawn("producer", ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")])
-                await self._until(lambda: (self.run_dir / "producer.json").exists(), 60, "the producer")
+                await self._until((self.run_dir / "producer.json").exists, 60, "the producer")
 
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:

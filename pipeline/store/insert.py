@@ -66,17 +66,18 @@ def block(table: Table, pieces: Sequence[Piece], log_id: str) -> pa.Table:
     for name, column in zip(body.column_names, body.columns, strict=True):
         if name not in table.inserted:
             continue
-        if pa.types.is_floating(column.type):
-            nan = pc.is_nan(column)
-            if pc.any(nan).as_py():
-                column = pc.if_else(nan, pa.scalar(None, column.type), column)
-        columns[name] = column
+        columns[name] = _null_for_nan(column) if pa.types.is_floating(column.type) else column
     rows = [p.batch.num_rows for p in pieces]
     columns["kafka_log"] = pa.array(np.full(len(pieces), log_id)).take(pa.array(np.repeat(np.arange(len(pieces)), rows)))
     columns["kafka_partition"] = pa.array(np.repeat(np.array([p.partition for p in pieces], np.uint16), rows))
     columns["kafka_offset"] = pa.array(np.repeat(np.array([p.offset for p in pieces], np.uint64), rows))
     columns["kafka_ts"] = pa.array(np.repeat(np.array([p.kafka_ms for p in pieces], np.int64), rows)).cast(pa.timestamp("ms", "UTC"))
     return pa.table(columns).combine_chunks()
+
+
+def _null_for_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    nan = pc.is_nan(column)
+    return pc.if_else(nan, pa.scalar(None, column.type), column) if pc.any(nan).as_py() else column
 
 
 def token(table: Table, pieces: Sequence[Piece], log_id: str, day: str) -> str:

@@ -40,5 +40,5 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
 def _bare(kind: str) -> str:
     """A column's type without codec, default or white space."""
     for word in (" CODEC", " DEFAULT", " ALIAS", " MATERIALIZED"):
-        kind = kind.split(word)[0]
+        kind = kind.split(word, maxsplit=1)[0]
     return kind.replace(" ", "")

@@ -32,7 +32,7 @@ log = logging.getLogger("gigawatch.sink")
 GROUP = "gigawatch-sink"
 
 
-class Sink(ConsumerRebalanceListener):
+class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     """Run `run()` until `stop()`; both clients of ClickHouse are used by one thread at a time each."""
 
     def __init__(self, bootstrap: str, client: Client, queries: Client, log_id: str, *, batcher: Batcher | None = None,
@@ -194,7 +194,7 @@ class Sink(ConsumerRebalanceListener):
             return
         try:
             await asyncio.wait_for(asyncio.shield(self._flush_all()), kafka.REBALANCE_TIMEOUT_MS / 1000 * 0.8)
-        except Exception as err:
+        except Exception as err:  # noqa: BLE001 - whatever it was, the next owner replays from the commit
             log.warning("could not flush before the rebalance: %s", err or type(err).__name__)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:

@@ -77,7 +77,7 @@ class Writer:
                 self.retries += 1
                 self.trouble = f"{table.name}: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}"
                 log.warning("insert into %s failed, trying again in %.1f s: %s", table.name, pause, self.trouble)
-            deadline = time.monotonic() + pause * random.uniform(0.7, 1.3)
+            deadline = time.monotonic() + pause * random.uniform(0.7, 1.3)  # noqa: S311 - jitter
             while time.monotonic() < deadline:
                 if self._stopping():
                     raise Aborted(self.trouble)

@@ -10,13 +10,12 @@ from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from faust.types import StreamT
 
 from pipeline import kafka
 from pipeline.status import Status
 from pipeline.stream.names import CONSUMED, TELEMETRY
 from pipeline.stream.partition import Message
-from pipeline.stream.transport import HeldTransport
+from pipeline.stream.transport import HeldTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
 from schemas.codec import InvalidFrame
@@ -28,9 +27,16 @@ TAKE_MESSAGES = 512
 TAKE_WITHIN_S = 0.1
 
 
-def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, group: str = GROUP) -> faust.App:
-    """The app, not started; `app.worker` is what its agents call."""
-    app = faust.App(
+class StreamApp(faust.App):
+    """A faust app with the worker its agents call; `needed_from` tells the transport what may be committed."""
+
+    worker: Worker
+    needed_from: NeededFrom
+
+
+def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, group: str = GROUP) -> StreamApp:
+    """The app, not started."""
+    app = StreamApp(
         group,
         broker=f"kafka://{bootstrap}",
         store="memory://",
@@ -72,8 +78,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     return app
 
 
-def _agent(app: faust.App, topic: str) -> Any:
-    async def agent(stream: StreamT[bytes]) -> AsyncIterator[None]:
+def _agent(app: StreamApp, topic: str) -> Any:
+    async def agent(stream: Any) -> AsyncIterator[None]:
         async for events in stream.noack_take(TAKE_MESSAGES, within=TAKE_WITHIN_S):
             await app.worker.take(topic, [(e.message.partition, Message(e.message.offset, int(e.message.timestamp * 1000), e.value))
                                           for e in events])
@@ -108,7 +114,7 @@ async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
     return [{**row, **{n: int(row[n].timestamp() * 1000) for n in ("opened", "updated")}} for row in latest.values() if row["open"]]
 
 
-async def run(app: faust.App, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Path | None = None) -> None:
+async def run(app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Path | None = None) -> None:
     """Runs the app until `stop`; then commits, and writes the snapshot if one was asked for."""
     worker: Worker = app.worker
     log_id = await kafka.log_id(bootstrap)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.joiner import Joiner
+from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.partition import Message, Partition
 from schemas import topics
 from schemas.codec import encode_batch
@@ -114,18 +114,20 @@ class Worker:
     def load(self, path: Path, log_id: str) -> bool:
         """Takes up a snapshot (a file that this program wrote on this machine); False when there is none that fits."""
         try:
-            body = pickle.loads(path.read_bytes())
+            body = pickle.loads(path.read_bytes())  # noqa: S301 - a file that this program wrote here
             if body["version"] != SNAPSHOT_VERSION:
                 return False
         except FileNotFoundError:
             return False
-        except Exception as err:
+        except Exception as err:  # noqa: BLE001 - a damaged snapshot costs a replay, nothing more
             log.warning("snapshot %s cannot be read (%s): rebuilding from the log", path, err)
             return False
         self._partitions, self._joiners = body["partitions"], body["joiners"]
         if body["log"] != log_id:
-            for held in (*self._partitions.values(), *self._joiners.values()):
-                held.rebase()
+            for partition in self._partitions.values():
+                partition.rebase()
+            for joiner in self._joiners.values():
+                joiner.rebase()
         return True
 
     def status(self) -> dict[str, Any]:

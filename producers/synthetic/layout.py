@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from schemas.arrays import Ints
 from schemas.hardware import Rack
 
 RACKS_PER_CDU = 8  # an NVL72 rack is 120 kW, a row CDU about 1 MW
@@ -24,7 +25,7 @@ class Layout:
     def cdus(self) -> int:
         return -(-self.racks // RACKS_PER_CDU)
 
-    def cdu_of(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def cdu_of(self) -> Ints:
         """int[racks]: the CDU that serves each rack."""
         return np.arange(self.racks) // RACKS_PER_CDU
 

@@ -13,9 +13,8 @@ import numpy as np
 
 from producers.synthetic.layout import Layout
 from producers.synthetic.workload import Demand, Workloads
+from schemas.arrays import Bools, Floats
 from schemas.cooling import PG25_J_PER_L_K
-
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 TAU_POWER_S = 0.4  # board power follows load within a tick
 TAU_DIE_S = 6.0  # cold plate and die
@@ -38,7 +37,7 @@ class Pull:
     die_resistance: Floats  # [racks, gpus]
     clock_cap: Floats  # [racks, gpus] share of the maximum SM clock
     slow: Floats  # [racks, gpus] share of work that still gets done
-    dead: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]  # [racks, gpus]
+    dead: Bools  # [racks, gpus]
     flow: Floats  # [racks]
     pump: Floats  # [cdus]
     leak: Floats  # [racks] litres a minute lost, 0 for none

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from producers.synthetic.plant import CDU_DP_KPA, CDU_PUMP_PCT, PRIMARY_RISE_K, PRIMARY_SUPPLY_C, PSU_EFFICIENCY, Pull, State
 from producers.synthetic.layout import Layout
+from producers.synthetic.plant import CDU_DP_KPA, CDU_PUMP_PCT, PRIMARY_RISE_K, PRIMARY_SUPPLY_C, PSU_EFFICIENCY, Pull, State
+from schemas.arrays import Floats
 from schemas.catalogue import KINDS
 
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Columns = dict[str, Floats]
 
 
@@ -79,7 +79,7 @@ class Sensors:
 
         def both(cpu: Floats, dpu: Floats, sigma: float = 0.0) -> Floats:
             grid = np.concatenate([np.repeat(cpu[:, None], cpus, 1), np.repeat(dpu[:, None], dpus, 1)], axis=1)
-            return grid * (1 + noise(sigma, grid.shape))
+            return np.asarray(grid * (1 + noise(sigma, grid.shape)))
 
         load, traffic = s.compute.mean(axis=1), s.communicate.mean(axis=1)
         zero = np.zeros_like(load)

@@ -17,6 +17,7 @@ from producers.synthetic.plant import Plant, Pull, State
 from producers.synthetic.sensors import Columns, Sensors
 from producers.synthetic.workload import Workloads
 from schemas import hardware
+from schemas.arrays import Floats
 from schemas.derived import LABEL
 from schemas.frame import Frame, build
 
@@ -45,7 +46,7 @@ class Synthetic:
         self._sensors = Sensors(self.layout, rng)
         self._started_ms: int | None = None
         self._faults: list[Fault] = []
-        self._frozen: dict[str, dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]] = {}
+        self._frozen: dict[str, dict[str, Floats]] = {}
         self._labelled: dict[Fault, tuple[bool, bool]] = {}
         self._identity = self._identities()
         for fault in faults:

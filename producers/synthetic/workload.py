@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+from schemas.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

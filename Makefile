@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up all they need: a virtual environment with pinned packages.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test check lint types docs clean
+
+demo: $(READY)
+	@$(BIN)/gigawatch up --fault gpu-thermal@R0001-N03-GPU2:60+180 --fault coolant-flow@R0003:120+180
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+check: lint types test
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/gigawatch dashboards build --check
+
+types: $(READY)
+	@$(BIN)/mypy
+
+docs: $(READY)
+	@$(BIN)/gigawatch catalogue --markdown > docs/catalogue.md
+	@$(BIN)/gigawatch dashboards build
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV): about a minute, once"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gigawatch needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip setuptools
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
