@@ -25,7 +25,8 @@ def over_time(columns: str, window_s: int) -> str:
 
 WORST = (f"SELECT device, rack, kind, round(max(s.score), 3) AS score, argMax(s.cause, s.score) AS cause, argMax(s.value, s.score) AS value, "
          f"argMax(s.expected, s.score) AS expected, max(s.ts) AS seen FROM {DB}.scores AS s WHERE site IN ($site) AND ts > "
-         f"(SELECT max(ts) FROM {DB}.scores WHERE $__timeFilter(ts)) - INTERVAL 30 SECOND AND $__timeFilter(ts) GROUP BY kind, rack, device ORDER BY score DESC, device LIMIT 15")
+         f"(SELECT max(ts) FROM {DB}.scores WHERE $__timeFilter(ts)) - INTERVAL 30 SECOND AND $__timeFilter(ts) "
+         "GROUP BY kind, rack, device ORDER BY score DESC, device LIMIT 15")
 
 _INCIDENTS = (f"SELECT opened, if(open = 1, 'open', 'closed') AS state, device, rack, job, cause, peak FROM {DB}.incidents FINAL "
               "WHERE site IN ($site) AND opened <= $__toTime AND (open = 1 OR $__timeFilter(opened)) ORDER BY open DESC, opened DESC LIMIT 50")
@@ -69,5 +70,6 @@ def dashboard() -> dash.Dashboard:
         .with_panel(panels.graph("Coolant heat over rack power", f"SELECT $__timeInterval(ts) AS time, rack, avg(heat_balance) AS ratio FROM {DB}.rack_windows "
                                  "FINAL WHERE $__timeFilter(ts) AND site IN ($site) AND window_s = 60 AND rack IN (SELECT rack FROM "
                                  f"{DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 GROUP BY rack "
-                                 "ORDER BY max(abs(heat_balance - 0.94)) DESC LIMIT 12) GROUP BY time, rack ORDER BY time, rack", "none", "The twelve racks furthest from 0.94, rolling minute."))
+                                 "ORDER BY max(abs(heat_balance - 0.94)) DESC LIMIT 12) "
+                                 "GROUP BY time, rack ORDER BY time, rack", "none", "The twelve racks furthest from 0.94, rolling minute."))
     )

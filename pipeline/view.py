@@ -28,7 +28,8 @@ _PUE = f"SELECT site, pue, heat_balance FROM {latest('site_windows', 60)}"
 _RACK = ("SELECT r.rack, r.model, r.gpus, r.gpus_expected, r.util_pct_mean, r.rack_power_w, r.gpu_temp_c_max, r.flow_lpm, r.supply_temp_c, r.return_temp_c, "
          f"b.heat_balance, s.worst FROM {latest('rack_windows', 10)} AS r LEFT JOIN {latest('rack_windows', 60)} AS b USING (site, rack) "
          f"LEFT JOIN (SELECT site, rack, max(score) AS worst FROM {DATABASE}.scores WHERE ts > "
-         f"(SELECT max(ts) FROM {DATABASE}.site_windows) - INTERVAL 30 SECOND GROUP BY site, rack) AS s USING (site, rack) ORDER BY s.worst DESC NULLS LAST, r.rack LIMIT {racks}")
+         f"(SELECT max(ts) FROM {DATABASE}.site_windows) - INTERVAL 30 SECOND "
+         "GROUP BY site, rack) AS s USING (site, rack) ORDER BY s.worst DESC NULLS LAST, r.rack LIMIT {racks}")
 
 
 @dataclass(slots=True)

@@ -59,8 +59,8 @@ class Table:
         if not cluster:
             return [create]
         spread = "cityHash64(site, rack)" if "rack" in dict(self.columns) else "cityHash64(site)" if "site" in dict(self.columns) else "rand()"
-        over = f"CREATE TABLE IF NOT EXISTS {DATABASE}.{self.name}{on} AS {DATABASE}.{local}\nENGINE = Distributed('{cluster}', '{DATABASE}', '{local}', {spread})"
-        return [create, over]
+        engine = f"Distributed('{cluster}', '{DATABASE}', '{local}', {spread})"
+        return [create, f"CREATE TABLE IF NOT EXISTS {DATABASE}.{self.name}{on} AS {DATABASE}.{local}\nENGINE = {engine}"]
 
     def _indexes(self) -> list[str]:
         return ["INDEX by_offset kafka_offset TYPE minmax GRANULARITY 4"] if self.topic else []
