@@ -71,7 +71,8 @@ def parse(text: str, ts_ms: int, site: str = "", rack: str = "", node: str = "")
         if instance:
             device += f"-MIG{instance}"
         job = labels.get("hpc_job") or "/".join(filter(None, (labels.get("namespace"), labels.get("pod"))))
-        who.setdefault(device, (host, labels.get("modelName", "").removeprefix("NVIDIA "), job))
+        known = who.get(device, ("", "", ""))  # not every line carries every label
+        who[device] = (known[0] or host, known[1] or labels.get("modelName", "").removeprefix("NVIDIA "), known[2] or job)
         metric, scale = _ALIASES[sample.name]
         # a sentinel is recognised before scaling, since the scaled one could look like a value
         huge = abs(sample.value) >= min(metric.sentinels) and sample.value * scale > metric.hi

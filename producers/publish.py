@@ -9,17 +9,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 
 from producers.source import Emission, Event, Silent
 from schemas import topics
-from schemas.catalogue import KINDS
 from schemas.codec import encode, encode_batch
 from schemas.derived import QUALITY
-from schemas.frame import IDENTITY, Frame, build
+from schemas.frame import IDENTITY, Frame, concat
 from schemas.quality import Counts, clean
 
 log = logging.getLogger("gigawatch.publish")
@@ -144,7 +141,7 @@ class Publisher:
     async def _flush_merged(self) -> None:
         groups, self._merging, self._merge_due = self._merging, {}, 0.0
         for frames in groups.values():
-            await self._send_frame(merge(frames))
+            await self._send_frame(concat(frames))
 
     async def _send_frame(self, frame: Frame) -> None:
         await self._send(topics.telemetry(frame.kind), frame.key(), encode(frame), frame)
@@ -206,17 +203,3 @@ class Publisher:
         for (kind, _, _), rows in self._places.items():
             total[kind] += rows
         return total
-
-
-def merge(frames: list[Frame]) -> Frame:
-    """Frames of one kind as one; metrics that a frame does not carry are missing in its rows."""
-    if len(frames) == 1:
-        return frames[0]
-    if len({f.batch.schema for f in frames}) == 1:
-        return Frame(frames[0].kind, pa.concat_batches([f.batch for f in frames]))
-    kind = frames[0].kind
-    names = [m.name for m in KINDS[kind].stored if any(m.name in f.batch.schema.names for f in frames)]
-    stamps = np.concatenate([f.ts_ms() for f in frames])
-    identity = {n: pa.concat_arrays([f.batch.column(f.batch.schema.get_field_index(n)) for f in frames])
-                for n in IDENTITY}
-    return build(kind, stamps, identity, {n: np.concatenate([f.values(n) for f in frames]) for n in names})

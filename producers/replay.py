@@ -146,7 +146,7 @@ def _read(path: Path) -> tuple[str, pa.Table]:
     for name in KINDS[kind].names:
         if name in table.schema.names and table[name].null_count:
             table = table.set_column(table.schema.get_field_index(name), name, pc.fill_null(table[name], float("nan")))
-    return kind, table.sort_by([("ts", "ascending"), ("rack", "ascending"), ("device", "ascending")])
+    return kind, table.sort_by([("ts", "ascending"), ("rack", "ascending")])
 
 
 def _ticks(table: pa.Table) -> Iterator[tuple[int, pa.RecordBatch]]:

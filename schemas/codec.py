@@ -98,8 +98,11 @@ def _head_length(data: bytes) -> int:
 
 
 def read_schema(head: bytes) -> pa.Schema:
+    """The schema of an Arrow IPC schema message, its names checked to be text; raises InvalidFrame."""
     try:
-        return pa.ipc.read_schema(pa.py_buffer(head))
+        wire = pa.ipc.read_schema(pa.py_buffer(head))
+        _ = wire.names
+        return wire
     except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError, MemoryError) as err:
         raise InvalidFrame("not-arrow", str(err).split("\n")[0][:200]) from err
 

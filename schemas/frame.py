@@ -86,3 +86,15 @@ def build(
     for field in list(wire)[1 + len(IDENTITY) :]:
         columns += [pa.array(np.asarray(values[field.name], field.type.to_pandas_dtype()))]
     return Frame(kind, pa.RecordBatch.from_arrays(columns, schema=wire))
+
+
+def concat(frames: Sequence[Frame]) -> Frame:
+    """Frames of one kind as one, rows in the order given; metrics that a frame does not carry are missing in its rows."""
+    if len(frames) == 1:
+        return frames[0]
+    kind = frames[0].kind
+    if len({f.batch.schema for f in frames}) == 1:
+        return Frame(kind, pa.concat_batches([f.batch for f in frames]))
+    names = [m.name for m in KINDS[kind].stored if any(m.name in f.batch.schema.names for f in frames)]
+    identity = {n: pa.concat_arrays([f.batch.column(f.batch.schema.get_field_index(n)) for f in frames]) for n in IDENTITY}
+    return build(kind, np.concatenate([f.ts_ms() for f in frames]), identity, {n: np.concatenate([f.values(n) for f in frames]) for n in names})

@@ -19,7 +19,7 @@ from pipeline.store.client import StoreError
 from pipeline.store.history import AskError, span_s
 from pipeline.store.tables import DATABASE
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame, schema
+from schemas.frame import IDENTITY, Frame, concat, schema
 
 
 @click.command()
@@ -65,8 +65,7 @@ def _live(seconds: float, place: str, broker: str | None, data_dir: Path) -> dic
         return 0
 
     options.until_signal(work)
-    return {kind: pa.concat_tables([pa.table(f.batch) for f in got], promote_options="default").replace_schema_metadata(schema(kind).metadata)
-            for kind, got in frames.items()}
+    return {kind: pa.table(concat(got).batch) for kind, got in frames.items()}
 
 
 def _stored(last_span: str, place: str, clickhouse: str | None, data_dir: Path) -> dict[str, pa.Table]:

@@ -1,0 +1,19 @@
+"""Fixtures: real recorded data where it is at hand, and factories of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """Recorded data beside the checkout (not part of the repository); tests that want it are skipped without it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no recorded data beside this checkout")
+    return folder

@@ -1,0 +1,144 @@
+"""The house itself: imports point one way, names and docs match the design, compose matches the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards.clickhouse import PLUGIN_VERSION, UID
+from pipeline.embedded.broker import KAFKA_VERSION
+from schemas import catalogue
+from tests.conftest import ROOT
+
+#: Package -> what it may import of ours. `pipeline.cli` is the composition root.
+ALLOWED = {
+    "schemas": {"schemas"},
+    "producers": {"schemas", "producers"},
+    "pipeline.compute": {"schemas", "pipeline.compute"},
+    "pipeline.stream": {"schemas", "pipeline.compute", "pipeline.stream", "pipeline.kafka", "pipeline.status"},
+    "pipeline.store": {"schemas", "pipeline.compute", "pipeline.store", "pipeline.kafka", "pipeline.status", "pipeline.embedded.factory"},
+    "pipeline.embedded": {"schemas", "pipeline.store", "pipeline.stream.names", "pipeline.embedded", "pipeline.kafka", "pipeline.status"},
+    "pipeline.commands": {"schemas", "pipeline"},
+    "dashboards": {"schemas", "dashboards"},
+}
+ONLY_IN = {"faust": "pipeline/stream", "clickhouse_connect": "pipeline", "grafana_api": "dashboards/push.py", "chdb": "pipeline/embedded"}
+
+
+def modules() -> list[Path]:
+    return [p for top in ("schemas", "producers", "pipeline", "dashboards") for p in sorted((ROOT / top).rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_point_one_way(package: str) -> None:
+    folder = ROOT / package.replace(".", "/")
+    for path in sorted(folder.rglob("*.py")):
+        for name in imports(path):
+            top = name.split(".")[0]
+            if top in ("schemas", "producers", "pipeline", "dashboards"):
+                fits = any(name == a or name.startswith(a + ".") or a.startswith(name + ".") for a in ALLOWED[package])
+                assert fits, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_only_the_command_line_knows_producers_and_pipeline() -> None:
+    both = {p.relative_to(ROOT).as_posix() for p in modules()
+            if {n.split(".")[0] for n in imports(p)} >= {"producers", "pipeline"}}
+    assert both == {"pipeline/cli.py"}
+
+
+def test_foreign_libraries_stay_in_their_room() -> None:
+    for path in modules():
+        where = path.relative_to(ROOT).as_posix()
+        for name in {n.split(".")[0] for n in imports(path)} & set(ONLY_IN):
+            assert where.startswith(ONLY_IN[name]), f"{where} imports {name}"
+
+
+def test_no_room_without_a_name() -> None:
+    assert not [p for p in modules() if p.stem in ("utils", "helpers", "common")]
+
+
+def test_docs_table_is_the_catalogue() -> None:
+    assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue.markdown(), "run `make docs`"
+
+
+def test_every_package_has_a_page_and_the_flow_a_picture() -> None:
+    docs = ROOT / "docs"
+    for name in ("schemas", "producers", "compute", "stream", "store", "embedded", "dashboards"):
+        assert (docs / f"{name}.md").exists(), f"docs/{name}.md"
+    assert (docs / "flow.svg").exists()
+
+
+def test_readme_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    body: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return body
+
+
+def test_compose_is_pinned_healthy_and_local(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert set(services) == {"kafka", "clickhouse", "grafana", "producer", "stream", "sink"}
+    for name, service in services.items():
+        image = service["image"]
+        assert re.search(r":\d+(\.\d+)+$", image), f"{name}: {image} is not pinned"
+        assert service["stop_grace_period"]
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name} listens beyond loopback: {port}"
+        if "build" not in service:
+            assert service["healthcheck"]["test"], name
+
+
+def test_compose_has_no_default_password(compose: dict[str, Any]) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for use in re.findall(r"\$\{(GIGAWATCH_\w*PASSWORD)([^}]*)\}", text):
+        assert use[1].startswith(":?"), f"{use[0]} has a default or may be empty"
+    secrets = [v for s in compose["services"].values() for k, v in (s.get("environment") or {}).items() if "PASSWORD" in k]
+    assert secrets
+    assert all(str(v).startswith("${") for v in secrets)
+
+
+def test_compose_matches_the_code(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert services["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    assert services["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_SYNC"] == f"grafana-clickhouse-datasource@{PLUGIN_VERSION}"
+    listeners = services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    for name in ("producer", "stream", "sink"):
+        assert f"INTERNAL://{services[name]['environment']['GIGAWATCH_BROKER']}" in listeners
+    mounted = {v.split(":")[1] for v in services["grafana"]["volumes"] if v.startswith("./")}
+    provider = yaml.safe_load((ROOT / "dashboards/provisioning/dashboards/gigawatch.yaml").read_text())["providers"][0]
+    assert provider["options"]["path"] in mounted
+    source = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/clickhouse.yaml").read_text())["datasources"][0]
+    assert source["uid"] == UID
+    wanted = set(re.findall(r"\$\{(\w+)\}", str(source)))
+    assert wanted <= set(services["grafana"]["environment"])
+
+
+def test_compose_commands_parse(compose: dict[str, Any]) -> None:
+    from click import Context
+
+    from pipeline.cli import gigawatch
+
+    for name in ("producer", "stream", "sink"):
+        command, *arguments = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", a) for a in compose["services"][name]["command"]]
+        found = gigawatch.get_command(Context(gigawatch), command)
+        assert found is not None
+        found.make_context(command, arguments)
