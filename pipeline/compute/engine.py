@@ -79,13 +79,17 @@ class KindEngine:
             stamps = frame.ts_ms()
             newest = int(stamps.max())
             due = (newest - self._lateness_ms) // self._pane_ms * self._pane_ms
-            if due > self.closed_ms and self.closed_ms:
+            self.watermark_ms = max(self.watermark_ms, newest)
+            if not self.closed_ms:
+                self.closed_ms = int(stamps.min()) // self._pane_ms * self._pane_ms
+            rows, values = self._read(frame)
+            if due > self.closed_ms:  # what the frame still has for the panes that it closes comes first
+                old = stamps < due
+                self._take(stamps[old], rows[old], values[:, old])
                 self._settle()
                 out += self._close_until(due)
-            elif not self.closed_ms:
-                self.closed_ms = int(stamps.min()) // self._pane_ms * self._pane_ms
-            self.watermark_ms = max(self.watermark_ms, newest)
-            self._take(frame, stamps)
+                stamps, rows, values = stamps[~old], rows[~old], values[:, ~old]
+            self._take(stamps, rows, values)
         self._settle()
         return out
 
@@ -96,16 +100,18 @@ class KindEngine:
 
     # -- taking frames in ------------------------------------------------------------------------------------------
 
-    def _take(self, frame: Frame, stamps: Ints) -> None:
+    def _read(self, frame: Frame) -> tuple[Ints, Floats]:
+        """(row of every device, float64[metrics, rows]) of a frame."""
         self.counts["rows"] += frame.rows
-        rows = self.registry.rows_of(frame)
-        values = self._matrix(frame)
+        return self.registry.rows_of(frame), self._matrix(frame)
+
+    def _take(self, stamps: Ints, rows: Ints, values: Floats) -> None:
         late = stamps < self.closed_ms
         if late.any():
             self.counts["late"] += int(late.sum())
             stamps, rows, values = stamps[~late], rows[~late], values[:, ~late]
-            if not len(rows):
-                return
+        if not len(rows):
+            return
         ticks = stamps // self._tick_ms
         if ticks[0] == ticks[-1] and (ticks == ticks[0]).all():
             self._pending.setdefault(int(ticks[0]), []).append((rows, values))
@@ -148,10 +154,6 @@ class KindEngine:
             if end not in self._panes:
                 self._panes[end] = Pane(len(self._metrics), self._counters, len(self.registry))
             self._panes[end].add(tick, where, values)
-            if len(self._counters):  # a counter seen for the first time counts from here
-                first = np.isnan(self._before[:, where]) & ~np.isnan(values[self._counters])
-                if first.any():
-                    self._before[:, where] = np.where(first, values[self._counters], self._before[:, where])
         self._pending.clear()
 
     def _grow(self) -> None:
@@ -192,7 +194,7 @@ class KindEngine:
         pane = self._panes.pop(end, None) or Pane(len(self._metrics), self._counters, len(self.registry))
         pane.grow(len(self.registry))
         means = pane.mean()
-        grown = increase(pane.last, self._before)
+        grown = increase(pane.last, np.where(np.isnan(self._before), pane.first, self._before))  # a new counter counts from its first value
         self._before = np.where(np.isnan(pane.last), self._before, pane.last)
         slot = (end // self._pane_ms) % HISTORY_PANES
         energy = next((i for i, c in enumerate(self._counters) if self._names[c] == "energy_j"), None)

@@ -1,10 +1,13 @@
-"""A pane: sum, count and maximum of every metric over ten seconds, and the last value of every counter."""
+"""A pane: sum, count and maximum of every metric over ten seconds, and the first and last value of every counter."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from schemas.arrays import Floats, Ints
+
+
+_NEVER = np.iinfo(np.int64).max
 
 
 class Pane:
@@ -17,6 +20,8 @@ class Pane:
         self.high = np.full((metrics, devices), np.nan)
         self.last = np.full((len(counters), devices), np.nan)
         self._last_tick = np.full((len(counters), devices), -1, np.int64)
+        self.first = np.full((len(counters), devices), np.nan)
+        self._first_tick = np.full((len(counters), devices), _NEVER, np.int64)
         self.samples = np.zeros(devices, np.uint32)
 
     def grow(self, devices: int) -> None:
@@ -29,6 +34,8 @@ class Pane:
         self.high = np.concatenate([self.high, np.full((metrics, more), np.nan)], 1)
         self.last = np.concatenate([self.last, np.full((counters, more), np.nan)], 1)
         self._last_tick = np.concatenate([self._last_tick, np.full((counters, more), -1, np.int64)], 1)
+        self.first = np.concatenate([self.first, np.full((counters, more), np.nan)], 1)
+        self._first_tick = np.concatenate([self._first_tick, np.full((counters, more), _NEVER, np.int64)], 1)
         self.samples = np.concatenate([self.samples, np.zeros(more, np.uint32)])
 
     def add(self, tick: int, rows: Ints | slice, values: Floats) -> None:
@@ -43,6 +50,10 @@ class Pane:
             newer = there[self._counters] & (tick >= self._last_tick[:, rows])
             self.last[:, rows] = np.where(newer, current, self.last[:, rows])
             self._last_tick[:, rows] = np.where(newer, tick, self._last_tick[:, rows])
+            older = there[self._counters] & (tick < self._first_tick[:, rows])
+            if older.any():
+                self.first[:, rows] = np.where(older, current, self.first[:, rows])
+                self._first_tick[:, rows] = np.where(older, tick, self._first_tick[:, rows])
 
     def mean(self) -> Floats:
         """float64[metrics, devices], NaN where nothing was measured."""

@@ -85,7 +85,7 @@ def test_a_healthy_plant_opens_nothing() -> None:
 @pytest.mark.parametrize(("spec", "kind", "device", "causes", "within_s"), [
     ("gpu-thermal@R0002-N03-GPU2:130", "gpu", "R0002-N03-GPU2", {"temp_c", "mem_temp_c"}, 30),
     ("gpu-throttle@R0001-N05-GPU1:130", "gpu", "R0001-N05-GPU1", {"sm_clock_mhz"}, 30),
-    ("gpu-straggler@R0003-N02-GPU0:130", "gpu", "R0003-N02-GPU0", {"power_w", "sm_active", "tensor_active"}, 30),
+    ("gpu-straggler@R0003-N02-GPU0:130", "gpu", "R0003-N02-GPU0", {"power_w", "sm_active", "tensor_active", "util_pct"}, 30),
     ("gpu-dead@R0002-N01-GPU3:130", "gpu", "R0002-N01-GPU3", {"silent", "xid", "power_w"}, 30),
     ("gpu-frozen@R0002-N01-GPU3:130", "gpu", "R0002-N01-GPU3", {"frozen"}, 30),
     ("coolant-flow@R0003:130", "cooling", "R0003", {"flow_lpm"}, 30),
