@@ -19,6 +19,8 @@ def built() -> dict[str, str]:
     out = {}
     for name, make in DASHBOARDS.items():
         body = json.loads(json.dumps(make().build(), cls=JSONEncoder))
+        for number, panel in enumerate(body["panels"], 1):
+            panel["id"] = number
         for variable in body["templating"]["list"]:  # the plugin shows and runs `definition`, which the SDK's builder lacks
             variable["definition"] = variable["query"]["rawSql"]
         out[f"{name}.json"] = json.dumps(body, indent=2, sort_keys=True) + "\n"

@@ -194,7 +194,7 @@ class Publisher:
         last = int(frame.ts_ms().max())
         done.first_ts_ms = min(done.first_ts_ms or last, last)
         done.last_ts_ms = max(done.last_ts_ms, last)
-        place = (frame.kind, key, frame.batch.column(4)[0].as_py())
+        place = (frame.kind, key, frame.batch.column(3)[0].as_py())
         self._places[place] = max(frame.rows, self._places.get(place, 0))
 
     def devices(self) -> Counter[str]:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import broker, clickhouse, factory
+
+__all__ = ["broker", "clickhouse", "factory", "recorded"]
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
 

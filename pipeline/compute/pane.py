@@ -6,7 +6,6 @@ import numpy as np
 
 from schemas.arrays import Floats, Ints
 
-
 _NEVER = np.iinfo(np.int64).max
 
 

@@ -65,6 +65,7 @@ class Workloads:
         compute = (rack[:, None] * own).clip(0, 1)
         if self.inference.any():  # requests land unevenly
             compute[self.inference] = (compute[self.inference] * rng.normal(1, 0.06, (int(self.inference.sum()), gpus))).clip(0, 1)
-        communicate = np.where(self.training, np.where(checkpoint, 0.02, 1 - computing), np.where(self.inference, 0.1 * infer, 0.0))[:, None] * np.ones(self.shape)
+        traffic = np.where(self.training, np.where(checkpoint, 0.02, 1 - computing), np.where(self.inference, 0.1 * infer, 0.0))
+        communicate = traffic[:, None] * np.ones(self.shape)
         resident = np.where(self.training, 0.86, np.where(self.inference, 0.72, 0.01))[:, None] * np.ones(self.shape)
         return Demand(compute, communicate, resident)

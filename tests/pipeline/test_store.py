@@ -220,7 +220,7 @@ def test_freshness_quantiles_and_drift() -> None:
 
 
 def test_rollup_spans_join_adjacent_buckets() -> None:
-    at = dt.datetime(2026, 1, 1)  # noqa: DTZ001 - ClickHouse's naive UTC
+    at = dt.datetime(2026, 1, 1)
     minute = dt.timedelta(minutes=1)
     assert _spans([at, at + minute, at + 5 * minute], 60) == [(at - minute, at + minute), (at + 4 * minute, at + 5 * minute)]
 

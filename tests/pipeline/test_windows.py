@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def streams(draw: st.DrawFn) -> list[Sample]:
                 continue
             util = math.nan if rng.random() < 0.05 else float(rng.integers(0, 101))
             ts = START + second * 1000 + int(rng.integers(0, 400))
-            rows.append((ts + rng.integers(0, 2000), (ts, f"g{n}", util, float(rng.integers(50, 700)), energy)))
+            rows.append((ts + int(rng.integers(0, 2000)), (ts, f"g{n}", util, float(rng.integers(50, 700)), energy)))
     return [sample for _, sample in sorted(rows, key=lambda r: r[0])]
 
 
@@ -105,7 +106,7 @@ def test_every_hop_has_its_window() -> None:
     found = windows(closed)
     for width, hop in WINDOWS:
         ends = sorted(end for end, w, _ in found if w == width)
-        assert {b - a for a, b in zip(ends, ends[1:], strict=False)} == {hop * 1000}
+        assert {b - a for a, b in itertools.pairwise(ends)} == {hop * 1000}
         full = [found[end, width, "g"] for end in ends if end - width * 1000 >= START]
         assert {r["samples"] for r in full} == {width}
         assert {round(r["energy_j"]) for r in full if r["ts"].timestamp() * 1000 > START + width * 1000} == {300 * width}

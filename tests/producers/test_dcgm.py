@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -114,7 +115,7 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
     silent = sorted((e.place, e.reason) for e in found if isinstance(e, Silent))
     stamps = sorted(int(f.ts_ms()[0]) for f in frames)
     assert len(frames) == 4
-    assert {b - a for a, b in zip(stamps, stamps[1:], strict=False)} == {300}
+    assert {b - a for a, b in itertools.pairwise(stamps)} == {300}
     assert silent == sorted([(urls[1], "timeout"), (urls[2], "http-503"), (dead, "unreachable")] * 4)
 
 
@@ -155,7 +156,7 @@ class FakeNvml:
     NVML_TEMPERATURE_GPU, NVML_FI_DEV_MEMORY_TEMP, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 82, 1, 2
     NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
     NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 0, 1, 0
-    nvmlMemory_v2 = 2
+    nvmlMemory_v2 = 2  # noqa: N815 - NVML's name
 
     def __init__(self, driver: bool = True) -> None:
         self.driver, self.calls, self.down = driver, 0, False

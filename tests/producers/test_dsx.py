@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -127,7 +128,7 @@ async def test_the_sample_trace_replays_whole() -> None:
     frames = await collect(DsxReplay(DATA / "dsx_sample.csv", 1.0, 0.0))
     ticks = sorted({int(f.ts_ms()[0]) for f in frames})
     assert len(ticks) == 80
-    assert {b - a for a, b in zip(ticks, ticks[1:], strict=False)} == {1000}
+    assert {b - a for a, b in itertools.pairwise(ticks)} == {1000}
     last = [f for f in frames if int(f.ts_ms()[0]) == ticks[-1]]
     assert {(f.kind, f.key()) for f in last} == {(k, f"gigawatch/sample/{r}".encode()) for k in ("power", "cooling") for r in ("R0001", "R0002")}
 

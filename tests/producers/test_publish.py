@@ -96,7 +96,7 @@ async def test_finish_drains_and_does_not_wait_for_the_next_tick() -> None:
     producer = FakeProducer()
     publisher = Publisher(producer)
     task = asyncio.create_task(publisher.run(slow()))
-    while not producer.log:
+    while not producer.log:  # noqa: ASYNC110 - no event tells
         await asyncio.sleep(0)
     publisher.finish()
     await asyncio.wait_for(task, 5)

@@ -1,0 +1,138 @@
+"""Real services for tests: the embedded ClickHouse and broker as processes, whole factories from the command line.
+
+A service that cannot start is an error, never a skip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.embedded.broker import Tansu
+from pipeline.embedded.process import Process, free_port, port_open, wait_for
+
+GIGAWATCH = [sys.executable, "-m", "pipeline"]
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an embedded ClickHouse behind its HTTP interface."""
+    folder, port = tmp_path_factory.mktemp("clickhouse"), free_port()
+    process = Process("clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(folder)], folder / "log")
+    process.start()
+    wait_for(process, lambda: port_open(port), 60)
+    yield f"http://127.0.0.1:{port}"
+    process.stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """The address of a fresh embedded broker."""
+    tansu = Tansu(tmp_path, free_port())
+    tansu.start()
+    yield tansu.bootstrap
+    tansu.stop()
+
+
+def run(*argv: str, timeout: float = 60, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """`gigawatch ARGV`; with `ok` its exit code must be 0."""
+    done = subprocess.run([*GIGAWATCH, *argv], capture_output=True, text=True, timeout=timeout, check=False)
+    assert not ok or done.returncode == 0, f"gigawatch {' '.join(argv)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def processes(folder: Path) -> dict[int, str]:
+    """pid -> command line of every process that names the folder."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found[int(path.parent.name)] = line
+    return found
+
+
+def kill(folder: Path, command: str) -> None:
+    """SIGKILL to the factory's process that runs `gigawatch COMMAND`."""
+    (pid, *_) = [p for p, line in processes(folder).items() if f"-m pipeline {command} " in line]
+    os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(slots=True)
+class Running:
+    """A factory started with `gigawatch up`; `finish` stops it as Ctrl-C does and gives its summary."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    out: Path
+
+    def until(self, ready: Callable[[], object], timeout: float = 60, what: str = "the factory") -> None:
+        deadline = time.monotonic() + timeout
+        while not ready():
+            assert self.process.poll() is None, f"the factory ended with {self.process.returncode}:\n{self.out.read_text()[-4000:]}"
+            assert time.monotonic() < deadline, f"{what}: not within {timeout} s\n{self.out.read_text()[-3000:]}"
+            time.sleep(0.1)
+
+    def until_restarted(self, before: int) -> None:
+        """Until the supervisor has said once more than `before` that it starts something again."""
+        self.until(lambda: self.out.read_text().count("starting it again") > before, 30, "the restart")
+
+    def until_stored(self, rows: int, table: str = "gpu") -> None:
+        self.until(lambda: self.stored(table) > rows, 60, f"{rows} rows of {table}")
+
+    def status(self, name: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "run" / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def stored(self, table: str = "gpu") -> int:
+        return int(self.status("sink").get("rows", {}).get(table, 0))
+
+    def finish(self, timeout: float = 90) -> dict[str, Any]:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(timeout)
+        assert code == 0, f"exit code {code}:\n{self.out.read_text()[-4000:]}"
+        found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        return found
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts `gigawatch up` with the given options, on its own folder."""
+    started: list[Running] = []
+
+    def start(*options: str) -> Running:
+        folder = tmp_path / f"factory-{len(started)}"
+        folder.mkdir()
+        out = folder / "out.txt"
+        with out.open("w") as file:
+            process = subprocess.Popen([*GIGAWATCH, "up", "--data-dir", str(folder), "--summary", str(folder / "summary.json"), *options], stdout=file,
+                                       stderr=subprocess.STDOUT, text=True, env={**os.environ, "COLUMNS": "130"})
+        running = Running(process, folder, out)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            try:
+                running.process.wait(20)
+            except subprocess.TimeoutExpired:
+                running.process.kill()
+                running.process.wait(10)

@@ -1,0 +1,165 @@
+"""The worker around the engines: places in the log, snapshots, agents, and what may be committed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pipeline.stream.app import StreamApp, make_app
+from pipeline.stream.joiner import Joiner
+from pipeline.stream.names import PART_TOPIC
+from pipeline.stream.partition import Message, Partition
+from pipeline.stream.worker import Worker
+from producers.synthetic import faults
+from producers.synthetic.source import Synthetic
+from schemas import derived
+from schemas.codec import encode
+from schemas.frame import Frame
+
+START = 1_750_000_000_000
+Published = list[tuple[str, bytes, bytes]]
+
+
+def messages(ticks: int, kind: str = "gpu", racks: int = 1) -> list[Message]:
+    plant = Synthetic(racks, "H100", seed=4, faults=[faults.parse("gpu-thermal:60")])
+    frames = [e for k in range(ticks) for e in plant.tick(START + 1000 * k) if isinstance(e, Frame) and e.kind == kind and e.identity("model")[0] != "utility-meter"]
+    return [Message(n, int(f.ts_ms()[0]), encode(f)) for n, f in enumerate(frames)]
+
+
+def worker() -> tuple[Worker, Published]:
+    out: Published = []
+
+    async def publish(topic: str, key: bytes, value: bytes) -> None:
+        out.append((topic, key, value))
+
+    return Worker(publish), out
+
+
+async def test_results_go_to_their_topics() -> None:
+    made, out = worker()
+    await made.take("telemetry.gpu", [(2, m) for m in messages(120)])
+    assert {t for t, _, _ in out} == {"rollups.gpu", "rollups.window", "rollups.part", "scores", "incidents"}
+    assert {k for _, k, _ in out} == {b"2"}
+    await made.take(PART_TOPIC, [(0, Message(n, START, v)) for n, (t, _, v) in enumerate(list(out)) if t == "rollups.part"])
+    assert {t for t, _, _ in out} >= {"rollups.rack", "rollups.site"}
+    status = made.status()
+    assert status["counts"]["processed"] == status["counts"]["received"] == 120
+    assert status["counts"]["rows:rows"] == 120 * 32
+    assert status["devices"] == {"gpu": 32}
+
+
+async def test_every_message_in_is_processed_or_discarded_by_reason() -> None:
+    made, _ = worker()
+    good = messages(3)
+    bad = [Message(3, START, b"junk"), Message(4, START + 9 * 86_400_000, good[0].value), Message(5, START - 120_000, good[0].value)]
+    await made.take("telemetry.gpu", [(0, m) for m in good + bad])
+    counts = made.status()["counts"]
+    assert counts["received"] == 6
+    assert counts["received"] == counts["processed"] + sum(v for k, v in counts.items() if k.startswith("discarded:"))
+    assert {k for k in counts if k.startswith("discarded:")} == {"discarded:not-arrow", "discarded:stale", "discarded:future"}
+
+
+def test_messages_read_again_after_a_rebalance_change_nothing() -> None:
+    log = messages(60)
+    once, again = Partition("gpu"), Partition("gpu")
+    first = [c for m in log for c in once.add([m])]
+    second = again.add(log[:40]) + again.add(log[10:60])
+    assert [(c.end_ms, sorted(c.batches)) for c in first] == [(c.end_ms, sorted(c.batches)) for c in second]
+    assert again.counts["seen-before"] == 30
+
+
+def test_what_is_committed_is_what_a_new_worker_needs() -> None:
+    log = messages(900)
+    running = Partition("gpu")
+    running.add(log)
+    offset = running.needed_from()
+    assert offset is not None
+    assert 0 < offset < 600
+    fresh = Partition("gpu")
+    caught_up = fresh.add(log[offset:])
+    later = [c.end_ms for c in caught_up]
+    assert later
+    assert later[0] <= running.engine.closed_ms + 10_000, "no pane is missing between the two workers"
+
+
+def test_a_partition_taken_over_in_the_middle_is_silent_until_it_is_sure() -> None:
+    assert Partition("gpu").add(messages(200)[50:]) == []
+
+
+async def test_a_snapshot_goes_on_bit_for_bit_even_on_a_fresh_log(tmp_path: Path) -> None:
+    log = messages(150)
+    straight, expected = worker()
+    await straight.take("telemetry.gpu", [(0, m) for m in log])
+    first, out = worker()
+    await first.take("telemetry.gpu", [(0, m) for m in log[:77]])
+    first.save(tmp_path / "state", "log-1")
+    second, more = worker()
+    assert second.load(tmp_path / "state", "log-2")
+    await second.take("telemetry.gpu", [(0, Message(m.offset - 77, m.kafka_ms, m.value)) for m in log[77:]])
+    assert out + more == expected
+
+
+def test_a_damaged_snapshot_is_a_warning_not_an_end(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"nonsense")
+    assert not worker()[0].load(tmp_path / "state", "log")
+    assert not worker()[0].load(tmp_path / "none", "log")
+
+
+async def test_a_stopped_worker_takes_nothing_more() -> None:
+    made, out = worker()
+    made.stop()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(made.take("telemetry.gpu", [(0, m) for m in messages(30)]), 0.1)
+    assert out == []
+    assert made.status()["counts"] == {}
+
+
+def test_revoked_partitions_are_forgotten() -> None:
+    made, _ = worker()
+    asyncio.run(made.take("telemetry.gpu", [(0, m) for m in messages(5)]))
+    assert made.needed_from("telemetry.gpu", 0) is not None
+    made.revoke([("telemetry.gpu", 0)])
+    assert made.needed_from("telemetry.gpu", 0) is None
+
+
+def test_a_joiner_leaves_windows_alone_whose_parts_it_may_have_missed() -> None:
+    row = {n: 0 for n, _ in derived.PART.columns} | {"kind": "gpu", "site": "s", "rack": "R", "model": "m", "window_s": 10, "util_counts": [], "devices": 1}
+    log = [Message(7 + k, START, derived.PART.encode(derived.PART.build_rows([{**row, "ts": START + 10_000 * k}]))) for k in range(8)]
+    late = Joiner().add(log)
+    early = Joiner().add([Message(m.offset - 7, m.kafka_ms, m.value) for m in log])
+    assert len(early["rack"]) == 8
+    assert len(late["rack"]) == 5
+
+
+@pytest.fixture
+async def app() -> StreamApp:
+    """The faust app without a broker, as faust's test context wants it."""
+    made = make_app("127.0.0.1:1")
+    made.loop = asyncio.get_running_loop()
+    made.finalize()
+    made.flow_control.resume()
+    return made
+
+
+async def test_the_agent_hands_messages_to_the_worker_and_acknowledges_after(app: StreamApp) -> None:
+    seen: list[tuple[str, list[bytes]]] = []
+    done = asyncio.Event()
+
+    async def take(topic: str, pairs: list[tuple[int, Message]]) -> None:
+        seen.append((topic, [m.value for _, m in pairs]))
+        done.set()
+
+    app.worker.take = take  # type: ignore[method-assign,assignment]
+    agent = app.agents["agent.telemetry.gpu"]
+    async with agent.test_context() as tested:
+        await tested.put(b"one", wait=False)
+        await asyncio.wait_for(done.wait(), 5)
+    assert seen == [("telemetry.gpu", [b"one"])]
+
+
+def test_the_app_has_an_agent_per_topic_and_commits_what_the_worker_says(app: StreamApp) -> None:
+    assert {name.removeprefix("agent.") for name in app.agents} == {"telemetry.gpu", "telemetry.node", "telemetry.power", "telemetry.cooling", "rollups.part"}
+    assert app.transport.Consumer.__name__ == "HeldConsumer"
+    assert app.needed_from("telemetry.gpu", 0) is None

@@ -1,0 +1,29 @@
+"""The same program on real Apache Kafka: whole, exactly once through kills, and two workers that share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.factories import Running, kill, run
+from tests.services.test_factory import whole
+
+pytestmark = [pytest.mark.service, pytest.mark.apache]
+
+
+def test_a_factory_on_apache_kafka_survives_kills(factory: Callable[..., Running]) -> None:
+    up = factory("--racks", "4", "--broker", "apache", "--workers", "2")
+    up.until(lambda: up.stored("gpu_10s") > 0, 150)
+    for victim in ("sink", "stream"):
+        restarts = up.out.read_text().count("starting it again")
+        kill(up.folder, victim)
+        up.until_restarted(restarts)
+    before = up.stored("gpu_10s")
+    up.until(lambda: up.stored("gpu_10s") > before + 288, 90, "panes after the kills")
+    summary = up.finish(150)
+    whole(summary)
+    assert summary["dead_letters"] == 0
+    devices = run("query", "SELECT count() = uniqExact(device, ts) AS once, uniqExact(device) AS n FROM gpu_10s FINAL", "--format", "TSV", "--data-dir",
+                  str(up.folder)).stdout.split()
+    assert devices == ["1", "288"]
