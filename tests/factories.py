@@ -64,10 +64,9 @@ def processes(folder: Path) -> dict[int, str]:
     return found
 
 
-def kill(folder: Path, command: str) -> None:
-    """SIGKILL to the factory's process that runs `gigawatch COMMAND`."""
-    (pid, *_) = [p for p, line in processes(folder).items() if f"-m pipeline {command} " in line]
-    os.kill(pid, signal.SIGKILL)
+def pids(folder: Path, command: str) -> list[int]:
+    """The factory's processes that run `gigawatch COMMAND`."""
+    return [p for p, line in processes(folder).items() if f"-m pipeline {command} " in line]
 
 
 @dataclass(slots=True)
@@ -85,9 +84,13 @@ class Running:
             assert time.monotonic() < deadline, f"{what}: not within {timeout} s\n{self.out.read_text()[-3000:]}"
             time.sleep(0.1)
 
-    def until_restarted(self, before: int) -> None:
-        """Until the supervisor has said once more than `before` that it starts something again."""
-        self.until(lambda: self.out.read_text().count("starting it again") > before, 30, "the restart")
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process (`sink`, `stream-0`, `clickhouse`), and until the supervisor has another in its place that works."""
+        command = name.split("-", maxsplit=1)[0]
+        known = self.status(name).get("pid")
+        old = known or pids(self.folder, command)[0]
+        os.kill(old, signal.SIGKILL)
+        self.until(lambda: set(pids(self.folder, command)) - {old} and (known is None or self.status(name).get("pid", old) != old), 60, f"another {name}")
 
     def until_stored(self, rows: int, table: str = "gpu") -> None:
         self.until(lambda: self.stored(table) > rows, 60, f"{rows} rows of {table}")

@@ -49,6 +49,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._one_flush = asyncio.Lock()
         self._stored: dict[TopicPartition, origin.Stored] = {}
         self._known: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] | None = None
         self._paused = False
         self.freshness = Freshness()
         self.dead: Counter[str] = Counter()
@@ -116,7 +117,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _ask_stored(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int) -> origin.Stored:
         if self._flushing is not None:  # what is on its way counts as stored, so let it arrive first
             await asyncio.wait([self._flushing])
-        end = (await consumer.end_offsets([tp]))[tp]
+        if self._ends is None:  # one question for all partitions, after the assignment: what is stored lies before these
+            self._ends = await consumer.end_offsets(list(consumer.assignment()))
+        end = self._ends.get(tp, first)
         while True:
             try:
                 found = await asyncio.to_thread(origin.stored, self._queries, BY_TOPIC[tp.topic], self._log_id, tp.partition, first, end)
@@ -201,4 +204,5 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Reading starts again at the committed offsets, so what was read and not flushed is read again."""
         self._known.clear()
         self._stored.clear()
+        self._ends = None
         self._batcher.close()
