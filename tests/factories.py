@@ -92,8 +92,8 @@ class Running:
         os.kill(old, signal.SIGKILL)
         self.until(lambda: set(pids(self.folder, command)) - {old} and (known is None or self.status(name).get("pid", old) != old), 60, f"another {name}")
 
-    def until_stored(self, rows: int, table: str = "gpu") -> None:
-        self.until(lambda: self.stored(table) > rows, 60, f"{rows} rows of {table}")
+    def until_stored(self, rows: int, table: str = "gpu", timeout: float = 60) -> None:
+        self.until(lambda: self.stored(table) > rows, timeout, f"{rows} rows of {table}")
 
     def status(self, name: str) -> dict[str, Any]:
         try:

@@ -26,9 +26,9 @@ from schemas.frame import IDENTITY, Frame
 from schemas.quality import clean_matrix
 
 HISTORY_PANES = 30
-BASELINE_MS = 60_000
+BASELINE_MS = 30_000
 #: How far back in event time a new worker must read so that all it publishes is what it would have published anyway:
-#: the longest window, a baseline made of a full history at the last whole minute, and the lateness.
+#: the longest window, a baseline made of a full history at the last half minute, and the lateness.
 HORIZON_MS = 1000 * (max(w for w, _ in WINDOWS) + PANE_S) + BASELINE_MS
 
 
@@ -270,7 +270,7 @@ class KindEngine:
             result.raise_to((energy == 0) & (power > 10) & (pane.samples > 1), 0.9, outputs.FROZEN, power, float("nan"))
 
     def _rebase(self, end: int) -> None:
-        """Once a minute of event time: every device's past, from the panes of the last five minutes."""
+        """Twice a minute of event time: every device's past, from the panes of the last five minutes."""
         recent = (self._past_ends > end - HISTORY_PANES * self._pane_ms) & (self._past_ends <= end)
         if recent.sum() >= scores.LEAST_HISTORY:
             self._baseline = stats.robust(self._history[recent], scores.LEAST_HISTORY)

@@ -11,7 +11,7 @@ from schemas.arrays import Bools, Floats, Ints
 from schemas.metric import Metric
 
 LEAST_PEERS = 4
-LEAST_HISTORY = 6  # panes
+LEAST_HISTORY = 4  # panes
 #: Scores below this are not published: the device is as it always is.
 PUBLISH_FROM = 0.05
 #: XIDs that need an operator, from NVIDIA's XID catalogue: off the bus, uncontained or unrecovered ECC, row remap failure,

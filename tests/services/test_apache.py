@@ -25,3 +25,5 @@ def test_a_factory_on_apache_kafka_survives_kills(factory: Callable[..., Running
     devices = run("query", "SELECT count() = uniqExact(device, ts) AS once, uniqExact(device) AS n FROM gpu_10s FINAL", "--format", "TSV", "--data-dir",
                   str(up.folder)).stdout.split()
     assert devices == ["1", "288"]
+    panes = run("query", "SELECT count() AS n FROM gpu_10s FINAL GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.split()
+    assert set(panes[:-1]) == {"288"}, "every pane has every GPU, whoever computed it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import datetime as dt
 import json
 import signal
 import time
@@ -190,3 +191,39 @@ async def test_live_frames_from_python(factory: Start) -> None:
     assert {f.key() for f in found} == {b"site-1/R0002"}
     assert [f.rows for f in found] == [72, 72, 72]
     await asyncio.to_thread(up.finish)
+
+
+def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
+    """A GPU and a coolant loop, injected while it runs, lead `gigawatch top` and the fleet dashboard's own query."""
+    from dashboards import fleet
+    from dashboards.macros import Range, expand
+
+    up = factory("--racks", "4")
+    folder = ("--data-dir", str(up.folder))
+    up.until_stored(9 * 288 - 1, "gpu_10s", 150)  # ninety seconds: every device has a past
+    gpu, loop = "R0002-N03-GPU2", "R0003"
+    run("inject", f"gpu-thermal@{gpu}", *folder)
+    run("inject", f"coolant-flow@{loop}", *folder)
+    injected = time.monotonic()
+    known = running(up.folder)
+    assert known is not None
+
+    def worst() -> list[tuple[str, str, float]]:
+        now = dt.datetime.now(dt.UTC)
+        with opened(known.clickhouse, up.folder) as client:
+            rows = client.query(expand(fleet.WORST, Range(now - dt.timedelta(minutes=30), now), {"site": ["site-1"]})).result_rows
+        return [(row[0], row[2], row[3]) for row in rows]
+
+    def both_lead() -> bool:
+        found = worst()
+        gpus, loops = [r for r in found if r[1] == "gpu"], [r for r in found if r[1] == "cooling" and r[0].startswith("R")]
+        return bool(gpus and loops and gpus[0][0] == gpu and gpus[0][2] > 0.3 and loops[0][0] == loop and loops[0][2] > 0.9)
+
+    up.until(both_lead, 35, "both faults on the fleet dashboard")
+    took = time.monotonic() - injected
+    assert took < 30, f"{took:.1f} s"
+    shown = run("top", "--once", *folder).stdout
+    table = shown[shown.index("worst devices") :]
+    assert gpu in table
+    assert loop in table
+    up.finish()
