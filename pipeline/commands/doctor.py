@@ -90,7 +90,7 @@ def _nvml() -> Verdict:
 def _disk(data_dir: Path) -> Verdict:
     there = data_dir if data_dir.exists() else Path.cwd()
     free = shutil.disk_usage(there).free / 1e9
-    return ("ok" if free > 5 else "bad"), f"{free:.0f} GB free at {there}"
+    return ("ok" if free > 5 else "warn" if free > 1 else "bad"), f"{free:.0f} GB free at {there}"
 
 
 def _kafka(address: str | None) -> Verdict:

