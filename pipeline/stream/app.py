@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         group,
         broker=f"kafka://{bootstrap}",
         store="memory://",
+        datadir=tempfile.mkdtemp(prefix="gigawatch-faust-"),  # faust wants a folder, though nothing is kept in it
         web_enabled=False,  # no port, and no memory for its statistics
         topic_disable_leader=True,
         topic_allow_declare=False,  # topics are made by `kafka.ensure_topics`, with the partitions that were asked for
@@ -130,5 +133,6 @@ async def run(app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: 
         await app.stop()
         if snapshot:
             worker.save(snapshot, log_id)
+        shutil.rmtree(app.conf.datadir, ignore_errors=True)
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
