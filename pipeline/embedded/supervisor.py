@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from pipeline import kafka, status
+from pipeline.embedded import drain
 from pipeline.embedded.broker import Apache, Broker, Tansu
 from pipeline.embedded.factory import Factory, forget, run_dir, running
 from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
@@ -247,28 +246,13 @@ class Supervisor:
         return await asyncio.to_thread(self.processes[name].stop, grace_s)
 
     async def drained(self, timeout_s: float, stream: bool = True) -> bool:
-        """Waits until workers and sink have dealt with every record in the log."""
-        deadline, calm = time.monotonic() + timeout_s, 0
-        async with _offsets(self.bootstrap) as ends:
-            while time.monotonic() < deadline:
-                last = await ends()
-                behind = self._behind(last, "sink", list(BY_TOPIC))
-                if stream:
-                    behind += self._behind(last, "stream", list(CONSUMED))
-                calm = calm + 1 if behind == 0 else 0
-                if calm >= 3:
-                    return True
-                self._revive()
-                await asyncio.sleep(0.2)
-        return False
+        """Waits until the sink (and with `stream` the workers) have dealt with every record in the log."""
+        readers = {"sink": tuple(BY_TOPIC), **({"stream": CONSUMED} if stream else {})}
+        return await drain.drained(self.bootstrap, lambda: self._positions(readers), timeout_s, self._revive)
 
-    def _behind(self, ends: dict[TopicPartition, int], prefix: str, wanted: list[str]) -> int:
-        positions: dict[str, int] = {}
-        for name in self.processes:
-            if name.startswith(prefix):
-                for key, value in status.read(self.run_dir / f"{name}.json").get("positions", {}).items():
-                    positions[key] = max(positions.get(key, 0), value or 0)
-        return sum(max(0, end - positions.get(f"{tp.topic}/{tp.partition}", 0)) for tp, end in ends.items() if tp.topic in wanted)
+    def _positions(self, readers: dict[str, tuple[str, ...]]) -> list[drain.Reader]:
+        said = {name: status.read(self.run_dir / f"{name}.json").get("positions", {}) for name in self.processes}
+        return [drain.Reader(wanted, [p for name, p in said.items() if name.startswith(prefix)]) for prefix, wanted in readers.items()]
 
     def statuses(self) -> dict[str, dict[str, Any]]:
         return {name: status.read(self.run_dir / f"{name}.json") for name in self.processes}
@@ -301,27 +285,3 @@ async def _until_answers(bootstrap: str) -> None:
             if attempt == 99:
                 raise
             await asyncio.sleep(0.1)
-
-
-@contextlib.asynccontextmanager
-async def _offsets(bootstrap: str) -> Any:
-    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
-    await consumer.start()
-
-    async def ends() -> dict[TopicPartition, int]:
-        tps = []
-        for name in topics.TOPICS:
-            tps += [TopicPartition(name, p) for p in consumer.partitions_for_topic(name) or await _partitions(consumer, name)]
-        found: dict[TopicPartition, int] = await consumer.end_offsets(tps)
-        return found
-
-    try:
-        yield ends
-    finally:
-        await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()
-    return consumer.partitions_for_topic(topic) or set()
-

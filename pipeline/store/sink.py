@@ -49,7 +49,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._one_flush = asyncio.Lock()
         self._stored: dict[TopicPartition, origin.Stored] = {}
         self._known: set[TopicPartition] = set()
-        self._ends: dict[TopicPartition, int] | None = None
+        self._ends: dict[TopicPartition, int] = {}
+        self._reassigned = False
         self._paused = False
         self.freshness = Freshness()
         self.dead: Counter[str] = Counter()
@@ -98,6 +99,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             tps = consumer.assignment()
             consumer.pause(*tps) if full else consumer.resume(*tps)
             self._paused = full
+        if self._reassigned:
+            await self._take_over(consumer)
         fetched = await consumer.getmany(timeout_ms=100)
         now = time.monotonic()
         for tp, records in fetched.items():
@@ -108,6 +111,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._flushing is None and self._batcher.due(now):
             self._flushing = asyncio.create_task(self._flush(self._batcher.close()))
 
+    async def _take_over(self, consumer: AIOKafkaConsumer) -> None:
+        """After an assignment: where each partition ends (what is stored of it lies before that) and what is committed of it."""
+        self._reassigned = False
+        self._ends = await consumer.end_offsets(list(consumer.assignment()))
+        for tp in self._ends:
+            committed = await consumer.committed(tp)
+            if committed:
+                self.positions[f"{tp.topic}/{tp.partition}"] = committed
+
     def _take(self, tp: TopicPartition, records: Iterable[Any], now: float) -> None:
         stored = self._stored.get(tp)
         for r in records:
@@ -117,8 +129,6 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _ask_stored(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int) -> origin.Stored:
         if self._flushing is not None:  # what is on its way counts as stored, so let it arrive first
             await asyncio.wait([self._flushing])
-        if self._ends is None:  # one question for all partitions, after the assignment: what is stored lies before these
-            self._ends = await consumer.end_offsets(list(consumer.assignment()))
         end = self._ends.get(tp, first)
         while True:
             try:
@@ -204,5 +214,5 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Reading starts again at the committed offsets, so what was read and not flushed is read again."""
         self._known.clear()
         self._stored.clear()
-        self._ends = None
+        self._reassigned = True
         self._batcher.close()

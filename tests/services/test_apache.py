@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -26,4 +27,7 @@ def test_a_factory_on_apache_kafka_survives_kills(factory: Callable[..., Running
                   str(up.folder)).stdout.split()
     assert devices == ["1", "288"]
     panes = run("query", "SELECT count() AS n FROM gpu_10s FINAL GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.split()
+    again = up.folder / "again.json"
+    run("up", "--data-dir", str(up.folder), "--broker", "apache", "--racks", "2", "--seconds", "12", "--summary", str(again), timeout=180)
+    whole(json.loads(again.read_text()))
     assert set(panes[:-1]) == {"288"}, "every pane has every GPU, whoever computed it"

@@ -192,6 +192,9 @@ def test_sigterm_is_as_good_as_ctrl_c(factory: Start) -> None:
     assert up.process.wait(60) == 0
     whole(json.loads((up.folder / "summary.json").read_text()))
     assert processes(up.folder) == {}
+    again = up.folder / "again.json"
+    run("up", "--data-dir", str(up.folder), "--racks", "1", "--seconds", "6", "--summary", str(again), timeout=90)
+    whole(json.loads(again.read_text()))
 
 
 async def test_live_frames_from_python(factory: Start) -> None:
