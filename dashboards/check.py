@@ -70,7 +70,7 @@ def _panel(run: Run, dashboard: str, panel: dict[str, Any], over: Range, variabl
             return Result(dashboard, panel["title"], 0, 0.0, _first_line(err))
         rows += sum(any(isinstance(cell, int | float) and cell == cell for cell in row) for row in found)
     ms = (time.perf_counter() - began) * 1000
-    return Result(dashboard, panel["title"], rows, ms, "" if rows else "empty: no row has a value")
+    return Result(dashboard, panel["title"], rows, ms, "" if rows else "empty: no row has a value (if nothing is anomalous yet, inject a fault first)")
 
 
 def _first_line(err: Exception) -> str:

@@ -80,7 +80,7 @@ def line(picture: Picture, statuses: dict[str, dict[str, Any]]) -> str:
         pue = picture.pue.get(site, (None, None))[0]
         words.append(f"{site}: {racks} racks, {gpus}/{expected} GPUs at {_num(util, 0)} %, IT {_num(it_w, 1, 1e6, 3)} MW, PUE {_num(pue, 3)}")
     if picture.worst:
-        words.append(f"worst {picture.worst[0][0]} {picture.worst[0][3]} ({picture.worst[0][4]})")
+        words.append(f"worst {picture.worst[0][0]} {_num(picture.worst[0][3], 2)} ({picture.worst[0][4]})")
     if picture.incidents:
         words.append(f"{len(picture.incidents)} open incidents")
     return "; ".join(words)

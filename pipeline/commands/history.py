@@ -86,14 +86,14 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")
     series: dict[str, tuple[list[dt.datetime], list[float]]] = {}
     for row in found.to_pylist():
-        times, values = series.setdefault(row[by] or "(none)", ([], []))
+        times, values = series.setdefault(row[by] or f"(no {by})", ([], []))
         times.append(row["bucket"])
         values.append(float("nan") if row[value] is None else row[value])
     for name, (times, values) in sorted(series.items()):
         axes.plot(times, values,  # type: ignore[arg-type]
                   label=name, linewidth=1.4 if len(series) <= 12 else 0.8)
     if len(series) <= 12:
-        axes.legend(loc="upper left", fontsize=8, frameon=False, ncols=3)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     axes.set_title(f"{metric} by {by}: {found_metric.help}", fontsize=10, loc="left")
     axes.set_ylabel(found_metric.unit)
     axes.grid(alpha=0.3)

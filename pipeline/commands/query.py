@@ -47,7 +47,7 @@ def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt
         raise Trouble(_plain(err)) from err
     show(result.column_names, result.result_rows, named.help if named else "")
     if named and not result.result_rows:
-        click.echo("no rows: nothing of the kind is stored yet (windows close about 15 s after a factory starts)", err=True)
+        click.echo(f"no rows: {named.nothing}", err=True)
 
 
 def _plain(err: ClickHouseError) -> str:

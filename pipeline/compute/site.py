@@ -32,20 +32,25 @@ class SiteEngine:
     def __init__(self) -> None:
         self._parts: dict[tuple[str, int, int], dict[tuple[str, str, str], Part]] = {}
         self._seen_ms = 0
+        self._waiting: set[tuple[str, int, int]] = set()
+        self._newest: dict[tuple[str, int], int] = {}
         self.incidents = Incidents("heat_balance", PANE_S * 1000)
         self._judged_ms = 0
 
     def add(self, parts: Iterable[Part]) -> dict[str, pa.RecordBatch]:
-        touched: set[tuple[str, int, int]] = set()
+        touched = set(self._waiting)
         for row in parts:
             key = (row["site"], int(row["window_s"]), int(row["ts"]))
             self._parts.setdefault(key, {})[row["rack"], row["kind"], row["model"]] = row
             touched.add(key)
             self._seen_ms = max(self._seen_ms, key[2])
+            self._newest[key[:2]] = max(self._newest.get(key[:2], 0), key[2])
+        ready = {key for key in touched if self._complete(key)}
+        self._waiting = touched - ready
         racks: list[dict[str, Any]] = []
         sites: list[dict[str, Any]] = []
         judged: list[dict[str, Any]] = []
-        for site, window_s, ts in sorted(touched, key=lambda k: (k[2], k[0], k[1])):
+        for site, window_s, ts in sorted(ready, key=lambda k: (k[2], k[0], k[1])):
             members = self._parts[site, window_s, ts]
             rows = [_rack_row(site, window_s, ts, rack, members) for rack in sorted({r for r, _, _ in members if r})]
             racks += rows
@@ -62,6 +67,15 @@ class SiteEngine:
         if opened:
             out["incident"] = INCIDENT.build_rows(opened)
         return out
+
+    def _complete(self, key: tuple[str, int, int]) -> bool:
+        """The newest window waits until it has the parts that the one before had, so that people see no half of a site; an older one
+        waits for nothing."""
+        site, window_s, ts = key
+        if ts < self._newest[site, window_s]:
+            return True
+        before = max((t for s, w, t in self._parts if (s, w) == (site, window_s) and t < ts), default=None)
+        return before is None or self._parts[key].keys() >= self._parts[site, window_s, before].keys()
 
     def _incidents(self) -> list[dict[str, Any]]:
         """Judges a window once the next one has begun to arrive: then every kind has had its say."""

@@ -14,6 +14,7 @@ class Question:
     name: str
     help: str
     sql: str
+    nothing: str = "nothing of the kind is stored yet (windows close about 15 s after a factory starts)"
 
 
 def latest(table: str, window_s: int) -> str:
@@ -58,11 +59,11 @@ QUESTIONS: dict[str, Question] = {q.name: q for q in (
              "SELECT device, rack, kind, round(max(score), 3) AS worst, argMax(cause, score) AS why, round(argMax(value, score), 2) AS is, "
              "round(argMax(expected, score), 2) AS should_be, max(ts) AS seen "
              f"FROM {DATABASE}.scores WHERE ts > (SELECT max(ts) FROM {DATABASE}.scores) - INTERVAL 30 SECOND "
-             "GROUP BY kind, rack, device ORDER BY worst DESC, device LIMIT {limit}"),
+             "GROUP BY kind, rack, device ORDER BY worst DESC, device LIMIT {limit}", "every device is as it always is"),
     Question("incidents", "Open incidents, newest first, then closed ones.",
              "SELECT opened, if(open = 1, 'open', 'closed') AS state, kind, device, rack, job, cause, round(peak, 3) AS peak, "
              "if(open = 1, NULL, closed) AS closed "
-             f"FROM {DATABASE}.incidents FINAL ORDER BY open DESC, opened DESC LIMIT {{limit}}"),
+             f"FROM {DATABASE}.incidents FINAL ORDER BY open DESC, opened DESC LIMIT {{limit}}", "there was no incident"),
     Question("energy", "Energy by job over everything stored, from the counters.",
              "SELECT if(job = '', '(no job)', job) AS job, uniqExact(device) AS gpus, round(sum(energy_j_inc) / 3.6e6, 3) AS kwh, "
              "min(ts) AS since, max(ts) AS until "
@@ -70,7 +71,7 @@ QUESTIONS: dict[str, Question] = {q.name: q for q in (
     Question("silent", "Racks that report fewer GPUs than are known there.",
              f"SELECT site, rack, gpus, gpus_expected, gpus_expected - gpus AS silent, ts FROM {latest('rack_windows', 10)} "
              "WHERE gpus < gpus_expected "
-             "ORDER BY silent DESC, rack LIMIT {limit}"),
+             "ORDER BY silent DESC, rack LIMIT {limit}", "every known GPU reports"),
     Question("stored", "What is stored: rows, devices, time span and bytes by kind.",
              "SELECT * FROM (" + " UNION ALL ".join(
                  f"SELECT '{k}' AS kind, count() AS rows, uniqExact(site, rack, device) AS devices, min(ts) AS first, max(ts) AS last, "
