@@ -21,6 +21,7 @@ from pipeline.embedded.supervisor import Plan, Supervisor
 from pipeline.store import client as store_client
 from pipeline.store.client import StoreError
 from pipeline.view import live
+from schemas.topics import PARTITIONS
 
 
 @click.command()
@@ -44,7 +45,8 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
     gigawatch up --racks 64 --fault gpu-thermal    more, and something to find
     gigawatch up --source replay:trace.csv         a recording instead of a simulation
     """
-    plan = Plan(data_dir, _producer(source, opts), broker, clickhouse, workers, opts["tick_s"], broker_memory_mb=broker_memory)
+    plan = Plan(data_dir, _producer(source, opts), broker, clickhouse, workers, opts["tick_s"],
+                partitions=workers * -(-PARTITIONS // workers), broker_memory_mb=broker_memory)  # each worker gets as many as any other
     began = time.monotonic()
 
     def say(text: str) -> None:

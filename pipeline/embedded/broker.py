@@ -130,6 +130,15 @@ def find_java() -> str:
     return java
 
 
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gigawatch" / f"kafka-{KAFKA_VERSION}"
+
+
+def kafka_at_hand() -> bool:
+    """Whether Apache Kafka's jars need not be fetched first."""
+    return "KAFKA_HOME" in os.environ or (_cache() / "complete").exists()
+
+
 def find_kafka() -> Path:
     """The folder of Kafka's jars: KAFKA_HOME/libs, or fetched once with Maven into the user's cache."""
     home = os.environ.get("KAFKA_HOME")
@@ -138,7 +147,7 @@ def find_kafka() -> Path:
         if not list(libs.glob("kafka_*.jar")):
             raise ProcessError(f"KAFKA_HOME is {home}, but {libs} holds no kafka_*.jar")
         return libs
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gigawatch" / f"kafka-{KAFKA_VERSION}"
+    cache = _cache()
     if (cache / "complete").exists():
         return cache
     maven = shutil.which("mvn")

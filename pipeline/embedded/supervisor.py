@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pipeline import kafka, status
 from pipeline.embedded import drain
-from pipeline.embedded.broker import Apache, Broker, Tansu
+from pipeline.embedded.broker import Apache, Broker, Tansu, kafka_at_hand
 from pipeline.embedded.factory import Factory, forget, run_dir, running
 from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
 from pipeline.store import client as store_client
@@ -87,7 +87,9 @@ class Supervisor:
         forget(self.plan.data_dir)
 
     async def _start(self) -> None:
-        with self._step("Kafka"):
+        if self.plan.broker == "apache" and not kafka_at_hand():
+            self.say("fetching Apache Kafka with Maven, once; this takes a minute")
+        with self._step({"embedded": "Kafka (Tansu, in memory)", "apache": "Kafka (Apache, on disk)"}.get(self.plan.broker, "Kafka")):
             await asyncio.to_thread(self._start_broker)
             await _until_answers(self.bootstrap)
             await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
@@ -106,6 +108,7 @@ class Supervisor:
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:
         began = time.monotonic()
+        self.say(f"starting {what} ...")
         yield
         self.say(f"{what} ready in {time.monotonic() - began:.1f} s")
 
