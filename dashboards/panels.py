@@ -12,10 +12,18 @@ from grafana_foundation_sdk.builders import timeseries as graph_builder
 from grafana_foundation_sdk.models import common, dashboard
 
 from dashboards.clickhouse import TABLE, TIME_SERIES, Query, source
+from schemas.catalogue import KINDS
 
 #: The catalogue's units as Grafana names them.
 UNITS = {"W": "watt", "J": "joule", "C": "celsius", "%": "percent", "ratio": "percentunit", "MHz": "rotmhz", "MiB": "mbytes", "L/min": "flowlpm",
          "kPa": "pressurekpa", "V": "volt", "A": "amp", "Hz": "hertz", "B/s": "Bps", "count": "none"}
+
+
+
+def unit(kind: str, metric: str) -> str:
+    """Grafana's unit for a metric of the catalogue."""
+    return UNITS[KINDS[kind][metric].unit]
+
 
 NO_DATA = "nothing stored in this time range"
 

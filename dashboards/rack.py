@@ -42,18 +42,22 @@ def dashboard() -> dash.Dashboard:
         dash.Dashboard("Gigawatch: rack").uid(UID).tags(["gigawatch"]).description("One rack: GPUs, power and coolant.").editable()
         .time("now-30m", "now").refresh("10s").timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(panels.variable("rack", "Rack", f"SELECT DISTINCT rack FROM {DB}.rack_windows WHERE $__timeFilter(ts) ORDER BY rack"))
-        .with_panel(panels.graph("GPU power", gpus("power_w_mean"), "watt", "Mean over 10 s, a line per GPU.", low=0))
-        .with_panel(panels.graph("GPU temperature", gpus("temp_c_mean"), "celsius", "Mean over 10 s, a line per GPU."))
-        .with_panel(panels.graph("GPU utilization", spread("util_pct"), "percent", "Lowest, mean and highest GPU.", low=0, high=100, span=8))
-        .with_panel(panels.graph("SM clock", spread("sm_clock_mhz"), "rotmhz", "Lowest, mean and highest GPU: a throttled GPU shows as a low lowest.",
+        .with_panel(panels.graph("GPU power", gpus("power_w_mean"), panels.unit("gpu", "power_w"), "Mean over 10 s, a line per GPU.", low=0))
+        .with_panel(panels.graph("GPU temperature", gpus("temp_c_mean"), panels.unit("gpu", "temp_c"), "Mean over 10 s, a line per GPU."))
+        .with_panel(panels.graph("GPU utilization", spread("util_pct"), panels.unit("gpu", "util_pct"),
+                                 "Lowest, mean and highest GPU.", low=0, high=100, span=8))
+        .with_panel(panels.graph("SM clock", spread("sm_clock_mhz"), panels.unit("gpu", "sm_clock_mhz"),
+                                 "Lowest, mean and highest GPU: a throttled GPU shows as a low lowest.",
                                  span=8))
-        .with_panel(panels.graph("HBM temperature", spread("mem_temp_c"), "celsius", "Lowest, mean and highest; upper critical is 95 C.", span=8))
+        .with_panel(panels.graph("HBM temperature", spread("mem_temp_c"), panels.unit("gpu", "mem_temp_c"),
+                                 "Lowest, mean and highest; upper critical is 95 C.", span=8))
         .with_panel(panels.graph("Power path", rack("avg(rack_power_w) AS meter, avg(gpu_power_w) AS GPUs, avg(node_power_w) AS CPUs_DPUs, avg(heat_w) AS "
                                  "coolant_heat"), "watt", "Rack meter, its parts, and the heat that the coolant carries away.", low=0))
         .with_panel(panels.graph("Heat balance", rack("avg(heat_balance) AS ratio"), "none", "Coolant heat over rack power, 10 s windows; healthy near 0.94."))
         .with_panel(panels.graph("Coolant temperatures", rack("avg(supply_temp_c) AS supply, avg(return_temp_c) AS return"), "celsius",
                                  "Into and out of the rack.", span=8))
-        .with_panel(panels.graph("Coolant flow", rack("avg(flow_lpm) AS flow"), "flowlpm", "Litres a minute through the rack.", low=0, span=8))
+        .with_panel(panels.graph("Coolant flow", rack("avg(flow_lpm) AS flow"), panels.unit("cooling", "flow_lpm"),
+                                 "Litres a minute through the rack.", low=0, span=8))
         .with_panel(panels.graph("Power shelves", f"SELECT $__timeInterval(ts) AS time, device, avg(power_w_mean) AS value FROM {DB}.power_10s FINAL WHERE "
                                  "$__timeFilter(ts) AND rack = '$rack' AND model = 'power-shelf' GROUP BY time, device ORDER BY time, device", "watt",
                                  "DC output of each shelf; a lost supply shows as a step.", low=0, span=8))

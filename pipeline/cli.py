@@ -6,12 +6,15 @@ import asyncio
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
+
+if TYPE_CHECKING:
+    from producers.source import Source
 
 #: Command -> (module:attribute, one line of help). Loaded when called.
 _COMMANDS = {
@@ -88,7 +91,7 @@ def source_options(command: Any) -> Any:
     return command
 
 
-def make_source(source: str, opts: dict[str, Any], control: Path | None = None) -> Any:
+def make_source(source: str, opts: dict[str, Any], control: Path | None = None) -> Source:
     """The source that the options describe; SourceError or HardwareError says what is wrong with them."""
     from producers.source import SourceError
 

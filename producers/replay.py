@@ -21,7 +21,7 @@ from producers.dsx import InvalidMessage, Points
 from producers.source import Emission, SourceError, Ticker
 from schemas.arrays import Floats
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame, build
+from schemas.frame import IDENTITY, build
 
 log = logging.getLogger("gigawatch.replay")
 
@@ -168,4 +168,4 @@ def _runs(values: Floats) -> Iterator[tuple[int, int]]:
     yield from zip([0, *edges.tolist()], [*edges.tolist(), len(values)], strict=True)
 
 
-__all__ = ["Frame", "Replay", "open_recording", "seconds"]
+__all__ = ["Replay", "open_recording", "seconds"]

@@ -22,7 +22,6 @@ class Topic:
     name: str
     carries: str
     partitions: int = 0
-    compacted: bool = False
 
 
 def telemetry(kind: str) -> str:

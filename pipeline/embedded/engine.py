@@ -78,14 +78,14 @@ class Engine:
     def run(self, sql: str | bytes, fmt: str = "TabSeparated", *, params: Mapping[str, str] | None = None,
             settings: Mapping[str, str] | None = None, database: str = "", readonly: bool = False, session: str = "",
             session_timeout_s: float = 60.0, session_check: bool = False) -> Result:
-        """One statement; raises EngineError. Settings hold for this statement, in a session for those after it too."""
+        """One statement; raises EngineError. Settings hold for this statement alone."""
         if session:
             with self._in_session(session, session_timeout_s, session_check) as connection:
-                return self._execute(connection, sql, fmt, params or {}, settings or {}, database, restore=True)
+                return self._execute(connection, sql, fmt, params or {}, settings or {}, database)
         pool = self._pools[readonly]
         connection = pool.get()
         try:
-            return self._execute(connection, sql, fmt, params or {}, settings or {}, database or "default", restore=True)
+            return self._execute(connection, sql, fmt, params or {}, settings or {}, database or "default")
         finally:
             pool.put(connection)
 
@@ -108,7 +108,7 @@ class Engine:
             found.lock.release()
 
     def _execute(self, connection: _Connection, sql: str | bytes, fmt: str, params: Mapping[str, str],
-                 settings: Mapping[str, str], database: str, restore: bool) -> Result:
+                 settings: Mapping[str, str], database: str) -> Result:
         raw, began, applied = connection.raw, time.monotonic(), []
         try:
             if database and database != connection.database:
@@ -128,9 +128,8 @@ class Engine:
         except Exception as err:  # chDB raises its own error class or RuntimeError, both with ClickHouse's text
             raise EngineError(str(err)) from err
         finally:
-            if restore:
-                for name in applied:
-                    raw.query(f"SET {name} = DEFAULT")
+            for name in applied:
+                raw.query(f"SET {name} = DEFAULT")
 
     def close(self) -> None:
         for pool in self._pools.values():

@@ -67,7 +67,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Counters for the status file; rows are those that ClickHouse has acknowledged."""
         assigned = len(self._consumer.assignment()) if self._consumer is not None else 0
         return {"assigned": assigned, "rows": dict(self._writer.rows), "received": dict(self._batcher.received), "discarded": dict(self._batcher.discarded),
-                "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries,
+                "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries, "commits_refused": self.commits_refused,
                 "trouble": self._writer.trouble, "positions": self.positions, "last_commit": self.last_commit,
                 "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}
 

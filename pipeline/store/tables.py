@@ -14,7 +14,6 @@ DATABASE = "gigawatch"
 
 #: Days that each tier is kept.
 TTL_DAYS = {"raw": 7, "10s": 30, "1m": 365, "1h": 3650, "derived": 90}
-TIERS = (("10s", 10), ("1m", 60), ("1h", 3600))
 
 _TS = "DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1))"
 _WHO = (("site", "LowCardinality(String)"), ("rack", "LowCardinality(String)"), ("node", "String CODEC(ZSTD(1))"),
