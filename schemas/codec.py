@@ -10,12 +10,15 @@ import pyarrow as pa
 
 from schemas.catalogue import KINDS
 from schemas.frame import IDENTITY, VERSION, Frame, schema
+from schemas.layout import Layout
 
 MAX_BYTES = 64 << 20
 MAX_ROWS = 1 << 20
 _EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _PREFIX = struct.Struct("<Ii")
 _CACHE_SIZE = 4096
+_MAX_BLOCK_BYTES = 256 << 20
+_HINT = 24  # enough of the first device's name to tell one place from another; a clash costs a parse, nothing more
 
 
 class InvalidFrame(ValueError):
@@ -36,33 +39,85 @@ def encode_batch(batch: pa.RecordBatch, _cache: dict[pa.Schema, bytes] = {}) -> 
 
 
 def encode(frame: Frame) -> bytes:
-    return encode_batch(frame.batch)
+    return frame.wire or encode_batch(frame.batch)
+
+
+class _Known:
+    """A layout and the identity blocks seen in it, by the bytes around the first device's name."""
+
+    __slots__ = ("blocks", "layout")
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.blocks: dict[bytes, bytes] = {}
 
 
 class Decoder:
-    """Bytes to frames. One per consumer: it remembers the schemas it has met (at most 4,096, least recently used out)."""
+    """Bytes to frames. One per consumer: it remembers the schemas and layouts it has met (least recently used out).
+
+    A message in a known layout, from devices whose identity columns it has seen, is not parsed: its prefix and its identity
+    are compared as bytes, and its length checked. Everything else is parsed and validated in full.
+    """
 
     def __init__(self) -> None:
         self._schemas: OrderedDict[bytes, tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]] = (
             OrderedDict())
+        self._layouts: OrderedDict[bytes, _Known] = OrderedDict()
+        self._recent: _Known | None = None
+        self._block_bytes = 0
 
     def decode(self, data: bytes, expect: str | None = None) -> Frame:
         """Raises InvalidFrame with reason `size`, `not-arrow`, `version`, `kind`, `schema`, `truncated` or `corrupt`."""
+        known = self._recent
+        if known is None or len(data) != known.layout.length or not data.startswith(known.layout.prefix):
+            known = self._find(data)
+        if known is not None:
+            layout = known.layout
+            begin, end = layout.identity
+            block = known.blocks.get(data[layout.hint : layout.hint + _HINT])
+            if block is not None and data[begin:end] == block and (expect is None or expect == layout.kind):
+                self._recent = known
+                return Frame(layout.kind, None, layout, data, block)
+        return self._parse(data, expect, known)
+
+    def _find(self, data: bytes) -> _Known | None:
+        head = _PREFIX.unpack_from(data)[1] + 8 if len(data) >= 8 else 0
+        if not 8 < head <= len(data) - 8:
+            return None
+        known = self._layouts.get(data[: head + 8 + _PREFIX.unpack_from(data, head)[1]])
+        return known if known is not None and known.layout.length == len(data) else None
+
+    def _parse(self, data: bytes, expect: str | None, known: _Known | None) -> Frame:
         head_end = _head_length(data)
         head = data[:head_end]
-        known = self._schemas.get(head)
-        if known is None:
-            known = _read_schema(head)
-            self._schemas[head] = known
+        found = self._schemas.get(head)
+        if found is None:
+            found = _read_schema(head)
+            self._schemas[head] = found
             if len(self._schemas) > _CACHE_SIZE:
                 self._schemas.popitem(last=False)
-        wire, kind, upgrade = known
+        wire, kind, upgrade = found
         if expect is not None and kind != expect:
             raise InvalidFrame("kind", f"a {kind} frame where {expect} was expected")
         batch = read_batch(data, head_end, wire)
         if upgrade is not None:
-            batch = upgrade(batch)
-        return Frame(kind, batch)
+            return Frame(kind, upgrade(batch))
+        if known is None:
+            layout = Layout.of(kind, data, head_end, batch, wire)
+            if layout is None:
+                return Frame(kind, batch)
+            known = self._layouts[layout.prefix] = _Known(layout)
+            if len(self._layouts) > _CACHE_SIZE:
+                self._layouts.popitem(last=False)
+        self._recent, layout = known, known.layout
+        block = data[layout.identity[0] : layout.identity[1]]
+        self._block_bytes += len(block)
+        if self._block_bytes > _MAX_BLOCK_BYTES:
+            self._block_bytes = len(block)
+            for other in self._layouts.values():
+                other.blocks.clear()
+        known.blocks[data[layout.hint : layout.hint + _HINT]] = block
+        return Frame(kind, batch, layout, data, block)
 
 
 def read_batch(data: bytes, start: int, wire: pa.Schema) -> pa.RecordBatch:

@@ -5,10 +5,11 @@ A derived message is an Arrow IPC stream too, marked `gigawatch: 2/<name>`; each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
@@ -38,15 +39,23 @@ class Derived:
     key: tuple[str, ...]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.columns)
+
+    @property
     def schema(self) -> pa.Schema:
-        fields = [pa.field(name, dtype, nullable=False) for name, dtype in self.columns]
+        return self.schema_of(self.names)
+
+    def schema_of(self, names: Collection[str]) -> pa.Schema:
+        """The Arrow schema with all columns but those floating-point ones that are not named: a metric may be left out."""
+        fields = [pa.field(name, dtype, nullable=False) for name, dtype in self.columns if name in names or not pa.types.is_floating(dtype)]
         return pa.schema(fields, {b"gigawatch": f"{VERSION}/{self.name}".encode()})
 
     def build(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
-        """A batch from arrays or lists; every column must be there."""
-        arrays = [c if isinstance(c := columns[n], pa.Array) else pa.array(c, t) for n, t in self.columns]
-        return pa.RecordBatch.from_arrays([a.cast(t) for a, (_, t) in zip(arrays, self.columns, strict=True)],
-                                          schema=self.schema)
+        """A batch from arrays or lists; a floating-point column may be left out, every other must be there."""
+        wire = self.schema_of(columns)
+        arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(_cast(c, f.type), f.type) for f in wire]
+        return pa.RecordBatch.from_arrays([a.cast(f.type) for a, f in zip(arrays, wire, strict=True)], schema=wire)
 
     def build_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
         return self.build({name: [row[name] for row in rows] for name, _ in self.columns})
@@ -120,20 +129,30 @@ QUALITY = Derived(
     ("kind", "site", "rack", "metric", "reason", "ts"))
 
 DERIVED: dict[str, Derived] = {d.name: d for d in (*ROLLUPS.values(), WINDOW, PART, RACK, SITE, SCORE, INCIDENT, LABEL, QUALITY)}
-_HEADS = {d.schema.serialize().to_pybytes(): d for d in DERIVED.values()}
+_MOST_HEADS = 1024
+_HEADS: dict[bytes, tuple[Derived, pa.Schema]] = {}
 
 
 def decode(data: bytes) -> tuple[Derived, pa.RecordBatch]:
     """A derived message; raises InvalidFrame like the frame decoder."""
     length = 8 + int.from_bytes(data[4:8], "little") if len(data) >= 8 else 0
-    derived = _HEADS.get(data[:length]) if length else None
-    if derived is None:
+    found = _HEADS.get(data[:length]) if length else None
+    if found is None:
         if not 8 < length <= len(data):
             raise InvalidFrame("not-arrow", f"{len(data)} bytes that begin with {data[:8].hex(' ')}")
         wire = read_schema(data[:length])
         name = (wire.metadata or {}).get(b"gigawatch", b"").decode("utf-8", "replace").partition("/")[2]
         known = DERIVED.get(name)
-        if known is None or not wire.equals(known.schema, check_metadata=True):
+        if known is None or not wire.equals(known.schema_of(wire.names), check_metadata=True):
             raise InvalidFrame("schema", f"derived stream {name!r} with columns that are not ours")
-        derived = known
-    return derived, read_batch(data, length, derived.schema)
+        if len(_HEADS) > _MOST_HEADS:
+            _HEADS.clear()
+        found = _HEADS[data[:length]] = known, wire
+    return found[0], read_batch(data, length, found[1])
+
+
+def _cast(values: Any, dtype: pa.DataType) -> Any:
+    """Numbers in the column's own width, which pyarrow then takes without a copy."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and not pa.types.is_timestamp(dtype):
+        return np.ascontiguousarray(values, dtype.to_pandas_dtype())
+    return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.metric import Catalogue
 
+if TYPE_CHECKING:
+    from schemas.layout import Layout
+
 VERSION = 2
 
 #: Who a row is about. `device` is unique within a site and kind; `model` is the GPU, CPU or DPU model or the type of
@@ -19,16 +22,46 @@ VERSION = 2
 IDENTITY = ("site", "rack", "node", "device", "model", "job")
 
 
-@dataclass(frozen=True, slots=True)
 class Frame:
-    """`batch` has `ts` (ms since 1970, UTC), the IDENTITY columns as strings, then metrics as floats, NaN for missing."""
+    """`batch` has `ts` (ms since 1970, UTC), the IDENTITY columns as strings, then metrics as floats, NaN for missing.
 
-    kind: str
-    batch: pa.RecordBatch
+    A frame that came over the wire in a known layout keeps its bytes (`wire`, `layout`, `block`: the identity columns'
+    bytes) and parses them only when someone asks for the batch.
+    """
+
+    __slots__ = ("_batch", "block", "kind", "layout", "wire")
+
+    def __init__(self, kind: str, batch: pa.RecordBatch | None, layout: Layout | None = None, wire: bytes = b"", block: bytes = b"") -> None:
+        self.kind, self._batch, self.layout, self.wire, self.block = kind, batch, layout, wire, block
+
+    @property
+    def batch(self) -> pa.RecordBatch:
+        if self._batch is None:
+            assert self.layout is not None
+            self._batch = pa.ipc.read_record_batch(pa.py_buffer(memoryview(self.wire)[self.layout.body :]), self.layout.schema)
+        return self._batch
 
     @property
     def rows(self) -> int:
-        return int(self.batch.num_rows)
+        return self.layout.rows if self.layout is not None else int(self.batch.num_rows)
+
+    @property
+    def metrics(self) -> int:
+        """How many metrics it carries."""
+        return len(self.layout.metrics) if self.layout is not None else int(self.batch.num_columns) - 1 - len(IDENTITY)
+
+    def span(self) -> tuple[int, int]:
+        """(earliest, latest) time stamp, ms."""
+        layout, wire = self.layout, self.wire
+        if layout is None:
+            stamps = self.ts_ms()
+            return int(stamps.min()), int(stamps.max())
+        at, end = layout.ts, layout.ts + 8 * layout.rows
+        if wire[at : end - 8] == wire[at + 8 : end]:
+            stamp = int.from_bytes(wire[at : at + 8], "little", signed=True)
+            return stamp, stamp
+        stamps = np.frombuffer(wire, np.int64, layout.rows, at)
+        return int(stamps.min()), int(stamps.max())
 
     @property
     def catalogue(self) -> Catalogue:
@@ -36,6 +69,8 @@ class Frame:
 
     def ts_ms(self) -> Ints:
         """int64[rows], ms since 1970."""
+        if self.layout is not None:
+            return np.frombuffer(self.wire, np.int64, self.layout.rows, self.layout.ts)
         return np.asarray(self.batch.column(0).cast(pa.int64()))
 
     def values(self, name: str) -> Floats:

@@ -8,22 +8,23 @@ result depends neither on how frames were batched nor on the wall clock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.compute import outputs, physics, scores, stats
+from pipeline.compute.groups import CHUNK, Groups, as_slice
 from pipeline.compute.incidents import Incidents
-from pipeline.compute.pane import Pane, increase
 from pipeline.compute.registry import Registry
-from pipeline.compute.ring import Ring
-from schemas.arrays import Floats, Ints
+from pipeline.compute.ring import Filled, Ring, Rows
+from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import PANE_S, WINDOWS
-from schemas.frame import IDENTITY, Frame
-from schemas.quality import clean_matrix
+from schemas.frame import Frame
+from schemas.quality import clean_values
+from schemas.stack import Stack, stacks
 
 HISTORY_PANES = 30
 BASELINE_MS = 30_000
@@ -34,10 +35,20 @@ HORIZON_MS = 1000 * (max(w for w, _ in WINDOWS) + PANE_S) + BASELINE_MS
 
 @dataclass(slots=True)
 class Closed:
-    """What one closed pane gives: batches by derived stream name, and the panes' end, ms."""
+    """What one closed pane gives: batches by derived stream name, and the pane's end, ms."""
 
     end_ms: int
     batches: dict[str, pa.RecordBatch] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Frames of one tick and layout: the row of every sample, and the place of each frame in the log."""
+
+    stack: Stack
+    rows: Ints
+    order: Ints
+    keep: Bools | None = None  # samples of other ticks in the same frames, or late ones, are left out
 
 
 class KindEngine:
@@ -48,23 +59,32 @@ class KindEngine:
         catalogue = KINDS[kind]
         self._metrics = catalogue.metrics
         self._names = [m.name for m in self._metrics]
-        self._windowed = np.array([i for i, m in enumerate(self._metrics) if m.windowed and m.kind in ("gauge", "derived")], np.int64)
-        self._counters = np.array([i for i, m in enumerate(self._metrics) if m.kind == "counter"], np.int64)
+        rolled = [i for i, m in enumerate(self._metrics) if m.windowed and m.kind in ("gauge", "derived")]
+        counters = [i for i, m in enumerate(self._metrics) if m.kind == "counter"]
+        others = [i for i in range(len(self._metrics)) if i not in rolled and i not in counters]
+        self._windowed, self._counters, self._others = (np.array(x, np.int64) for x in (rolled, counters, others))
         self._scored = [(i, m) for i, m in enumerate(self._metrics) if m.score is not None]
         self._pane_ms = PANE_S * 1000
-        longest = max(w for w, _ in WINDOWS) * 1000
-        self._ring = Ring((longest + self._pane_ms + lateness_ms) // tick_ms + 2, len(self._windowed))
+        self._pane_ticks = self._pane_ms // tick_ms
+        longest, open_ms = max(w for w, _ in WINDOWS) * 1000, self._pane_ms + lateness_ms
+        slots, short = (longest + open_ms) // tick_ms + 2, open_ms // tick_ms + 2
+        #: raw samples: of windowed gauges as long as the longest window, of the rest as long as a pane is open
+        self._rings = (Ring(slots, len(rolled)), Ring(short, len(others)), Ring(short, len(counters), "float64"))
+        self._place = {self._names[i]: (ring, k) for ring, which in enumerate((rolled, others, counters)) for k, i in enumerate(which)}
+        self._filled = Filled(slots)
         self.registry = Registry()
-        self._panes: dict[int, Pane] = {}
-        self._before = np.zeros((len(self._counters), 0))
+        self._before = np.zeros((len(counters), 0))
         self._energy = np.zeros((HISTORY_PANES, 0))
-        self._history = np.zeros((HISTORY_PANES, len(self._scored), 0))
+        self._history = np.zeros((HISTORY_PANES, len(self._scored), 0), np.float32)
         self._past_ends = np.full(HISTORY_PANES, -1, np.int64)
-        self._baseline: tuple[Floats, Floats] = (np.zeros((len(self._scored), 0)), np.zeros((len(self._scored), 0)))
+        self._baseline: tuple[Floats, Floats] = (np.zeros((len(self._scored), 0), np.float32), np.zeros((len(self._scored), 0), np.float32))
         self._xid = np.zeros(0)
         self._since_ms = np.zeros(0)
-        self._peers: tuple[int, Ints, int] = (-1, np.zeros(0, np.int64), 0)
-        self._pending: dict[int, list[tuple[Ints, Floats]]] = {}
+        self._peers: tuple[int, Groups] = (-1, Groups(np.zeros(0, np.int64), 0))
+        self._places: tuple[int, Groups] = (-1, Groups(np.zeros(0, np.int64), 0))
+        self._run: list[Frame] = []
+        self._order = 0
+        self._pending: dict[int, list[Part]] = {}
         self.incidents = Incidents(kind, self._pane_ms)
         self.watermark_ms = 0
         self.closed_ms = 0
@@ -76,95 +96,126 @@ class KindEngine:
         """Takes frames in log order; gives the panes that closed, oldest first."""
         out: list[Closed] = []
         for frame in frames:
-            stamps = frame.ts_ms()
-            newest = int(stamps.max())
+            oldest, newest = frame.span()
             due = (newest - self._lateness_ms) // self._pane_ms * self._pane_ms
             self.watermark_ms = max(self.watermark_ms, newest)
             if not self.closed_ms:
-                self.closed_ms = int(stamps.min()) // self._pane_ms * self._pane_ms
-            rows, values = self._read(frame)
-            if due > self.closed_ms:  # what the frame still has for the panes that it closes comes first
-                old = stamps < due
-                self._take(stamps[old], rows[old], values[:, old])
-                self._settle()
-                out += self._close_until(due)
-                stamps, rows, values = stamps[~old], rows[~old], values[:, ~old]
-            self._take(stamps, rows, values)
+                self.closed_ms = oldest // self._pane_ms * self._pane_ms
+            self.counts["rows"] += frame.rows
+            if due <= self.closed_ms:
+                self._run.append(frame)
+                continue
+            self._take(self._run)
+            self._run = []
+            self._take([frame], before_ms=due)  # what the frame still has for the panes that it closes comes first
+            self._settle()
+            out += self._close_until(due)
+            self._take([frame], from_ms=due)
+        self._take(self._run)
+        self._run = []
         self._settle()
         return out
 
     def flush(self) -> list[Closed]:
         """Closes every pane whose end has been passed, lateness or not: the end of a recording."""
         self._settle()
-        return self._close_until(self.watermark_ms // self._pane_ms * self._pane_ms + self._pane_ms) if self._panes else []
+        if not len(self.registry) or self.watermark_ms < self.closed_ms:
+            return []
+        return self._close_until(self.watermark_ms // self._pane_ms * self._pane_ms + self._pane_ms)
 
     # -- taking frames in ------------------------------------------------------------------------------------------
 
-    def _read(self, frame: Frame) -> tuple[Ints, Floats]:
-        """(row of every device, float64[metrics, rows]) of a frame."""
-        self.counts["rows"] += frame.rows
-        return self.registry.rows_of(frame), self._matrix(frame)
+    def _take(self, frames: Sequence[Frame], from_ms: int = 0, before_ms: int = 1 << 62) -> None:
+        """Files samples of [from, before) under their ticks; those of closed panes are late: counted, left out."""
+        by_tick: dict[int, list[tuple[int, Frame]]] = {}
+        for frame in frames:
+            self._order = order = self._order + 1
+            oldest, newest = frame.span()
+            tick = oldest // self._tick_ms
+            if tick == newest // self._tick_ms and max(from_ms, self.closed_ms) <= oldest and newest < before_ms:
+                by_tick.setdefault(tick, []).append((order, frame))
+            else:
+                self._take_mixed(order, frame, from_ms, before_ms)
+        for tick, found in by_tick.items():
+            for which, stack in stacks([frame for _, frame in found]):
+                rows = [self.registry.rows_of(f) for f in stack.frames]
+                self._pending.setdefault(tick, []).append(
+                    Part(stack, np.concatenate(rows) if len(rows) > 1 else rows[0], np.array([found[i][0] for i in which])))
 
-    def _take(self, stamps: Ints, rows: Ints, values: Floats) -> None:
-        late = stamps < self.closed_ms
-        if late.any():
-            self.counts["late"] += int(late.sum())
-            stamps, rows, values = stamps[~late], rows[~late], values[:, ~late]
-        if not len(rows):
+    def _take_mixed(self, order: int, frame: Frame, from_ms: int, before_ms: int) -> None:
+        """A frame with several ticks, or with samples that are late or not for now."""
+        stamps = frame.ts_ms()
+        wanted = (stamps >= from_ms) & (stamps < before_ms)
+        late = wanted & (stamps < self.closed_ms)
+        self.counts["late"] += int(late.sum())
+        wanted &= ~late
+        if not wanted.any():
             return
-        ticks = stamps // self._tick_ms
-        if ticks[0] == ticks[-1] and (ticks == ticks[0]).all():
-            self._pending.setdefault(int(ticks[0]), []).append((rows, values))
-        else:
-            for tick in np.unique(ticks):
-                where = ticks == tick
-                self._pending.setdefault(int(tick), []).append((rows[where], values[:, where]))
-
-    def _matrix(self, frame: Frame) -> Floats:
-        """float64[metrics, rows] in catalogue order, impossible values missing, derived metrics computed."""
-        batch = frame.batch
-        values = np.full((len(self._metrics), frame.rows), np.nan)
-        where = {name: i for i, name in enumerate(self._names)}
-        for index in range(1 + len(IDENTITY), batch.num_columns):
-            values[where[batch.schema.field(index).name]] = np.asarray(batch.column(index))
-        values = clean_matrix(self.kind, values, self.missing)
-        if self.kind == "cooling":
-            flow, supply, back = (values[where[n]] for n in ("flow_lpm", "supply_temp_c", "return_temp_c"))
-            values[where["heat_w"]] = physics.coolant_heat_w(flow, supply, back)
-        return values
+        stack, rows, ticks = Stack([frame]), self.registry.rows_of(frame), stamps // self._tick_ms
+        for tick in np.unique(ticks[wanted]):
+            self._pending.setdefault(int(tick), []).append(Part(stack, rows, np.array([order]), wanted & (ticks == tick)))
 
     def _settle(self) -> None:
-        """Adds what is pending to ring and panes: all frames of one tick in one numpy pass."""
+        """Adds what is pending to the rings: all frames of a tick and layout in one numpy pass a metric."""
         if not self._pending:
             return
         self._grow()
         for tick, parts in self._pending.items():
-            rows = np.concatenate([r for r, _ in parts]) if len(parts) > 1 else parts[0][0]
-            values = np.concatenate([v for _, v in parts], axis=1) if len(parts) > 1 else parts[0][1]
-            fresh = self._ring.fresh(tick, rows)
+            slots = [ring.open(tick) for ring in self._rings]
+            for part, rows, keep in self._fresh(tick, parts):
+                self._since_ms[rows] = np.minimum(self._since_ms[rows], tick * self._tick_ms)
+                for name, values in self._columns(part.stack).items():
+                    ring, k = self._place[name]
+                    self._rings[ring].put(slots[ring], k, rows, values if keep is None else values[keep])
+        self._pending.clear()
+
+    def _fresh(self, tick: int, parts: Sequence[Part]) -> Iterator[tuple[Part, Rows, Bools | None]]:
+        """(part, rows, which samples) with only the first sample of each device in the tick, in the order of the log."""
+        if len(parts) > 1 and any(p.keep is None for p in parts):
+            kept = [p.rows if p.keep is None else p.rows[p.keep] for p in parts]
+            listed = np.concatenate(kept)
+            if np.bincount(listed - listed.min()).max() > 1:  # the same device twice: frame by frame then, in the log's order
+                parts = sorted((single for p in parts for single in self._singles(p)), key=lambda p: int(p.order[0]))
+        for part in parts:
+            rows = as_slice(part.rows) if part.keep is None else part.rows[part.keep]
+            fresh = self._filled.fresh(tick, rows)
+            keep = part.keep
             if fresh is not None:
                 self.counts["duplicate"] += int((~fresh).sum())
-                rows, values = rows[fresh], values[:, fresh]
-                if not len(rows):
-                    continue
-            where = _as_slice(rows)
-            self._since_ms[where] = np.minimum(self._since_ms[where], tick * self._tick_ms)
-            self._ring.put(tick, where, values[self._windowed].astype(np.float32))
-            end = (tick * self._tick_ms // self._pane_ms + 1) * self._pane_ms
-            if end not in self._panes:
-                self._panes[end] = Pane(len(self._metrics), self._counters, len(self.registry))
-            self._panes[end].add(tick, where, values)
-        self._pending.clear()
+                listed = part.rows if keep is None else part.rows[keep]
+                rows = listed[fresh]
+                keep = fresh if keep is None else _narrowed(keep, fresh)
+            if not isinstance(rows, slice) and not len(rows):
+                continue
+            yield part, rows, keep
+
+    def _singles(self, part: Part) -> Iterator[Part]:
+        if len(part.stack.frames) == 1:
+            yield part
+            return
+        each = len(part.rows) // len(part.stack.frames)
+        for k, frame in enumerate(part.stack.frames):
+            yield Part(Stack([frame]), part.rows[k * each : (k + 1) * each], part.order[k : k + 1])
+
+    def _columns(self, stack: Stack) -> dict[str, Floats]:
+        """The metrics that the frames carry, impossible values missing, derived metrics computed."""
+        columns = {name: clean_values(KINDS[self.kind][name], stack.column(name), self.missing) for name in stack.names}
+        if self.kind == "cooling" and {"flow_lpm", "supply_temp_c", "return_temp_c"} <= columns.keys():
+            flow, supply, back = (columns[n].astype(np.float64) for n in ("flow_lpm", "supply_temp_c", "return_temp_c"))
+            columns["heat_w"] = physics.coolant_heat_w(flow, supply, back)
+        return columns
 
     def _grow(self) -> None:
         devices = len(self.registry)
-        self._ring.grow(devices)
-        for pane in self._panes.values():
-            pane.grow(devices)
+        for ring in self._rings:
+            ring.grow(devices)
+        self._filled.grow(devices)
+        more = devices - len(self._xid)
+        if more <= 0:
+            return
 
         def wider(array: Floats, fill: float) -> Floats:
-            more = devices - array.shape[-1]
-            return np.concatenate([array, np.full((*array.shape[:-1], more), fill)], -1) if more > 0 else array
+            return np.concatenate([array, np.full((*array.shape[:-1], more), fill, array.dtype)], -1)
 
         self._before, self._energy = wider(self._before, np.nan), wider(self._energy, np.nan)
         self._since_ms = wider(self._since_ms, np.inf)
@@ -176,9 +227,9 @@ class KindEngine:
     def _close_until(self, due: int) -> list[Closed]:
         out = []
         span = HISTORY_PANES * self._pane_ms
+        last = self._filled.newest() * self._tick_ms
         if due - self.closed_ms > 2 * span:  # a long silence: nothing in between can have a window
-            last = max(self._panes, default=self.closed_ms)
-            ends = [*range(self.closed_ms + self._pane_ms, min(last + span, due) + 1, self._pane_ms)]
+            ends = [*range(self.closed_ms + self._pane_ms, min(max(last, self.closed_ms) + span + self._pane_ms, due) + 1, self._pane_ms)]
         else:
             ends = [*range(self.closed_ms + self._pane_ms, due + 1, self._pane_ms)]
         for end in ends:
@@ -189,23 +240,37 @@ class KindEngine:
         self.closed_ms = due
         return out
 
+    def _pane(self, end: int) -> outputs.Pane:
+        """The raw samples of one pane, a chunk of devices at a time."""
+        devices, first = len(self.registry), (end - self._pane_ms) // self._tick_ms
+        mean, high = np.full((len(self._metrics), devices), np.nan), np.full((len(self._metrics), devices), np.nan)
+        for ring, which in zip(self._rings[:2], (self._windowed, self._others), strict=True):
+            carried = np.flatnonzero(ring.carried(first, self._pane_ticks))
+            for at in range(0, devices if len(carried) else 0, CHUNK):
+                rows = slice(at, min(at + CHUNK, devices))
+                mean[which[carried], rows], high[which[carried], rows] = stats.mean_and_max(ring.window(first, self._pane_ticks, carried, rows))
+        counted = self._rings[2]
+        grown = np.full((len(self._counters), devices), np.nan)
+        for k in np.flatnonzero(counted.carried(first, self._pane_ticks)):
+            earliest, latest = stats.first_and_last(counted.window(first, self._pane_ticks, [k])[:, 0])
+            # a new counter counts from its first value
+            grown[k] = stats.increase(latest, np.where(np.isnan(self._before[k]), earliest, self._before[k]))
+            self._before[k] = np.where(np.isnan(latest), self._before[k], latest)
+        return outputs.Pane(mean, high, grown, self._filled.samples(first, self._pane_ticks))
+
     def _close(self, end: int) -> Closed | None:
         self._grow()
-        pane = self._panes.pop(end, None) or Pane(len(self._metrics), self._counters, len(self.registry))
-        pane.grow(len(self.registry))
-        means = pane.mean()
-        grown = increase(pane.last, np.where(np.isnan(self._before), pane.first, self._before))  # a new counter counts from its first value
-        self._before = np.where(np.isnan(pane.last), self._before, pane.last)
+        pane = self._pane(end)
         slot = (end // self._pane_ms) % HISTORY_PANES
         energy = next((i for i, c in enumerate(self._counters) if self._names[c] == "energy_j"), None)
-        self._energy[slot] = grown[energy] if energy is not None else np.nan
+        self._energy[slot] = pane.grown[energy] if energy is not None else np.nan
         closed = Closed(end)
         present = np.flatnonzero(pane.samples)
         if len(present):
-            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(self.kind, end, self.registry, present, pane, means, grown)
+            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(self.kind, end, self.registry, as_slice(present), pane)
         self._windows(end, closed)
-        scored = self._score(end, pane, means, grown)
-        self._history[slot] = means[[i for i, _ in self._scored]]
+        scored = self._score(end, pane)
+        self._history[slot] = pane.mean[[i for i, _ in self._scored]]
         self._past_ends[slot] = end
         published = np.flatnonzero(scored.score >= scores.PUBLISH_FROM)
         if len(published):
@@ -219,66 +284,71 @@ class KindEngine:
         return closed if closed.batches else None
 
     def _windows(self, end: int, closed: Closed) -> None:
-        windows, parts = [], []
+        if self._places[0] != self.registry.version:
+            self._places = (self.registry.version, Groups(*self.registry.group("site", "rack", "model")))
         names = [self._names[i] for i in self._windowed]
+        windows, parts = [], []
         for width_s, hop_s in WINDOWS:
             if end % (hop_s * 1000):
                 continue
-            ticks = width_s * 1000 // self._tick_ms
-            samples = self._ring.window((end - width_s * 1000) // self._tick_ms, ticks)
+            first, ticks = (end - width_s * 1000) // self._tick_ms, width_s * 1000 // self._tick_ms
+            samples = self._filled.samples(first, ticks)
+            if not samples.any():
+                continue
             panes = np.arange(end - width_s * 1000 + self._pane_ms, end + 1, self._pane_ms) // self._pane_ms % HISTORY_PANES
-            energy = np.where(np.isnan(self._energy[panes]).all(axis=0), np.nan, np.nansum(self._energy[panes], axis=0))
-            rolled = outputs.Rolled.of(names, samples, energy)
-            if rolled.present.any():
-                windows.append(outputs.window(self.kind, end, width_s, self.registry, rolled))
-                parts.append(outputs.part(self.kind, end, width_s, self.registry, names, samples, rolled))
+            grown = self._energy[panes]
+            energy = np.where(np.isnan(grown).all(axis=0), np.nan, np.nansum(grown, axis=0))
+            rolled = outputs.Rolled.of(names, lambda rows, first=first, ticks=ticks: self._rings[0].window(first, ticks, rows=rows),  # type: ignore[misc]
+                                       ticks, samples, energy, self._places[1])
+            windows.append(outputs.window(self.kind, end, width_s, self.registry, rolled))
+            parts.append(outputs.part(self.kind, end, width_s, self.registry, rolled, self._places[1]))
         if windows:
             closed.batches["window"] = pa.concat_batches(windows)
             closed.batches["part"] = pa.concat_batches(parts)
 
-    def _score(self, end: int, pane: Pane, means: Floats, grown: Floats) -> scores.Scored:
+    def _score(self, end: int, pane: outputs.Pane) -> scores.Scored:
         if self._peers[0] != self.registry.version:
-            names = ("rack", "job") if self.kind in ("gpu", "node") else ("model", "job")
-            if self.kind == "node":
-                names = ("rack", "model")
-            self._peers = (self.registry.version, *self.registry.group(*names))
-        _, group, groups = self._peers
-        result = scores.score(self._scored, means[[i for i, _ in self._scored]], self._baseline, group, groups)
+            names = {"gpu": ("rack", "job"), "node": ("rack", "model")}.get(self.kind, ("model", "job"))
+            self._peers = (self.registry.version, Groups(*self.registry.group(*names)))
+        result = scores.score(self._scored, pane.mean[[i for i, _ in self._scored]], self._baseline, self._peers[1])
         missing = (pane.samples == 0) & (self._since_ms < end - self._pane_ms)  # known before this pane began, and not heard of in it
         for index, metric in enumerate(self._metrics):
             if metric.alarm_at is None:
                 continue
             counter = np.flatnonzero(self._counters == index)
-            seen = grown[counter[0]] if len(counter) else pane.high[index]
+            seen = pane.grown[counter[0]] if len(counter) else pane.high[index]
             with np.errstate(invalid="ignore"):
                 result.raise_to(seen >= metric.alarm_at, 0.98, index, seen, 0.0)
         if self.kind == "gpu":
-            self._gpu_rules(pane, means, grown, result)
+            self._gpu_rules(pane, result)
         result.raise_to(missing, 1.0, outputs.SILENT, np.zeros(len(missing)), float("nan"))
         return result
 
-    def _gpu_rules(self, pane: Pane, means: Floats, grown: Floats, result: scores.Scored) -> None:
+    def _gpu_rules(self, pane: outputs.Pane, result: scores.Scored) -> None:
         """A severe XID counts in the pane in which it appears; an energy counter that stands still while power is drawn is frozen."""
         xid_at = self._names.index("xid")
         xid = pane.high[xid_at]
         fresh = ~np.isnan(xid) & (xid != self._xid)
-        result.raise_to(fresh & np.isin(xid, scores.SEVERE_XIDS), 0.95, xid_at, xid, 0.0)
-        self._xid = np.where(np.isnan(xid), self._xid, xid)
-        power = means[self._names.index("power_w")]
-        energy = grown[int(np.flatnonzero(self._counters == self._names.index("energy_j"))[0])]
+        if fresh.any():
+            result.raise_to(fresh & np.isin(xid, scores.SEVERE_XIDS), 0.95, xid_at, xid, 0.0)
+            self._xid = np.where(np.isnan(xid), self._xid, xid)
+        power = pane.mean[self._names.index("power_w")]
+        energy = pane.grown[int(np.flatnonzero(self._counters == self._names.index("energy_j"))[0])]
         with np.errstate(invalid="ignore"):
             result.raise_to((energy == 0) & (power > 10) & (pane.samples > 1), 0.9, outputs.FROZEN, power, float("nan"))
 
     def _rebase(self, end: int) -> None:
         """Twice a minute of event time: every device's past, from the panes of the last five minutes."""
         recent = (self._past_ends > end - HISTORY_PANES * self._pane_ms) & (self._past_ends <= end)
-        if recent.sum() >= scores.LEAST_HISTORY:
-            self._baseline = stats.robust(self._history[recent], scores.LEAST_HISTORY)
+        if recent.sum() < scores.LEAST_HISTORY:
+            return
+        for at in range(0, len(self.registry), CHUNK):
+            rows = slice(at, at + CHUNK)
+            self._baseline[0][:, rows], self._baseline[1][:, rows] = stats.robust(self._history[recent, :, rows], scores.LEAST_HISTORY)
 
 
-def _as_slice(rows: Ints) -> Ints | slice:
-    """Consecutive rows as a slice, which numpy reads and writes without gathering."""
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first + 1 == len(rows) and (len(rows) == 1 or bool((np.diff(rows) == 1).all())):
-        return slice(first, last + 1)
-    return rows
+def _narrowed(keep: Bools, fresh: Bools) -> Bools:
+    """`keep` with only those of its chosen that `fresh` chooses."""
+    out = np.zeros(len(keep), bool)
+    out[np.flatnonzero(keep)[fresh]] = True
+    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.compute import stats
-from pipeline.compute.pane import Pane
+from pipeline.compute.groups import Groups, as_slice
 from pipeline.compute.registry import Registry
 from pipeline.compute.scores import Scored
 from schemas.arrays import Bools, Floats, Ints
@@ -26,109 +26,138 @@ _SPECIAL = {SILENT: "silent", FROZEN: "frozen", -1: ""}
 BUSY_PCT = 10.0
 
 
-def _who(registry: Registry, rows: Ints) -> dict[str, pa.Array]:
+@dataclass(slots=True)
+class Pane:
+    """One closed pane: float64[metrics, devices] means and maxima, float64[counters, devices] growth, uint32[devices] samples."""
+
+    mean: Floats
+    high: Floats
+    grown: Floats
+    samples: Ints
+
+
+def _who(registry: Registry, rows: Ints | slice) -> dict[str, pa.Array]:
     return {name: registry.take(name, rows) for name in IDENTITY}
 
 
-def rollup(kind: str, end: int, registry: Registry, rows: Ints, pane: Pane, means: Floats, grown: Floats) -> pa.RecordBatch:
-    """Every metric of one pane, of the devices that gave a sample."""
-    columns: dict[str, Any] = {"ts": np.full(len(rows), end), **_who(registry, rows), "samples": pane.samples[rows]}
+def rollup(kind: str, end: int, registry: Registry, rows: Ints | slice, pane: Pane) -> pa.RecordBatch:
+    """Every metric of one pane, of the devices that gave a sample; metrics that no device gave are left out."""
+    samples = pane.samples[rows]
+    columns: dict[str, Any] = {"ts": np.full(len(samples), end), **_who(registry, rows), "samples": samples}
     counter = 0
     for index, metric in enumerate(KINDS[kind].metrics):
         if metric.kind == "counter":
-            columns[f"{metric.name}_inc"] = grown[counter, rows]
+            stats_of = {"inc": pane.grown[counter]}
             counter += 1
-            continue
-        if "mean" in metric.rolled:
-            columns[f"{metric.name}_mean"] = means[index, rows]
-        columns[f"{metric.name}_max"] = pane.high[index, rows]
+        else:
+            stats_of = {"mean": pane.mean[index], "max": pane.high[index]}
+        if not np.isnan(stats_of[metric.rolled[-1]]).all():
+            columns |= {f"{metric.name}_{name}": stats_of[name][rows] for name in metric.rolled}
     return ROLLUPS[kind].build(columns)
 
 
 @dataclass(slots=True)
 class Rolled:
-    """Window statistics per device: float64[devices] by metric, NaN where nothing was measured."""
+    """One window's statistics: float64[devices] by metric and, of the same samples, float64[groups] by column of PART."""
 
+    names: Sequence[str]
     mean: dict[str, Floats]
     high: dict[str, Floats]
     p95: dict[str, Floats]
     samples: Ints
     busy: Floats
     energy: Floats
+    ticks: int
+    parts: dict[str, Floats]
+    util_counts: Ints
 
     @property
     def present(self) -> Bools:
         return np.asarray(self.samples > 0)
 
     @staticmethod
-    def of(names: Sequence[str], samples: Floats, energy: Floats) -> Rolled:
-        """`samples` is float32[ticks, metrics, devices] in the order of `names`."""
-        there = ~np.isnan(samples)
-        columns = {name: samples[:, i] for i, name in enumerate(names)}
-        busy = np.full(samples.shape[2], np.nan)
-        if "util_pct" in columns:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                util = columns["util_pct"]
-                busy = (util >= BUSY_PCT).sum(axis=0) / (~np.isnan(util)).sum(axis=0)
-        return Rolled({n: stats.mean(c) for n, c in columns.items()}, {n: np.fmax.reduce(c) for n, c in columns.items()},
-                      {n: stats.quantile(c, 0.95) for n, c in columns.items()}, there.any(axis=1).sum(axis=0), busy, energy)
+    def of(names: Sequence[str], window: Callable[[Ints | slice], Floats], ticks: int, samples: Ints, energy: Floats, groups: Groups) -> Rolled:
+        """`window` gives float32[ticks, metrics, len(rows)] in the order of `names`; it is asked for a few thousand devices at a time."""
+        def empty(size: int) -> Floats:
+            return np.full(size, np.nan)
+
+        devices = len(samples)
+        out = Rolled(names, *({n: empty(devices) for n in names} for _ in range(3)), samples, empty(devices), energy, ticks,  # type: ignore[arg-type]
+                     {f"{n}_{s}": empty(groups.count) for n in ("util_pct", "temp_c") for s in ("mean", "max", "p95")} | {"busy_fraction": empty(groups.count)},
+                     np.zeros((groups.count, 101), np.uint32))
+        for block in groups.blocks():
+            found = window(block.where)
+            mean, high = stats.mean_and_max(found)
+            found = np.ascontiguousarray(found.transpose(1, 2, 0))  # metrics, devices, ticks
+            for k, name in enumerate(names):
+                out.mean[name][block.where], out.high[name][block.where] = mean[k], high[k]
+                out.p95[name][block.where] = stats.quantile_last(found[k], 0.95)
+                if name in ("util_pct", "temp_c"):
+                    out._share(name, block.groups, block.where, found[k].reshape(block.rows.shape[0], -1))
+        return out
+
+    def _share(self, name: str, groups: Ints, where: Ints | slice, values: Floats) -> None:
+        """A block of groups' own statistics, of float32[groups, samples]."""
+        there = ~np.isnan(values)
+        count = there.sum(axis=1)
+        whole = np.where(there, values, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.parts[f"{name}_mean"][groups] = whole.sum(axis=1, dtype=np.float64) / count
+            self.parts[f"{name}_max"][groups] = np.fmax.reduce(values, axis=1)
+            if name == "util_pct":
+                busy = values >= BUSY_PCT
+                self.parts["busy_fraction"][groups] = busy.sum(axis=1) / count
+                each = (len(groups), -1, self.ticks)
+                self.busy[where] = (busy.reshape(each).sum(axis=2) / there.reshape(each).sum(axis=2)).ravel()
+                keys = (np.rint(whole).astype(np.int64) + 101 * np.arange(len(groups))[:, None])[there]
+                self.util_counts[groups] = np.bincount(keys, minlength=101 * len(groups)).reshape(-1, 101)
+        self.parts[f"{name}_p95"][groups] = stats.quantile_last(values, 0.95)
 
 
 def window(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled) -> pa.RecordBatch:
+    """The window's row of every device that gave a sample; only the kind's own metrics are carried."""
     rows = np.flatnonzero(rolled.present)
-    columns: dict[str, Any] = {"ts": np.full(len(rows), end), "kind": [kind] * len(rows), "window_s": np.full(len(rows), width_s),
-                               **_who(registry, rows), "samples": rolled.samples[rows], "busy_fraction": rolled.busy[rows],
-                               "energy_j": rolled.energy[rows]}
-    for name, _ in WINDOW.columns:
-        if name not in columns:
-            metric, _, stat = name.rpartition("_")
-            source = {"mean": rolled.mean, "max": rolled.high, "p95": rolled.p95}[stat]
-            columns[name] = source[metric][rows] if metric in source else np.full(len(rows), np.nan)
+    where = as_slice(rows)
+    columns: dict[str, Any] = {"ts": np.full(len(rows), end), "kind": pa.repeat(kind, len(rows)), "window_s": np.full(len(rows), width_s),
+                               **_who(registry, where), "samples": rolled.samples[where], "energy_j": rolled.energy[where]}
+    if "util_pct" in rolled.names:
+        columns["busy_fraction"] = rolled.busy[where]
+    for stat, source in (("mean", rolled.mean), ("max", rolled.high), ("p95", rolled.p95)):
+        columns |= {f"{name}_{stat}": source[name][where] for name in rolled.names if f"{name}_{stat}" in WINDOW.names}
     return WINDOW.build(columns)
 
 
-def part(kind: str, end: int, width_s: int, registry: Registry, names: Sequence[str], samples: Floats,
-         rolled: Rolled) -> pa.RecordBatch:
+def part(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled, groups: Groups) -> pa.RecordBatch:
     """Per rack and model: what rack and site figures are joined from. Sums of power are sums of the devices' means."""
-    group, groups = registry.group("site", "rack", "model")
-    out: dict[str, list[Any]] = {name: [] for name, _ in PART.columns}
-    order = np.argsort(group, kind="stable")
-    edges = np.searchsorted(group[order], np.arange(groups + 1))
-    for g in range(groups):
-        rows = order[edges[g] : edges[g + 1]]
-        here = rows[rolled.present[rows]]
-        if not len(here):
-            continue
-        row: dict[str, Any] = {name: float("nan") for name, _ in PART.columns}
-        row |= {"ts": end, "kind": kind, "window_s": width_s, "site": registry.columns["site"][rows[0]],
-                "rack": registry.columns["rack"][rows[0]], "model": registry.columns["model"][rows[0]], "devices": len(here),
-                "expected": len(rows),
-                "coverage": float(rolled.samples[here].mean()) / len(samples), "util_counts": []}
-        for name in ("util_pct", "temp_c"):
-            if name in rolled.mean:
-                flat = samples[:, list(names).index(name), here].ravel()
-                flat = flat[~np.isnan(flat)]
-                if len(flat):
-                    row[f"{name}_mean"] = float(flat.mean(dtype=np.float64))
-                    row[f"{name}_max"] = float(flat.max())
-                    row[f"{name}_p95"] = float(stats.quantile(flat[:, None], 0.95)[0])
-                    if name == "util_pct":
-                        row["busy_fraction"] = float((flat >= BUSY_PCT).mean())
-                        row["util_counts"] = np.bincount(np.rint(flat).astype(np.int64), minlength=101).tolist()
-        if "power_w" in rolled.mean:
-            row["power_w"] = _total(rolled.mean["power_w"][here])
-        row["energy_j"] = _total(rolled.energy[here])
-        for name in ("flow_lpm", "supply_temp_c", "return_temp_c", "heat_w"):
-            if name in rolled.mean:
-                value = rolled.mean[name][here]
-                row[name] = _total(value) if name in ("flow_lpm", "heat_w") else float(np.nanmean(value)) if (~np.isnan(value)).any() else float("nan")
-        for name, value in row.items():
-            out[name].append(value)
-    return PART.build(out)
+    present = rolled.present
+    devices = np.bincount(groups.group, weights=present, minlength=groups.count)
+    here = np.flatnonzero(devices)
+    some = np.zeros(groups.count, np.int64)
+    some[groups.group] = np.arange(len(groups.group))  # any device of each group
 
+    def total(values: Floats) -> Floats:
+        known = ~np.isnan(values) & present
+        found = np.bincount(groups.group, weights=np.where(known, values, 0.0), minlength=groups.count)
+        return np.where(np.bincount(groups.group, weights=known, minlength=groups.count) > 0, found, np.nan)[here]
 
-def _total(values: Floats) -> float:
-    return float(np.nansum(values)) if (~np.isnan(values)).any() else float("nan")
+    def average(values: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(total(values) / total(np.where(np.isnan(values), np.nan, 1.0)))
+
+    columns: dict[str, Any] = {"ts": np.full(len(here), end), "kind": pa.repeat(kind, len(here)), "window_s": np.full(len(here), width_s),
+                               **{n: registry.take(n, some[here]) for n in ("site", "rack", "model")}, "devices": devices[here],
+                               "expected": groups.sizes[here],
+                               "coverage": np.bincount(groups.group, weights=rolled.samples, minlength=groups.count)[here] / devices[here] / rolled.ticks,
+                               "energy_j": total(rolled.energy)}
+    columns |= {name: values[here] for name, values in rolled.parts.items()}
+    for name in ("power_w", "flow_lpm", "heat_w"):
+        columns[name] = total(rolled.mean[name]) if name in rolled.names else np.full(len(here), np.nan)
+    for name in ("supply_temp_c", "return_temp_c"):
+        columns[name] = average(rolled.mean[name]) if name in rolled.names else np.full(len(here), np.nan)
+    counts = rolled.util_counts[here]
+    lists = np.where(counts.any(axis=1), 101, 0)
+    columns["util_counts"] = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lists)]), pa.int32()), pa.array(counts[lists > 0].ravel()))
+    return PART.build(columns)
 
 
 def cause_name(cause: int, metrics: Sequence[Metric]) -> str:

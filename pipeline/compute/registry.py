@@ -19,8 +19,9 @@ class Registry:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str, str], int] = {}
-        self._blocks: dict[bytes, Ints] = {}
-        self._current: dict[int, bytes] = {}
+        self._blocks: dict[tuple[int, bytes], tuple[Ints, int]] = {}
+        self._current: dict[int, Ints] = {}  # first row -> the rows of the block that was learned last
+        self._arrays: tuple[int, dict[str, pa.Array]] = (-1, {})
         self.columns: dict[str, list[str]] = {name: [] for name in IDENTITY}
         self.version = 0
 
@@ -29,26 +30,32 @@ class Registry:
 
     def rows_of(self, frame: Frame) -> Ints:
         """int64[rows]: the row of every device of the frame; new devices are added, changed jobs and models noted."""
-        batch = frame.batch
-        block = b"".join(_block(batch.column(1 + i)) for i in range(len(IDENTITY)))
-        rows = self._blocks.get(block)
-        if rows is None or self._current.get(int(rows[0])) != block:
-            rows = self._learn(batch)
-            if len(self._blocks) >= _CACHE:
-                self._blocks.clear()
-            self._blocks[block] = rows
-            self._current[int(rows[0])] = block
+        key = frame.rows, frame.block or b"".join(_block(frame.batch.column(1 + i)) for i in range(len(IDENTITY)))
+        found = self._blocks.get(key)
+        if found is not None and self._current.get(found[1]) is found[0]:
+            return found[0]
+        rows = self._learn(frame.batch)
+        if len(self._blocks) >= _CACHE:
+            self._blocks.clear()
+        self._blocks[key] = rows, int(rows[0])
+        self._current[int(rows[0])] = rows
         return rows
 
-    def take(self, name: str, rows: Ints) -> pa.Array:
+    def take(self, name: str, rows: Ints | slice) -> pa.Array:
         """One identity column of the given rows."""
-        return pa.array(self.columns[name], pa.string()).take(pa.array(rows))
+        if self._arrays[0] != self.version:
+            self._arrays = self.version, {n: pa.array(values, pa.string()) for n, values in self.columns.items()}
+        column = self._arrays[1][name]
+        return column[rows] if isinstance(rows, slice) else column.take(pa.array(rows))
 
     def group(self, *names: str) -> tuple[Ints, int]:
         """(int64[devices] group number by the named identity columns, how many groups)."""
         keys: dict[tuple[str, ...], int] = {}
         found = [keys.setdefault(key, len(keys)) for key in zip(*(self.columns[n] for n in names), strict=True)]
         return np.array(found, np.int64), len(keys)
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_blocks": {}, "_current": {}, "_arrays": (-1, {})}
 
     def _learn(self, batch: pa.RecordBatch) -> Ints:
         columns = [batch.column(1 + i).to_pylist() for i in range(len(IDENTITY))]

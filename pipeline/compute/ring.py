@@ -1,59 +1,128 @@
-"""The ring of recent ticks: raw samples of the windowed metrics, for exact rolling windows."""
+"""A ring of recent ticks: raw samples, for exact panes and rolling windows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from schemas.arrays import Bools, Floats, Ints
 
+Rows = Ints | slice
+
 
 class Ring:
-    """float32[slots, metrics, devices], one slot a tick; a slot is wiped when a new tick takes it."""
+    """float[slots, metrics, devices], one slot a tick. Memory that no metric or device has used is never touched.
 
-    def __init__(self, slots: int, metrics: int) -> None:
-        self.slots, self._metrics = slots, metrics
-        self._samples = np.empty((slots, metrics, 0), np.float32)
-        self._filled = np.zeros((slots, 0), bool)
+    A metric is wiped in a slot (NaN) when the slot's tick first carries it, so what was not measured reads as missing.
+    """
+
+    def __init__(self, slots: int, metrics: int, dtype: str = "float32") -> None:
+        self.slots, self._metrics, self._dtype = slots, metrics, dtype
+        self.devices = self._room = 0
+        self._samples = np.empty((slots, metrics, 0), dtype)
+        self._carried = np.zeros((slots, metrics), bool)
         self._tick = np.full(slots, -1, np.int64)
 
     def grow(self, devices: int) -> None:
         """Makes room for that many devices."""
-        more = devices - self._filled.shape[1]
-        if more > 0:
-            self._samples = np.concatenate([self._samples, np.full((self.slots, self._metrics, more), np.nan, np.float32)], 2)
-            self._filled = np.concatenate([self._filled, np.zeros((self.slots, more), bool)], 1)
+        if devices > self._room:
+            self._room = max(devices, self._room * 2)
+            wider = np.empty((self.slots, self._metrics, self._room), self._dtype)
+            for slot, metric in zip(*np.nonzero(self._carried), strict=True):
+                wider[slot, metric, : self.devices] = self._samples[slot, metric, : self.devices]
+            self._samples = wider
+        if devices > self.devices:
+            for slot, metric in zip(*np.nonzero(self._carried), strict=True):
+                self._samples[slot, metric, self.devices : devices] = np.nan
+            self.devices = devices
 
-    def fresh(self, tick: int, rows: Ints) -> Bools | None:
-        """bool[len(rows)]: the first sample of a device in this tick, which counts; None when all are."""
-        slot = self._slot(tick)
-        seen = self._filled[slot, rows]
-        first = ~seen
-        if first.all():
-            self._filled[slot, rows] = True
-            if len(rows) == np.count_nonzero(np.bincount(rows - rows.min()) == 1):
-                return None
-        _, earliest = np.unique(rows, return_index=True)
-        unique = np.zeros(len(rows), bool)
-        unique[earliest] = True
-        self._filled[slot, rows] = True
-        return np.asarray(first & unique)
-
-    def put(self, tick: int, rows: Ints | slice, samples: Floats) -> None:
-        """Stores float32[metrics, len(rows)]."""
-        self._samples[self._slot(tick), :, rows] = samples.T if not isinstance(rows, slice) else samples
-
-    def window(self, first_tick: int, ticks: int) -> Floats:
-        """float32[ticks, metrics, devices] of that span; NaN where nothing came."""
-        wanted = np.arange(first_tick, first_tick + ticks)
-        slots = wanted % self.slots
-        found = self._samples[slots]
-        found[self._tick[slots] != wanted] = np.nan
-        return np.asarray(found)
-
-    def _slot(self, tick: int) -> int:
+    def open(self, tick: int) -> int:
+        """The slot of a tick; an older tick's samples are given up for it."""
         slot = tick % self.slots
         if self._tick[slot] != tick:
             self._tick[slot] = tick
-            self._samples[slot] = np.nan
-            self._filled[slot] = False
+            self._carried[slot] = False
         return slot
+
+    def put(self, slot: int, metric: int, rows: Rows, values: Floats) -> None:
+        """Stores float[len(rows)] of one metric in a slot that `open` gave."""
+        row = self._samples[slot, metric]
+        if not self._carried[slot, metric]:
+            row[: self.devices] = np.nan
+            self._carried[slot, metric] = True
+        row[rows] = values
+
+    def window(self, first_tick: int, ticks: int, metrics: Sequence[int] | slice = slice(None), rows: Rows = slice(None)) -> Floats:
+        """float[ticks, metrics, len(rows)] of that span; NaN where nothing came."""
+        wanted = np.arange(first_tick, first_tick + ticks)
+        slots = wanted % self.slots
+        chosen = np.arange(self._metrics)[metrics]
+        count = len(np.arange(self.devices)[rows]) if isinstance(rows, slice) else len(rows)
+        out = np.empty((ticks, len(chosen), count), self._dtype)
+        there = self._carried[slots][:, chosen] & (self._tick[slots] == wanted)[:, None]
+        rows = slice(*rows.indices(self.devices)) if isinstance(rows, slice) else rows
+        for t, slot in enumerate(slots):
+            for m, metric in enumerate(chosen):
+                out[t, m] = self._samples[slot, metric][rows] if there[t, m] else np.nan
+        return out
+
+    def carried(self, first_tick: int, ticks: int) -> Bools:
+        """bool[metrics]: whether any tick of the span has anything of a metric."""
+        wanted = np.arange(first_tick, first_tick + ticks)
+        slots = wanted % self.slots
+        return np.asarray((self._carried[slots] & (self._tick[slots] == wanted)[:, None]).any(axis=0))
+
+    def __getstate__(self) -> dict[str, object]:
+        held = [(int(s), int(m), self._samples[s, m, : self.devices]) for s, m in zip(*np.nonzero(self._carried), strict=True)]
+        return {k: v for k, v in self.__dict__.items() if k != "_samples"} | {"held": held}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        held = state.pop("held")
+        self.__dict__.update(state)
+        self._samples = np.empty((self.slots, self._metrics, self._room), self._dtype)
+        for slot, metric, values in held:
+            self._samples[slot, metric, : self.devices] = values
+
+
+class Filled:
+    """bool[slots, devices]: who has given a sample in which tick."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._filled = np.zeros((slots, 0), bool)
+        self._tick = np.full(slots, -1, np.int64)
+
+    def grow(self, devices: int) -> None:
+        more = devices - self._filled.shape[1]
+        if more > 0:
+            self._filled = np.concatenate([self._filled, np.zeros((self._slots, more), bool)], 1)
+
+    def fresh(self, tick: int, rows: Rows) -> Bools | None:
+        """bool[len(rows)]: the first sample of a device in this tick, which counts; None when all are. Marks them."""
+        slot = tick % self._slots
+        filled = self._filled[slot]
+        if self._tick[slot] != tick:
+            self._tick[slot] = tick
+            filled[:] = False
+        seen = filled[rows].copy()
+        filled[rows] = True
+        if not seen.any() and (isinstance(rows, slice) or np.bincount(rows - rows.min()).max() == 1):
+            return None
+        assert not isinstance(rows, slice) or seen.any()
+        listed = np.arange(len(filled))[rows]
+        _, earliest = np.unique(listed, return_index=True)
+        first = np.zeros(len(listed), bool)
+        first[earliest] = True
+        return np.asarray(~seen & first)
+
+    def samples(self, first_tick: int, ticks: int) -> Ints:
+        """uint32[devices]: in how many ticks of the span each device gave a sample."""
+        wanted = np.arange(first_tick, first_tick + ticks)
+        slots = wanted % self._slots
+        return np.asarray(self._filled[slots[self._tick[slots] == wanted]].sum(axis=0, dtype=np.uint32))
+
+    def newest(self) -> int:
+        """The newest tick with a sample, or -1."""
+        return int(self._tick.max())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.compute import stats
+from pipeline.compute.groups import Groups
 from schemas.arrays import Bools, Floats, Ints
 from schemas.metric import Metric
 
@@ -59,11 +60,11 @@ def combine(z_self: Floats, z_peer: Floats) -> Floats:
     return np.where(np.isnan(z_peer), own, peers * (0.85 + 0.15 * own))
 
 
-def score(metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Floats, Floats], group: Ints, groups: int) -> Scored:
+def score(metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Floats, Floats], groups: Groups) -> Scored:
     """Scores one pane.
 
     `metrics`: (index in the catalogue, metric) of the k scored ones; `current`: float[k, devices] pane means;
-    `baseline`: median and robust sigma of each device's past, float[k, devices], NaN where unknown; `group`: each
+    `baseline`: median and robust sigma of each device's past, float[k, devices], NaN where unknown; `groups`: each
     device's peers.
     """
     result = Scored.none(current.shape[1])
@@ -72,7 +73,7 @@ def score(metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Fl
         rule = metric.score
         assert rule is not None
         values = current[k]
-        peer_centre, peer_sigma = stats.group_robust(values, group, groups, LEAST_PEERS)
+        peer_centre, peer_sigma = stats.group_robust(values, groups, LEAST_PEERS)
         z_peer = stats.z(values, peer_centre, peer_sigma, rule.floor, rule.direction)
         z_self = np.full_like(values, np.nan)
         if rule.self_history:

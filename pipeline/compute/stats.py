@@ -1,20 +1,59 @@
-"""Statistics over arrays with gaps (NaN): mean, max and p95 along an axis, medians by group, robust z."""
+"""Statistics over arrays with gaps (NaN): mean, max and p95 along an axis, robust z."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from schemas.arrays import Floats, Ints
+from pipeline.compute.groups import Groups
+from schemas.arrays import Floats
 
 #: A median absolute deviation times this is the standard deviation of normal noise.
 MAD_TO_SIGMA = 1.4826
 
 
-def mean(samples: Floats) -> Floats:
-    """Mean over axis 0, float64 inside; NaN where nothing was measured."""
-    count = np.count_nonzero(~np.isnan(samples), axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.nansum(samples, axis=0, dtype=np.float64) / count)
+def mean_and_max(samples: Floats) -> tuple[Floats, Floats]:
+    """(mean over axis 0, added up in float64; maximum over axis 0); NaN where nothing was measured."""
+    total = np.add.reduce(samples, axis=0, dtype=np.float64)
+    high = np.maximum.reduce(samples, axis=0)
+    mean = total / len(samples)
+    gaps = np.isnan(total)
+    if gaps.any():
+        some = samples[:, gaps]
+        there = ~np.isnan(some)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean[gaps] = np.where(there, some, 0.0).sum(axis=0, dtype=np.float64) / there.sum(axis=0)
+        high[gaps] = np.fmax.reduce(some, axis=0)
+    return mean, high
+
+
+def first_and_last(samples: Floats) -> tuple[Floats, Floats]:
+    """(earliest, latest) value along axis 0 that is not missing."""
+    first, last = samples[0].copy(), samples[0].copy()
+    for now in samples[1:]:
+        first = np.where(np.isnan(first), now, first)
+        last = np.where(np.isnan(now), last, now)
+    return first, last
+
+
+def increase(last: Floats, before: Floats) -> Floats:
+    """A counter's growth from `before` to `last`; after a reset, what it has counted since. NaN where either is unknown."""
+    grown = last - before
+    return np.where(grown < 0, last, grown)
+
+
+def quantile_last(samples: Floats, q: float) -> Floats:
+    """Quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured. May reorder `samples`."""
+    size = samples.shape[-1]
+    place = (size - 1) * q
+    low = int(place)
+    high = min(low + 1, size - 1)
+    samples.partition((low, high) if low != high else low, axis=-1)
+    below, above = samples[..., low].astype(np.float64), samples[..., high].astype(np.float64)
+    found = below + (above - below) * (place - low)
+    gaps = np.isnan(samples.max(axis=-1)) if samples.size else np.zeros(samples.shape[:-1], bool)
+    if gaps.any():
+        found[gaps] = quantile(samples[gaps].T, q)
+    return np.asarray(found)
 
 
 def quantile(samples: Floats, q: float) -> Floats:
@@ -29,34 +68,20 @@ def quantile(samples: Floats, q: float) -> Floats:
     return np.where(count > 0, below + (above - below) * (place - low), np.nan)
 
 
-def group_median(values: Floats, group: Ints, groups: int) -> tuple[Floats, Ints]:
-    """(median per group, how many finite values it is of); NaN for a group without any."""
-    fine = np.flatnonzero(~np.isnan(values))
-    order = fine[np.lexsort((values[fine], group[fine]))]
-    count = np.bincount(group[fine], minlength=groups)
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    ordered = values[order].astype(np.float64)
-    if not len(ordered):
-        return np.full(groups, np.nan), count
-    last = len(ordered) - 1
-    low = np.minimum(start + np.maximum(count - 1, 0) // 2, last)
-    high = np.minimum(start + count // 2, last)
-    return np.where(count > 0, (ordered[low] + ordered[high]) / 2, np.nan), count
-
-
-def group_robust(values: Floats, group: Ints, groups: int, least: int) -> tuple[Floats, Floats]:
+def group_robust(values: Floats, groups: Groups, least: int) -> tuple[Floats, Floats]:
     """Per value: (its group's median, the group's robust sigma); NaN where the group has fewer than `least` values."""
-    centre, count = group_median(values, group, groups)
+    centre, count = groups.median(values)
     centre = np.where(count >= least, centre, np.nan)
-    spread, _ = group_median(np.abs(values - centre[group]), group, groups)
-    return centre[group], MAD_TO_SIGMA * spread[group]
+    spread, _ = groups.median(np.abs(values - centre[groups.group]))
+    return centre[groups.group], MAD_TO_SIGMA * spread[groups.group]
 
 
 def robust(history: Floats, least: int) -> tuple[Floats, Floats]:
     """Over axis 0: (median, robust sigma); NaN where there are fewer than `least` values."""
-    count = np.count_nonzero(~np.isnan(history), axis=0)
-    centre = np.where(count >= least, quantile(history, 0.5), np.nan)
-    return centre, MAD_TO_SIGMA * quantile(np.abs(history - centre), 0.5)
+    last = np.ascontiguousarray(np.moveaxis(history, 0, -1))
+    count = np.count_nonzero(~np.isnan(last), axis=-1)
+    centre = np.where(count >= least, quantile_last(last.copy(), 0.5), np.nan)
+    return centre, MAD_TO_SIGMA * quantile_last(np.abs(last - centre[..., None]), 0.5)
 
 
 def z(values: Floats, centre: Floats, sigma: Floats, floor: float, direction: str) -> Floats:

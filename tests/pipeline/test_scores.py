@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.compute import physics, scores, stats
 from pipeline.compute.engine import KindEngine
+from pipeline.compute.groups import Groups
 from pipeline.compute.incidents import Incidents
 from pipeline.compute.site import SiteEngine
 from producers.synthetic import faults
@@ -35,7 +36,7 @@ def test_quantiles_are_numpys(samples: Any, q: float) -> None:
 @settings(max_examples=80, deadline=None)
 def test_group_medians_are_numpys(pairs: list[tuple[int, float]]) -> None:
     group, values = np.array([g for g, _ in pairs], np.int64), np.array([v for _, v in pairs])
-    found, count = stats.group_median(values, group, 5)
+    found, count = Groups(group, 5).median(values)
     for g in range(5):
         mine = [v for k, v in pairs if k == g and not math.isnan(v)]
         assert count[g] == len(mine)
