@@ -6,22 +6,28 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
+from aiokafka.partitioner import DefaultPartitioner
 
+from producers.merge import Merger
+from producers.pack import Packer, Sheet
 from producers.source import Emission, Event, Silent
 from schemas import topics
 from schemas.codec import encode, encode_batch
 from schemas.derived import QUALITY
-from schemas.frame import IDENTITY, Frame, concat
+from schemas.frame import Frame
 from schemas.quality import Counts, clean
 
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
+BATCH_BYTES = 2 << 20
+_LOOK_AT_HOLD_S = 0.02
 
 
 @dataclass(slots=True)
@@ -41,7 +47,7 @@ class Published:
 
 async def connect(bootstrap: str, linger_ms: int = 20) -> AIOKafkaProducer:
     """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas."""
-    options = {"bootstrap_servers": bootstrap, "linger_ms": linger_ms, "acks": "all", "max_batch_size": 1 << 20,
+    options = {"bootstrap_servers": bootstrap, "linger_ms": linger_ms, "acks": "all", "max_batch_size": BATCH_BYTES,
                "max_request_size": MAX_REQUEST, "request_timeout_ms": 20_000}
     producer = AIOKafkaProducer(enable_idempotence=True, **options)
     logging.getLogger("aiokafka.producer").setLevel(logging.CRITICAL)
@@ -54,6 +60,10 @@ async def connect(bootstrap: str, linger_ms: int = 20) -> AIOKafkaProducer:
     finally:
         logging.getLogger("aiokafka.producer").setLevel(logging.WARNING)
     return producer
+
+
+#: Queues something with Kafka; the future is done when Kafka has it.
+Send = Callable[[], Coroutine[None, None, asyncio.Future[object]]]
 
 
 class Publisher:
@@ -72,8 +82,11 @@ class Publisher:
         self._pending_bytes = 0
         self._room = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._merging: dict[tuple[str, bytes], list[Frame]] = {}
+        self._merging: list[Frame] = []
         self._merge_due = 0.0
+        self._merger = Merger()
+        self._partition_of: dict[Packer, dict[int, list[int]]] = {}
+        self._looked = 0.0
         self._finishing = self._busy = False
         self._task: asyncio.Task[None] | None = None
         self._places: dict[tuple[str, bytes, str], int] = {}
@@ -89,16 +102,17 @@ class Publisher:
         elif isinstance(emission, Event):
             name = emission.derived.name
             await self._send(topics.derived(name), b"", encode_batch(emission.batch), None)
+        elif isinstance(emission, Sheet):
+            await self._send_sheet(emission)
+        elif self._merge_s <= 0:
+            await self._send_frame(clean(emission, self.published.missing))
         else:
-            frame = clean(emission, self.published.missing)
-            if self._merge_s <= 0:
-                await self._send_frame(frame)
-            else:
-                self._merging.setdefault((frame.kind, frame.key()), []).append(frame)
-                if self._merge_due == 0.0:
-                    self._merge_due = time.monotonic() + self._merge_s
-                if time.monotonic() >= self._merge_due:
-                    await self._flush_merged()
+            self._merging.append(emission)
+            now = time.monotonic()
+            if self._merge_due == 0.0:
+                self._merge_due = now + self._merge_s
+            if now >= self._merge_due:
+                await self._flush_merged()
 
     async def drain(self) -> None:
         """Sends what was held back for merging and waits until Kafka has acknowledged everything."""
@@ -139,30 +153,91 @@ class Publisher:
                 "metrics": p.metrics, "held": self._held(), "pending_bytes": self._pending_bytes}
 
     async def _flush_merged(self) -> None:
-        groups, self._merging, self._merge_due = self._merging, {}, 0.0
-        for frames in groups.values():
-            await self._send_frame(concat(frames))
+        frames, self._merging, self._merge_due = self._merging, [], 0.0
+        sheets, rest = self._merger.merge(frames)
+        for sheet in sheets:
+            await self._send_sheet(sheet)
+        for frame in rest:
+            await self._send_frame(clean(frame, self.published.missing))
+
+    async def _send_sheet(self, sheet: Sheet) -> None:
+        """A site's tick, in batches made here: Kafka's cost is then a batch's, not a message's. Order holds per place."""
+        topic, packer = topics.telemetry(sheet.roster.kind), sheet.roster.packer
+        messages = packer.pack(sheet, self.published.missing)
+        spread = self._partition_of.get(packer)
+        if spread is None:
+            spread = self._partition_of[packer] = _spread(packer.keys, sorted(await self._producer.partitions_for(topic)))
+        for chunk in zip_longest(*(_chunks(numbers, messages) for numbers in spread.values())):  # a batch for each partition in turn
+            for partition, numbers in zip(spread, chunk, strict=True):
+                if numbers:
+                    await self._send_batch(topic, partition, sheet, numbers, [messages[n] for n in numbers])
+
+    async def _send_batch(self, topic: str, partition: int, sheet: Sheet, numbers: Sequence[int], messages: Sequence[bytes]) -> None:
+        size = sum(map(len, messages))
+        await self._take_room(size)
+        send = self._batch_sender(topic, partition, [sheet.roster.packer.keys[n] for n in numbers], messages)
+        try:
+            sent = await send()
+        except KafkaError:
+            sent = None
+
+        def count() -> None:
+            done = self.published
+            rows = int(sheet.roster.packer.sizes[list(numbers)].sum())
+            done.bytes += size
+            done.frames[topic] += len(messages)
+            done.rows[topic] += rows
+            self._seen(sheet.roster.kind, len(sheet.roster.names), sheet.ts_ms)
+            place = (sheet.roster.kind, sheet.roster.packer.keys[numbers[0]], "")
+            self._places[place] = max(rows, self._places.get(place, 0))
+
+        self._follow(sent, send, topic, size, count)
+
+    def _batch_sender(self, topic: str, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]) -> Send:
+        async def send() -> asyncio.Future[object]:
+            batch = self._producer.create_batch()
+            now = int(time.time() * 1000)
+            for key, value in zip(keys, messages, strict=True):
+                if batch.append(key=key, value=value, timestamp=now) is None:
+                    raise AssertionError("batches are cut to fit")
+            sent: asyncio.Future[object] = await self._producer.send_batch(batch, topic, partition=partition)
+            return sent
+
+        return send
 
     async def _send_frame(self, frame: Frame) -> None:
         await self._send(topics.telemetry(frame.kind), frame.key(), encode(frame), frame)
 
     async def _send(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
-        while self._held():  # noqa: ASYNC110 - the hold is a file that another process removes
-            await asyncio.sleep(0.05)
-        async with self._room:
-            await self._room.wait_for(lambda: self._pending_bytes == 0 or self._pending_bytes + len(value) <= self._max_pending)
-            self._pending_bytes += len(value)
+        await self._take_room(len(value))
+
+        async def send() -> asyncio.Future[object]:
+            sent: asyncio.Future[object] = await self._producer.send(topic, value, key or None)
+            return sent
+
         # the first attempt is queued here, in order; only its outcome is awaited elsewhere
         try:
-            sent = await self._producer.send(topic, value, key or None)
+            sent = await send()
         except KafkaError:
             sent = None
-        task = asyncio.create_task(self._acknowledged(sent, topic, key, value, frame))
+        self._follow(sent, send, topic, len(value), lambda: self._count(topic, key, value, frame))
+
+    async def _take_room(self, size: int) -> None:
+        while time.monotonic() >= self._looked + _LOOK_AT_HOLD_S:
+            self._looked = time.monotonic()
+            if self._held():  # the hold is a file that another process removes
+                self._looked = 0.0
+                await asyncio.sleep(0.05)
+        async with self._room:
+            await self._room.wait_for(lambda: self._pending_bytes == 0 or self._pending_bytes + size <= self._max_pending)
+            self._pending_bytes += size
+
+    def _follow(self, sent: asyncio.Future[object] | None, send: Send, topic: str, size: int, count: Callable[[], None]) -> None:
+        task = asyncio.create_task(self._acknowledged(sent, send, topic, size, count))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _acknowledged(self, sent: asyncio.Future[object] | None, topic: str, key: bytes, value: bytes,
-                            frame: Frame | None) -> None:
+    async def _acknowledged(self, sent: asyncio.Future[object] | None, send: Send, topic: str, size: int, count: Callable[[], None]) -> None:
         pause = 0.1
         while True:
             try:
@@ -175,12 +250,12 @@ class Publisher:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
             try:
-                sent = await self._producer.send(topic, value, key or None)
+                sent = await send()
             except KafkaError:
                 sent = None
-        self._count(topic, key, value, frame)
+        count()
         async with self._room:
-            self._pending_bytes -= len(value)
+            self._pending_bytes -= size
             self._room.notify_all()
 
     def _count(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
@@ -190,12 +265,15 @@ class Publisher:
         if frame is None:
             return
         done.rows[topic] += frame.rows
-        done.metrics[frame.kind] = max(done.metrics.get(frame.kind, 0), frame.batch.num_columns - 1 - len(IDENTITY))
-        last = int(frame.ts_ms().max())
-        done.first_ts_ms = min(done.first_ts_ms or last, last)
-        done.last_ts_ms = max(done.last_ts_ms, last)
+        self._seen(frame.kind, frame.metrics, frame.span()[1])
         place = (frame.kind, key, frame.batch.column(3)[0].as_py())
         self._places[place] = max(frame.rows, self._places.get(place, 0))
+
+    def _seen(self, kind: str, metrics: int, ts_ms: int) -> None:
+        done = self.published
+        done.metrics[kind] = max(done.metrics.get(kind, 0), metrics)
+        done.first_ts_ms = min(done.first_ts_ms or ts_ms, ts_ms)
+        done.last_ts_ms = max(done.last_ts_ms, ts_ms)
 
     def devices(self) -> Counter[str]:
         """How many devices of each kind have been published: the largest frame of each place, added up."""
@@ -203,3 +281,27 @@ class Publisher:
         for (kind, _, _), rows in self._places.items():
             total[kind] += rows
         return total
+
+
+def _spread(keys: Sequence[bytes], partitions: Sequence[int]) -> dict[int, list[int]]:
+    """Partition -> numbers of the messages whose keys belong there, by the rule of Kafka's own clients."""
+    choose = DefaultPartitioner()
+    out: dict[int, list[int]] = {}
+    for number, key in enumerate(keys):
+        out.setdefault(choose(key, list(partitions), list(partitions)), []).append(number)
+    return out
+
+
+def _chunks(numbers: Sequence[int], messages: Sequence[bytes]) -> Iterator[list[int]]:
+    """Numbers of messages that fit one batch together."""
+    chunk: list[int] = []
+    size = 0
+    for number in numbers:
+        room = len(messages[number]) + 128  # a record's own framing
+        if chunk and size + room > BATCH_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(number)
+        size += room
+    if chunk:
+        yield chunk

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from producers.pack import Sheet
 from schemas.derived import Derived
 from schemas.frame import Frame
 
@@ -35,7 +36,7 @@ class Silent:
     ts_ms: int
 
 
-Emission = Frame | Event | Silent
+Emission = Frame | Sheet | Event | Silent
 
 
 class Source(Protocol):

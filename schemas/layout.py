@@ -45,8 +45,9 @@ class Layout:
                 return None
             found = []
             for buffer in buffers:
-                if buffer is None:
-                    return None
+                if buffer is None or not buffer.size:  # the characters of a column of empty strings
+                    found.append((last, 0))
+                    continue
                 begin = buffer.address - base
                 if begin < last or begin % 8 or begin + buffer.size > len(data):
                     return None
@@ -54,7 +55,7 @@ class Layout:
                 found.append((begin, buffer.size))
             spans.append(found)
         count = 1 + len(IDENTITY)
-        if len(data) % 8 or len(spans) <= count:
+        if len(data) % 8 or len(spans) <= count or not spans[4][1][1]:
             return None
         first_metric = spans[count][0][0]
         return Layout(kind, data[:prefix_end], schema, start, batch.num_rows, len(data), spans[0][0][0],

@@ -248,10 +248,10 @@ class KindEngine:
             carried = np.flatnonzero(ring.carried(first, self._pane_ticks))
             for at in range(0, devices if len(carried) else 0, CHUNK):
                 rows = slice(at, min(at + CHUNK, devices))
-                mean[which[carried], rows], high[which[carried], rows] = stats.mean_and_max(ring.window(first, self._pane_ticks, carried, rows))
+                mean[which[carried], rows], high[which[carried], rows], _ = stats.mean_and_max(ring.window(first, self._pane_ticks, carried, rows))
         counted = self._rings[2]
         grown = np.full((len(self._counters), devices), np.nan)
-        for k in np.flatnonzero(counted.carried(first, self._pane_ticks)):
+        for k in np.flatnonzero(counted.carried(first, self._pane_ticks)).tolist():
             earliest, latest = stats.first_and_last(counted.window(first, self._pane_ticks, [k])[:, 0])
             # a new counter counts from its first value
             grown[k] = stats.increase(latest, np.where(np.isnan(self._before[k]), earliest, self._before[k]))
@@ -298,7 +298,8 @@ class KindEngine:
             panes = np.arange(end - width_s * 1000 + self._pane_ms, end + 1, self._pane_ms) // self._pane_ms % HISTORY_PANES
             grown = self._energy[panes]
             energy = np.where(np.isnan(grown).all(axis=0), np.nan, np.nansum(grown, axis=0))
-            rolled = outputs.Rolled.of(names, lambda rows, first=first, ticks=ticks: self._rings[0].window(first, ticks, rows=rows),  # type: ignore[misc]
+            begin = self._filled.first(first, ticks)  # a window that is not full yet has nothing before
+            rolled = outputs.Rolled.of(names, lambda rows, begin=begin, count=first + ticks - begin: self._rings[0].window(begin, count, rows=rows),  # type: ignore[misc]
                                        ticks, samples, energy, self._places[1])
             windows.append(outputs.window(self.kind, end, width_s, self.registry, rolled))
             parts.append(outputs.part(self.kind, end, width_s, self.registry, rolled, self._places[1]))

@@ -82,22 +82,23 @@ class Rolled:
             return np.full(size, np.nan)
 
         devices = len(samples)
-        out = Rolled(names, *({n: empty(devices) for n in names} for _ in range(3)), samples, empty(devices), energy, ticks,  # type: ignore[arg-type]
+        mean, high, p95 = ({n: empty(devices) for n in names} for _ in range(3))
+        out = Rolled(names, mean, high, p95, samples, empty(devices), energy, ticks,
                      {f"{n}_{s}": empty(groups.count) for n in ("util_pct", "temp_c") for s in ("mean", "max", "p95")} | {"busy_fraction": empty(groups.count)},
                      np.zeros((groups.count, 101), np.uint32))
         for block in groups.blocks():
             found = window(block.where)
-            mean, high = stats.mean_and_max(found)
+            means, highs, gaps = stats.mean_and_max(found)
             found = np.ascontiguousarray(found.transpose(1, 2, 0))  # metrics, devices, ticks
             for k, name in enumerate(names):
-                out.mean[name][block.where], out.high[name][block.where] = mean[k], high[k]
-                out.p95[name][block.where] = stats.quantile_last(found[k], 0.95)
+                mean[name][block.where], high[name][block.where] = means[k], highs[k]
+                p95[name][block.where] = stats.quantile_last(found[k], 0.95, gaps[k])
                 if name in ("util_pct", "temp_c"):
-                    out._share(name, block.groups, block.where, found[k].reshape(block.rows.shape[0], -1))
+                    out._share(name, block.groups, block.where, found[k].reshape(len(block.groups), -1), found.shape[2])
         return out
 
-    def _share(self, name: str, groups: Ints, where: Ints | slice, values: Floats) -> None:
-        """A block of groups' own statistics, of float32[groups, samples]."""
+    def _share(self, name: str, groups: Ints, where: Ints | slice, values: Floats, ticks: int) -> None:
+        """A block of groups' own statistics, of float32[groups, devices x ticks]."""
         there = ~np.isnan(values)
         count = there.sum(axis=1)
         whole = np.where(there, values, 0.0)
@@ -107,11 +108,11 @@ class Rolled:
             if name == "util_pct":
                 busy = values >= BUSY_PCT
                 self.parts["busy_fraction"][groups] = busy.sum(axis=1) / count
-                each = (len(groups), -1, self.ticks)
+                each = (len(groups), -1, ticks)
                 self.busy[where] = (busy.reshape(each).sum(axis=2) / there.reshape(each).sum(axis=2)).ravel()
                 keys = (np.rint(whole).astype(np.int64) + 101 * np.arange(len(groups))[:, None])[there]
                 self.util_counts[groups] = np.bincount(keys, minlength=101 * len(groups)).reshape(-1, 101)
-        self.parts[f"{name}_p95"][groups] = stats.quantile_last(values, 0.95)
+        self.parts[f"{name}_p95"][groups] = stats.quantile_last(values, 0.95, count < values.shape[1])
 
 
 def window(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled) -> pa.RecordBatch:

@@ -54,7 +54,7 @@ class Ring:
             self._carried[slot, metric] = True
         row[rows] = values
 
-    def window(self, first_tick: int, ticks: int, metrics: Sequence[int] | slice = slice(None), rows: Rows = slice(None)) -> Floats:
+    def window(self, first_tick: int, ticks: int, metrics: Ints | Sequence[int] | slice = slice(None), rows: Rows = slice(None)) -> Floats:
         """float[ticks, metrics, len(rows)] of that span; NaN where nothing came."""
         wanted = np.arange(first_tick, first_tick + ticks)
         slots = wanted % self.slots
@@ -126,3 +126,8 @@ class Filled:
     def newest(self) -> int:
         """The newest tick with a sample, or -1."""
         return int(self._tick.max())
+
+    def first(self, first_tick: int, ticks: int) -> int:
+        """The earliest tick of the span with a sample; `first_tick` when there is none."""
+        inside = self._tick[(self._tick >= first_tick) & (self._tick < first_tick + ticks)]
+        return int(inside.min()) if len(inside) else first_tick

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.compute.groups import Groups
-from schemas.arrays import Floats
+from schemas.arrays import Bools, Floats
 
 #: A median absolute deviation times this is the standard deviation of normal noise.
 MAD_TO_SIGMA = 1.4826
 
 
-def mean_and_max(samples: Floats) -> tuple[Floats, Floats]:
-    """(mean over axis 0, added up in float64; maximum over axis 0); NaN where nothing was measured."""
+def mean_and_max(samples: Floats) -> tuple[Floats, Floats, Bools]:
+    """(mean over axis 0, added up in float64; maximum over axis 0; where something is missing); NaN where nothing was measured."""
     total = np.add.reduce(samples, axis=0, dtype=np.float64)
     high = np.maximum.reduce(samples, axis=0)
     mean = total / len(samples)
@@ -23,7 +23,7 @@ def mean_and_max(samples: Floats) -> tuple[Floats, Floats]:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean[gaps] = np.where(there, some, 0.0).sum(axis=0, dtype=np.float64) / there.sum(axis=0)
         high[gaps] = np.fmax.reduce(some, axis=0)
-    return mean, high
+    return mean, high, gaps
 
 
 def first_and_last(samples: Floats) -> tuple[Floats, Floats]:
@@ -41,8 +41,11 @@ def increase(last: Floats, before: Floats) -> Floats:
     return np.where(grown < 0, last, grown)
 
 
-def quantile_last(samples: Floats, q: float) -> Floats:
-    """Quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured. May reorder `samples`."""
+def quantile_last(samples: Floats, q: float, gaps: Bools) -> Floats:
+    """Quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured. Reorders `samples`.
+
+    `gaps` says which lines have missing values.
+    """
     size = samples.shape[-1]
     place = (size - 1) * q
     low = int(place)
@@ -50,7 +53,6 @@ def quantile_last(samples: Floats, q: float) -> Floats:
     samples.partition((low, high) if low != high else low, axis=-1)
     below, above = samples[..., low].astype(np.float64), samples[..., high].astype(np.float64)
     found = below + (above - below) * (place - low)
-    gaps = np.isnan(samples.max(axis=-1)) if samples.size else np.zeros(samples.shape[:-1], bool)
     if gaps.any():
         found[gaps] = quantile(samples[gaps].T, q)
     return np.asarray(found)
@@ -80,8 +82,9 @@ def robust(history: Floats, least: int) -> tuple[Floats, Floats]:
     """Over axis 0: (median, robust sigma); NaN where there are fewer than `least` values."""
     last = np.ascontiguousarray(np.moveaxis(history, 0, -1))
     count = np.count_nonzero(~np.isnan(last), axis=-1)
-    centre = np.where(count >= least, quantile_last(last.copy(), 0.5), np.nan)
-    return centre, MAD_TO_SIGMA * quantile_last(np.abs(last - centre[..., None]), 0.5)
+    gaps = count < len(history)
+    centre = np.where(count >= least, quantile_last(last.copy(), 0.5, gaps), np.nan)
+    return centre, MAD_TO_SIGMA * quantile_last(np.abs(last - centre[..., None]), 0.5, gaps)
 
 
 def z(values: Floats, centre: Floats, sigma: Floats, floor: float, direction: str) -> Floats:

@@ -89,6 +89,17 @@ class Synthetic:
         yield from self._frames(ts_ms, state, pull, active)
         yield from self._labels(ts_ms, t_s)
 
+    def columns(self, ts_ms: int) -> dict[str, tuple[dict[str, pa.Array], Columns]]:
+        """One tick of a healthy plant as whole-site columns with their identity: gpu, power, cooling (racks), cdu, meter and plant."""
+        if self._started_ms is None:
+            self._started_ms = ts_ms
+            self.plant.settle(ts_ms / 1000)
+        pull = Pull.none(self.layout)
+        state = self.plant.step(ts_ms / 1000, self._ticker.tick_ms / 1000, pull)
+        found = {"gpu": self._sensors.gpu(state, pull), "power": self._sensors.power(state, pull), "cooling": self._sensors.cooling(state, pull),
+                 "cdu": self._sensors.cdu(state)}
+        return {kind: (self._identity[kind], columns) for kind, columns in found.items()}
+
     def _read_control(self, now: int) -> None:
         if self._control is None or not self._control.exists():
             return
