@@ -103,6 +103,13 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
 
         return Synthetic(opts["racks"], opts["model"], site=site or "site-1", tick_s=opts["tick_s"], seed=opts["seed"], speed=opts["speed"],
                          faults=[faults.parse(f) for f in opts["faults"]], ticks=opts["ticks"], control=control)
+    if name == "premade":
+        from producers.premade import Premade
+
+        gpus, _, per = rest.partition("/")
+        if not gpus.isdigit():
+            raise SourceError(f"source {source!r}: it is premade:GPUS or premade:GPUS/PER, such as premade:10000/rack")
+        return Premade(int(gpus), per=per or "rack", tick_s=opts["tick_s"], ticks=opts["ticks"], seed=opts["seed"], speed=opts["speed"])
     if name == "replay":
         from producers.replay import open_recording
 
@@ -115,7 +122,7 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
         from producers.nvml import Nvml
 
         return Nvml(opts["tick_s"], site or "site-1", ticks=opts["ticks"])
-    raise SourceError(f"no source {source!r}: it is synthetic, replay:PATH, dcgm or nvml")
+    raise SourceError(f"no source {source!r}: it is synthetic, replay:PATH, premade:GPUS, dcgm or nvml")
 
 
 def check_source(source: str, opts: dict[str, Any]) -> None:

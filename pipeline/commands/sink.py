@@ -28,9 +28,9 @@ log = logging.getLogger("gigawatch.sink")
 @options.clickhouse
 @options.data_dir
 @options.status_file
-@click.option("--max-rows", type=click.IntRange(min=1), default=100_000, show_default=True, help="Close a batch at so many rows,")
+@click.option("--max-rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Close a batch at so many rows,")
 @click.option("--max-wait", type=click.FloatRange(min=0.05), default=1.0, show_default=True, help="or when its first record is so many seconds old,")
-@click.option("--max-mb", type=click.IntRange(min=1), default=32, show_default=True, help="or at so many megabytes.")
+@click.option("--max-mb", type=click.IntRange(min=1), default=256, show_default=True, help="or at so many megabytes.")
 @click.option("--max-age", "max_age_days", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Set aside samples older than so many days.")
 @click.option("--roll-every", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds between rounds of roll-ups (10 s to 1 min to 1 h).")
 @click.option("--cluster", default="", help="ClickHouse cluster: Replicated and Distributed tables.")

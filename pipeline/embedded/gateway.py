@@ -12,7 +12,6 @@ import base64
 import json
 import logging
 import re
-import tempfile
 import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -57,6 +56,7 @@ class _Request:
     params: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     readonly: bool = False
+    body: Path | None = None  # an insert's data, when that came as it is
 
 
 class Gateway:
@@ -102,6 +102,7 @@ class Gateway:
         for header, name in (("X-ClickHouse-Database", "database"), ("X-ClickHouse-Format", "default_format")):
             if header in request.headers:
                 options.setdefault(name, request.headers[header])
+        held: Path | None = None
         if request.content_type == "multipart/form-data":
             body = b""
             for name, value in (await request.post()).items():
@@ -109,6 +110,8 @@ class Gateway:
                     raise EngineError("Code: 48. DB::Exception: external data tables are not supported by the embedded ClickHouse; "
                                       "use a ClickHouse server. (NOT_IMPLEMENTED)")
                 options[name] = value
+        elif request.method == "POST" and not request.headers.get("Content-Encoding") and _INSERT.fullmatch(options.get("query", "").encode()):
+            body, held = b"", await self._received(request)
         else:
             try:
                 body = encoding.decompress(await request.read(), request.headers.get("Content-Encoding", ""), MAX_BODY)
@@ -119,7 +122,7 @@ class Gateway:
                               "ClickHouse; use HTTP compression (enable_http_compression=1). (NOT_IMPLEMENTED)")
         text = options.get("query", "").encode()
         statement = b"\n".join(part for part in (text, body) if part)
-        parsed = _Request(statement, options)
+        parsed = _Request(statement, options, body=held)
         for name, value in options.items():
             if name.startswith("param_"):
                 parsed.params[name.removeprefix("param_")] = value
@@ -130,6 +133,21 @@ class Gateway:
             parsed.settings.pop("readonly", None)
         return parsed
 
+    async def _received(self, request: web.Request) -> Path:
+        """The body as a file in the scratch folder, written as it comes: never whole in this process's memory."""
+        path, size = self._scratch / f"{uuid.uuid4()}.insert", 0
+        with path.open("wb", buffering=0) as file:
+            try:
+                async for chunk in request.content.iter_any():
+                    size += len(chunk)
+                    if size > MAX_BODY:
+                        raise EngineError(f"Code: 161. DB::Exception: the body is larger than {MAX_BODY} bytes. (TOO_LARGE)")
+                    file.write(chunk)
+            except BaseException:
+                path.unlink()
+                raise
+        return path
+
     def _run(self, request: _Request) -> tuple[Result, str, bool]:
         options = request.options
         session = options.get("session_id", "")
@@ -138,12 +156,16 @@ class Gateway:
                   "session_check": options.get("session_check") == "1", "readonly": request.readonly and not session}
         insert = _INSERT.match(request.statement)
         if insert and not request.readonly:
-            with tempfile.NamedTemporaryFile(dir=self._scratch, suffix=".insert") as file:
-                file.write(request.statement[insert.end() :])
-                file.flush()
-                sql = (b"INSERT INTO " + insert["into"] + b" FROM INFILE '" + file.name.encode() + b"'" + (insert["settings"] or b"")
+            file = request.body
+            if file is None:
+                file = self._scratch / f"{uuid.uuid4()}.insert"
+                file.write_bytes(memoryview(request.statement)[insert.end() :])
+            try:
+                sql = (b"INSERT INTO " + insert["into"] + f" FROM INFILE '{file}'".encode() + (insert["settings"] or b"")
                        + b" FORMAT " + insert["format"])
                 return self._engine.run(sql.decode(), **common), insert["format"].decode(), True  # type: ignore[arg-type]
+            finally:
+                file.unlink()
         named = _FORMAT.search(request.statement)
         fmt = named[1].decode() if named else options.get("default_format", "TabSeparated")
         text = request.statement.decode("utf-8", "surrogateescape").rstrip().rstrip(";")
@@ -176,7 +198,7 @@ class Gateway:
 
 async def start(gateway: Gateway, host: str, port: int) -> web.AppRunner:
     """Serves until the runner is cleaned up."""
-    runner = web.AppRunner(gateway.app, access_log=None, auto_decompress=False, shutdown_timeout=5.0)
+    runner = web.AppRunner(gateway.app, access_log=None, auto_decompress=False, shutdown_timeout=5.0, read_bufsize=1 << 20)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     return runner

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.store import origin
 from pipeline.store.insert import Piece
@@ -15,7 +15,10 @@ from pipeline.store.tables import BY_TOPIC
 from schemas import derived, topics
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder, InvalidFrame
-from schemas.quality import MAX_AGE_MS, clean, judge_times
+from schemas.frame import Frame
+from schemas.quality import MAX_AGE_MS, judge_times
+
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,10 @@ class Batch:
 class Batcher:
     """`max_age_ms`: a sample older than this when Kafka got it is set aside as `stale`."""
 
-    def __init__(self, *, max_rows: int = 100_000, max_bytes: int = 32 << 20, max_wait_s: float = 1.0, max_age_ms: int = MAX_AGE_MS) -> None:
+    def __init__(self, *, max_rows: int = 1_000_000, max_bytes: int = 256 << 20, max_wait_s: float = 1.0, max_age_ms: int = MAX_AGE_MS) -> None:
         self._max_rows, self._max_bytes, self._max_wait_s, self._max_age_ms = max_rows, max_bytes, max_wait_s, max_age_ms
         self._decoder = Decoder()
         self.batch = Batch()
-        self.missing: Counter[tuple[str, str]] = Counter()
         self.received: Counter[str] = Counter()
         self.discarded: Counter[str] = Counter()
 
@@ -72,20 +74,29 @@ class Batcher:
         self.received[record.topic] += 1
         table = BY_TOPIC[record.topic]
         try:
-            rows = self._decode(record)
-            self._judge(record, rows)
+            content, dated = self._decode(record), table.dated
         except InvalidFrame as err:
             batch.dead.append(DeadLetter(record, err.reason, err.detail))
             self.discarded[err.reason] += 1
             return
+        if isinstance(content, Frame) and not days:
+            first, last = (ts // _DAY_MS for ts in content.span())
+            if first == last:
+                self._add(table.name, _day(first), content, record)
+                return
+        rows = content.batch if isinstance(content, Frame) else content
         if days:
-            rows = origin.remaining(rows, table.dated, days)
+            rows = origin.remaining(rows, dated, days)
             if not rows.num_rows:
                 self.discarded["stored-before"] += 1
                 return
-        for day, part in origin.by_day(rows, table.dated):
-            batch.pieces.setdefault((table.name, day), []).append(Piece(part, record.partition, record.offset, record.kafka_ms))
-        batch.rows += rows.num_rows
+        for day, part in origin.by_day(rows, dated):
+            self._add(table.name, day, Frame(content.kind, part) if isinstance(content, Frame) else part, record)
+
+    def _add(self, table: str, day: str, content: Frame | pa.RecordBatch, record: Record) -> None:
+        piece = Piece(content, record.partition, record.offset, record.kafka_ms)
+        self.batch.pieces.setdefault((table, day), []).append(piece)
+        self.batch.rows += piece.rows
 
     def due(self, now: float) -> bool:
         batch = self.batch
@@ -96,19 +107,19 @@ class Batcher:
         batch, self.batch = self.batch, Batch()
         return batch
 
-    def _decode(self, record: Record) -> pa.RecordBatch:
+    def _decode(self, record: Record) -> Frame | pa.RecordBatch:
+        """A frame, its times judged against the record's own, so that a replay judges as the first run did; or derived rows."""
         kind = record.topic.removeprefix("telemetry.")
         if kind in KINDS:
-            return clean(self._decoder.decode(record.value, kind), self.missing).batch
+            frame = self._decoder.decode(record.value, kind)
+            judge_times(*frame.span(), record.kafka_ms, self._max_age_ms)
+            return frame
         stream, batch = derived.decode(record.value)
         if record.topic != topics.derived(stream.name):
             raise InvalidFrame("kind", f"a {stream.name} message on {record.topic}")
         return batch
 
-    def _judge(self, record: Record, rows: pa.RecordBatch) -> None:
-        """Time stamps that cannot be: against the record's own, so that a replay judges as the first run did."""
-        if not record.topic.startswith("telemetry."):
-            return
-        stamps = rows.column(0).cast(pa.int64())
-        first, last = pc.min(stamps).as_py(), pc.max(stamps).as_py()
-        judge_times(first, last, record.kafka_ms, self._max_age_ms)
+
+@cache
+def _day(number: int) -> str:
+    return (dt.date(1970, 1, 1) + dt.timedelta(days=number)).isoformat()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +15,21 @@ import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from pipeline.store.identities import Identities
 from pipeline.store.tables import DATABASE, Table
+from schemas.frame import Frame
+from schemas.layout import Layout
+from schemas.quality import Counts, clean, clean_values
+from schemas.stack import Stack
+
+_STAMP = pa.timestamp("ms", "UTC")
 
 #: One insert is one block and so one part: it is stored whole or not at all.
 _ONE_BLOCK = {"max_insert_block_size": 100_000_000, "min_insert_block_size_rows": 100_000_000,
               "min_insert_block_size_bytes": 4_000_000_000, "max_insert_threads": 1, "async_insert": 0,
-              "wait_for_async_insert": 1, "insert_deduplicate": 1, "input_format_parallel_parsing": 0}
+              "wait_for_async_insert": 1, "insert_deduplicate": 1, "input_format_parallel_parsing": 0,
+              # rows with the same key are collapsed when parts are merged; to look for them on every insert doubles its cost
+              "optimize_on_insert": 0}
 
 
 class Refusal(Enum):
@@ -39,10 +50,14 @@ _CONFIG = frozenset((16, 36, 47, 60, 62, 81, 115, 192, 193, 194, 497, 516))
 class Piece:
     """One message's rows for one table, and where it came from."""
 
-    batch: pa.RecordBatch
+    content: Frame | pa.RecordBatch
     partition: int
     offset: int
     kafka_ms: int
+
+    @property
+    def rows(self) -> int:
+        return self.content.rows if isinstance(self.content, Frame) else int(self.content.num_rows)
 
 
 def classify(err: Exception) -> Refusal:
@@ -59,20 +74,55 @@ def classify(err: Exception) -> Refusal:
     return Refusal.TRANSIENT
 
 
-def block(table: Table, pieces: Sequence[Piece], log_id: str) -> pa.Table:
-    """The pieces as one table with their origin; NaN becomes NULL, metrics that a frame lacks are NULL."""
-    body = pa.concat_tables([pa.table(p.batch) for p in pieces], promote_options="default")
-    columns: dict[str, pa.ChunkedArray | pa.Array] = {}
-    for name, column in zip(body.column_names, body.columns, strict=True):
-        if name not in table.inserted:
-            continue
-        columns[name] = _null_for_nan(column) if pa.types.is_floating(column.type) else column
-    rows = [p.batch.num_rows for p in pieces]
-    columns["kafka_log"] = pa.array(np.full(len(pieces), log_id)).take(pa.array(np.repeat(np.arange(len(pieces)), rows)))
-    columns["kafka_partition"] = pa.array(np.repeat(np.array([p.partition for p in pieces], np.uint16), rows))
-    columns["kafka_offset"] = pa.array(np.repeat(np.array([p.offset for p in pieces], np.uint64), rows))
-    columns["kafka_ts"] = pa.array(np.repeat(np.array([p.kafka_ms for p in pieces], np.int64), rows)).cast(pa.timestamp("ms", "UTC"))
-    return pa.table(columns).combine_chunks()
+def block(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identities | None = None, missing: Counts | None = None) -> pa.Table:
+    """The pieces as one table with their origin; NaN becomes NULL, metrics that a frame lacks are NULL, impossible values are
+    made missing and counted. Frames of one layout are stacked: no row is touched."""
+    counts: Counts = Counter() if missing is None else missing
+    known: dict[Layout, list[Piece]] = {}
+    plain: list[Piece] = []
+    for piece in pieces:
+        layout = piece.content.layout if isinstance(piece.content, Frame) else None
+        if layout is None:
+            plain.append(piece)
+        else:
+            known.setdefault(layout, []).append(piece)
+    tables = [_stacked(table, found, log_id, identities or Identities(), counts) for found in known.values()]
+    if plain:
+        tables.append(_plain(table, plain, log_id, counts))
+    return (pa.concat_tables(tables, promote_options="default") if len(tables) > 1 else tables[0]).combine_chunks()
+
+
+def _stacked(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identities, counts: Counts) -> pa.Table:
+    """By tick and place, so that rows come out nearly as the table sorts them."""
+    frames = [p.content for p in pieces if isinstance(p.content, Frame)]
+    starts = identities.places(frames)
+    order = sorted(range(len(frames)), key=lambda i: (frames[i].span()[0], starts[i]))
+    pieces, frames = [pieces[i] for i in order], [frames[i] for i in order]
+    stack = Stack(frames)
+    rows = [f.rows for f in frames]
+    columns: dict[str, pa.Array] = {"ts": pa.array(stack.ts_ms(), _STAMP), **identities.columns([starts[i] for i in order], rows)}
+    for name in stack.names:
+        values = clean_values(frames[0].catalogue[name], stack.column(name), counts)
+        gaps = np.isnan(values)
+        columns[name] = pa.array(values, mask=gaps) if gaps.any() else pa.array(values)
+    return pa.table({n: c for n, c in columns.items() if n in table.inserted} | _origin(pieces, rows, log_id))
+
+
+def _plain(table: Table, pieces: Sequence[Piece], log_id: str, counts: Counts) -> pa.Table:
+    batches = [clean(p.content, counts).batch if isinstance(p.content, Frame) else p.content for p in pieces]
+    body = pa.concat_tables([pa.table(b) for b in batches], promote_options="default")
+    columns = {name: _null_for_nan(column) if pa.types.is_floating(column.type) else column
+               for name, column in zip(body.column_names, body.columns, strict=True) if name in table.inserted}
+    return pa.table(columns | _origin(pieces, [b.num_rows for b in batches], log_id))
+
+
+def _origin(pieces: Sequence[Piece], rows: Sequence[int], log_id: str) -> dict[str, pa.Array]:
+    def each(values: list[int], dtype: type) -> Any:
+        return np.repeat(np.array(values, dtype), rows)
+
+    return {"kafka_log": pa.repeat(log_id, sum(rows)).dictionary_encode(), "kafka_partition": pa.array(each([p.partition for p in pieces], np.uint16)),
+            "kafka_offset": pa.array(each([p.offset for p in pieces], np.uint64)),
+            "kafka_ts": pa.array(each([p.kafka_ms for p in pieces], np.int64), _STAMP)}
 
 
 def _null_for_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -84,14 +134,20 @@ def token(table: Table, pieces: Sequence[Piece], log_id: str, day: str) -> str:
     """Names exactly these pieces (of this day): the same token always means the same rows."""
     content = hashlib.blake2b(digest_size=12)
     for p in pieces:
-        content.update(f"{p.partition}:{p.offset}:{p.kafka_ms}:{p.batch.num_rows};".encode())
+        content.update(f"{p.partition}:{p.offset}:{p.kafka_ms}:{p.rows};".encode())
     return f"{log_id}/{table.name}/{day}/{content.hexdigest()}"
 
 
 def send(client: Client, table: Table, body: pa.Table, name: str) -> None:
     """Inserts and waits for ClickHouse to have it; `name` is the deduplication token. Raises the driver's errors."""
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, body.schema) as writer:
-        writer.write_table(body)
-    client.raw_insert(f"{DATABASE}.{table.name}", body.column_names, out.getvalue().to_pybytes(), fmt="ArrowStream",
+    size = pa.MockOutputStream()
+    _write(size, body)
+    buffer = pa.allocate_buffer(size.size())
+    _write(pa.FixedSizeBufferWriter(buffer), body)
+    client.raw_insert(f"{DATABASE}.{table.name}", body.column_names, memoryview(buffer), fmt="ArrowStream",  # type: ignore[arg-type]
                       settings={**_ONE_BLOCK, "insert_deduplication_token": name})
+
+
+def _write(sink: Any, body: pa.Table) -> None:
+    with pa.ipc.new_stream(sink, body.schema) as writer:
+        writer.write_table(body)

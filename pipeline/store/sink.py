@@ -36,7 +36,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     """Run `run()` until `stop()`; both clients of ClickHouse are used by one thread at a time each."""
 
     def __init__(self, bootstrap: str, client: Client, queries: Client, log_id: str, *, batcher: Batcher | None = None,
-                 group: str = GROUP, max_buffer: int = 256 << 20) -> None:
+                 group: str = GROUP, max_buffer: int = 512 << 20) -> None:
         self._bootstrap, self._queries, self._log_id, self._group = bootstrap, queries, log_id, group
         self._batcher = batcher or Batcher()
         self._stop = asyncio.Event()
@@ -67,6 +67,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Counters for the status file; rows are those that ClickHouse has acknowledged."""
         assigned = len(self._consumer.assignment()) if self._consumer is not None else 0
         return {"assigned": assigned, "rows": dict(self._writer.rows), "received": dict(self._batcher.received), "discarded": dict(self._batcher.discarded),
+                "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
                 "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries, "commits_refused": self.commits_refused,
                 "trouble": self._writer.trouble, "positions": self.positions, "last_commit": self.last_commit,
                 "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}
@@ -165,12 +166,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._commit(batch.offsets)
 
     def _measure(self, batch: Batch) -> None:
-        now_ms = time.time() * 1000
+        now_ms, times = time.time() * 1000, dict[int, int]()
         for (table, _), pieces in batch.pieces.items():
             if table in ("gpu", "node", "power", "cooling"):
                 for piece in pieces:
-                    ts = piece.batch.column(0)[0].value
-                    self.freshness.add((now_ms - ts) / 1000, piece.batch.num_rows, ts)
+                    ts = piece.content.span()[0]
+                    times[ts] = times.get(ts, 0) + piece.rows
+        for ts, rows in times.items():
+            self.freshness.add((now_ms - ts) / 1000, rows, ts)
 
     async def _bury(self, dead: list[DeadLetter]) -> None:
         """Dead letters go to their topic, raw bytes and why, and are acknowledged before any offset advances."""

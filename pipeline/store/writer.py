@@ -12,8 +12,10 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.batcher import Batch
+from pipeline.store.identities import Identities
 from pipeline.store.insert import Piece, Refusal, block, classify, send, token
 from pipeline.store.tables import TABLES, Table
+from schemas.quality import Counts
 
 log = logging.getLogger("gigawatch.sink")
 
@@ -31,7 +33,9 @@ class Writer:
 
     def __init__(self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2) -> None:
         self._client, self._log_id, self._stopping, self._wait_s = client, log_id, stopping, wait_s
+        self._identities: dict[str, Identities] = {}
         self.rows: Counter[str] = Counter()
+        self.missing: Counts = Counter()
         self.retries = 0
         self.trouble = ""
 
@@ -44,7 +48,7 @@ class Writer:
 
     def _store(self, table: Table, day: str, pieces: Sequence[Piece], poison: list[tuple[str, Piece, str]]) -> None:
         try:
-            body = block(table, pieces, self._log_id)
+            body = block(table, pieces, self._log_id, self._identities.setdefault(table.name, Identities()), self.missing)
             self._insert(table, body, token(table, pieces, self._log_id, day))
         except (StoppedByConfig, Aborted):
             raise

@@ -121,7 +121,7 @@ def test_days_are_inserted_apart_and_recognised_apart() -> None:
 
 
 def test_a_block_has_its_origin_and_null_for_missing() -> None:
-    pieces = [Piece(small_frame().batch, 3, 17, START_MS), Piece(build("gpu", START_MS, {"device": ["x"]}, {"util_pct": [5.0]}).batch, 3, 18, START_MS)]
+    pieces = [Piece(small_frame(), 3, 17, START_MS), Piece(build("gpu", START_MS, {"device": ["x"]}, {"util_pct": [5.0]}), 3, 18, START_MS)]
     body = insert.block(TABLES["gpu"], pieces, "log-1")
     assert body.num_rows == 3
     assert body["temp_c"].to_pylist() == [59.0, None, None]
@@ -131,7 +131,7 @@ def test_a_block_has_its_origin_and_null_for_missing() -> None:
 
 
 def test_tokens_name_exact_content() -> None:
-    a, b = (Piece(small_frame().batch, 0, n, START_MS) for n in (1, 2))
+    a, b = (Piece(small_frame(), 0, n, START_MS) for n in (1, 2))
     table = TABLES["gpu"]
     assert insert.token(table, [a, b], "l", "d") == insert.token(table, [a, b], "l", "d")
     assert len({insert.token(table, pieces, log, day) for pieces, log, day in (([a], "l", "d"), ([a, b], "l", "d"), ([b], "l", "d"), ([a], "m", "d"), ([a], "l", "e"))}) == 5
@@ -160,9 +160,10 @@ class FakeClient:
         self.tokens: dict[str, bytes] = {}
         self.offsets: list[int] = []
 
-    def raw_insert(self, table: str, columns: Any, data: bytes, fmt: str, settings: dict[str, Any]) -> None:
+    def raw_insert(self, table: str, columns: Any, insert_block: memoryview, fmt: str, settings: dict[str, Any]) -> None:
         if self.plan:
             raise self.plan.pop(0)
+        data = bytes(insert_block)
         body = pa.ipc.open_stream(data).read_all()
         offsets = body["kafka_offset"].to_pylist()
         if set(offsets) & self.guilty:
