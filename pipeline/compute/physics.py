@@ -19,9 +19,11 @@ def coolant_heat_w(flow_lpm: Floats, supply_c: Floats, return_c: Floats) -> Floa
     return np.asarray(flow_lpm * (return_c - supply_c) * (PG25_J_PER_L_K / 60.0))
 
 
-def heat_balance(heat_w: float, rack_power_w: float) -> float:
+def heat_balance(heat_w: Floats, rack_power_w: Floats) -> Floats:
     """Coolant heat over electrical power; NaN for an idle rack or an unknown part."""
-    return heat_w / rack_power_w if rack_power_w >= LOADED_W else float("nan")
+    power = np.asarray(rack_power_w, np.float64)
+    loaded = power >= LOADED_W
+    return np.where(loaded, heat_w / np.where(loaded, power, 1.0), np.nan)
 
 
 def pue(facility_w: float, it_w: float) -> float:

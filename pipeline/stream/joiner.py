@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.compute.site import KEEP_MS, SiteEngine
@@ -29,7 +29,7 @@ class Joiner:
         self.counts: Counter[str] = Counter()
 
     def add(self, messages: Iterable[Message]) -> dict[str, pa.RecordBatch]:
-        rows: list[dict[str, Any]] = []
+        found: list[pa.RecordBatch] = []
         for message in messages:
             self.counts["received"] += 1
             if self.position is not None and message.offset < self.position:
@@ -43,16 +43,17 @@ class Joiner:
             except InvalidFrame as err:
                 self.counts[f"discarded:{err.reason}"] += 1
                 continue
-            stamps = batch.column(0).cast(pa.int64())
-            parts = batch.set_column(0, "ts", stamps).to_pylist()
-            newest = max(row["ts"] for row in parts)
+            stamps = np.asarray(batch.column(0).cast(pa.int64()))
+            newest = int(stamps.max())
             if first and message.offset > 0:
                 self._from_ms = newest + SPREAD_MS
             if not self._marks or newest >= self._marks[-1][0] + 1000:
                 self._marks.append((newest, message.offset))
             self.counts["processed"] += 1
-            rows += [row for row in parts if row["ts"] >= self._from_ms]
-        return self.engine.add(rows) if rows else {}
+            if newest >= self._from_ms:
+                sure = stamps >= self._from_ms
+                found.append(batch if sure.all() else batch.filter(pa.array(sure)))
+        return self.engine.add(pa.concat_batches(_alike(found))) if found else {}
 
     def needed_from(self) -> int | None:
         if not self._marks:
@@ -65,3 +66,10 @@ class Joiner:
         """Goes on with its state at the beginning of another log."""
         self.position = 0
         self._marks.clear()
+
+
+def _alike(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """The batches with the same columns: parts may leave out figures that their kind does not have."""
+    if len({b.schema for b in batches}) == 1:
+        return batches
+    return pa.concat_tables([pa.table(b) for b in batches], promote_options="default").combine_chunks().to_batches()  # type: ignore[no-any-return]

@@ -23,7 +23,9 @@ log = logging.getLogger("gigawatch.stream")
 
 #: Publishes (topic, key, value) and returns when Kafka has it.
 Publish = Callable[[str, bytes, bytes], Awaitable[None]]
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
+#: Rows of one derived message: a few megabytes.
+MOST_ROWS = 16_384
 
 
 class Worker:
@@ -70,7 +72,8 @@ class Worker:
             await self._send(name, rows, b"site")
 
     async def _send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
-        await self._publish(topics.derived(name), key, encode_batch(rows))
+        for at in range(0, rows.num_rows, MOST_ROWS):
+            await self._publish(topics.derived(name), key, encode_batch(rows.slice(at, MOST_ROWS)))
         self.published[name] += rows.num_rows
 
     def _partition(self, topic: str, number: int) -> Partition:
@@ -108,7 +111,8 @@ class Worker:
         """Writes all state, so that the next worker on this machine goes on bit for bit, even on a fresh log."""
         body = {"version": SNAPSHOT_VERSION, "log": log_id, "partitions": self._partitions, "joiners": self._joiners}
         part = path.with_suffix(".part")
-        part.write_bytes(pickle.dumps(body, protocol=5))
+        with part.open("wb") as file:
+            pickle.dump(body, file, protocol=5)
         part.replace(path)
 
     def load(self, path: Path, log_id: str) -> bool:

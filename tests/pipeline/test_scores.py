@@ -19,6 +19,7 @@ from pipeline.compute.incidents import Incidents
 from pipeline.compute.site import SiteEngine
 from producers.synthetic import faults
 from producers.synthetic.source import Synthetic
+from schemas.derived import PART
 from schemas.frame import Frame
 
 START = 1_750_000_000_000
@@ -70,7 +71,7 @@ def detect(ticks: int, *specs: str, racks: int = 4, model: str = "GB200") -> dic
             for closed in engine.add([f for f in frames if f.kind == kind]):
                 batches = [closed.batches.get("score")]
                 if "part" in closed.batches:
-                    batches.append(site.add([{**r, "ts": int(r["ts"].timestamp() * 1000)} for r in closed.batches["part"].to_pylist()]).get("score"))
+                    batches.append(site.add(closed.batches["part"]).get("score"))
                 for batch in batches:
                     for row in batch.to_pylist() if batch is not None else []:
                         out[row["kind"], row["device"]].append((k, row["score"], row["cause"]))
@@ -144,8 +145,8 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
 def test_physics() -> None:
     heat = physics.coolant_heat_w(np.array([50.8]), np.array([32.0]), np.array([42.1]))
     assert heat[0] == pytest.approx(33_351, rel=1e-3)  # NVIDIA's trace, rack 02: 33.4 kW
-    assert physics.heat_balance(33_400, 35_200) == pytest.approx(0.95, abs=0.002)
-    assert math.isnan(physics.heat_balance(10, 96))
+    assert physics.heat_balance(np.array([33_400.0]), np.array([35_200.0]))[0] == pytest.approx(0.95, abs=0.002)
+    assert math.isnan(physics.heat_balance(np.array([10.0]), np.array([96.0]))[0])
     assert physics.pue(1.15e6, 1e6) == 1.15
     assert math.isnan(physics.pue(math.nan, 1e6))
 
@@ -166,7 +167,7 @@ def final(engine: SiteEngine, groups: list[list[dict[str, Any]]], name: str) -> 
     """The last row of every key, as the store keeps it."""
     out: dict[tuple[Any, ...], dict[str, Any]] = {}
     for group in groups:
-        batch = engine.add(group).get(name)
+        batch = engine.add(PART.build_rows(group)).get(name)
         for row in batch.to_pylist() if batch is not None else []:
             out[row["site"], row.get("rack"), row["window_s"], row["ts"]] = row
     return out
