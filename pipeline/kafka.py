@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
@@ -51,6 +52,17 @@ async def log_id(bootstrap: str) -> str:
     """The cluster's id: offsets mean something only together with it."""
     async with admin(bootstrap) as client:
         return str((await client.describe_cluster())["cluster_id"])
+
+
+async def partitions(bootstrap: str) -> list[TopicPartition]:
+    """Every partition of our topics; raises BrokerError when the broker does not list them all."""
+    async with admin(bootstrap) as client:
+        described = await client.describe_topics(list(topics.TOPICS))
+    found = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
+    missing = set(topics.TOPICS) - {tp.topic for tp in found}
+    if missing:
+        raise BrokerError(f"the broker at {bootstrap} lists no partitions of {', '.join(sorted(missing))}")
+    return found
 
 
 async def ensure_topics(bootstrap: str, partitions: int = topics.PARTITIONS, replication: int = 1, retention_ms: int | None = None) -> list[str]:

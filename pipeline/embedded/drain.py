@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline import kafka
-from schemas import topics
 
 #: So many looks in a row must find nothing left: one reader's output may still be on its way to the next.
 CALM_LOOKS = 3
@@ -38,8 +37,7 @@ async def drained(bootstrap: str, readers: Callable[[], list[Reader]], timeout_s
     consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
     await consumer.start()
     try:
-        await consumer.topics()
-        tps = [TopicPartition(name, p) for name in topics.TOPICS for p in consumer.partitions_for_topic(name) or ()]
+        tps = await kafka.partitions(bootstrap)
         while time.monotonic() < deadline:
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             calm = calm + 1 if sum(r.behind(begins, ends) for r in readers()) == 0 else 0
