@@ -25,7 +25,7 @@ from schemas.codec import InvalidFrame
 log = logging.getLogger("gigawatch.stream")
 
 GROUP = "gigawatch-stream"
-TAKE_MESSAGES = 512
+TAKE_BUNDLES = 4
 TAKE_WITHIN_S = 0.1
 
 
@@ -49,7 +49,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         value_serializer="raw", key_serializer="raw",
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,  # what is in flight at a rebalance is replayed
-        stream_buffer_maxsize=4096,
+        stream_buffer_maxsize=8,  # bundles, of some megabytes each
         broker_commit_interval=1.0,
         broker_session_timeout=kafka.SESSION_TIMEOUT_MS / 1000,
         broker_heartbeat_interval=kafka.HEARTBEAT_MS / 1000,
@@ -83,9 +83,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
 
 def _agent(app: StreamApp, topic: str) -> Any:
     async def agent(stream: Any) -> AsyncIterator[None]:
-        async for events in stream.noack_take(TAKE_MESSAGES, within=TAKE_WITHIN_S):
-            await app.worker.take(topic, [(e.message.partition, Message(e.message.offset, int(e.message.timestamp * 1000), e.value))
-                                          for e in events])
+        async for events in stream.noack_take(TAKE_BUNDLES, within=TAKE_WITHIN_S):
+            await app.worker.take(topic, [(e.message.partition, Message(*record)) for e in events for record in e.value.records])
             for event in events:
                 event.ack()
             yield

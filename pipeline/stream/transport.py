@@ -1,13 +1,18 @@
-"""faust's Kafka transport with one thing changed: what is committed is what the windows no longer need.
+"""faust's Kafka transport with two things changed: what is committed is what the windows no longer need, and records travel in
+bundles.
 
 faust commits what was acknowledged. Windows need the last minutes of the log to be rebuilt after a crash or a rebalance, so
 messages are acknowledged (and their memory freed) as soon as they are processed, while the committed offset follows the
 engine's word. That also steps around faust-streaming issue 606 (a commit past an unprocessed offset).
+
+faust spends about 0.2 ms on every message before an agent sees it. All that a fetch brought of one partition is therefore
+handed on as one message whose value is a `Bundle`; its offset is that of the last record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
@@ -17,8 +22,26 @@ from faust.types import TP
 NeededFrom = Callable[[str, int], int | None]
 
 
+#: Records of one bundle at most: an agent's turn stays short.
+MOST_RECORDS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Records of one partition in log order: offset, Kafka's time stamp (ms) and value of each."""
+
+    records: list[tuple[int, int, bytes]]
+
+
 class HeldConsumer(driver.Consumer):
-    """A consumer whose commits come from `app.needed_from`."""
+    """A consumer whose commits come from `app.needed_from`, and whose messages are bundles."""
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+        records, active = await super()._wait_next_records(timeout)
+        return ({tp: _bundled(found) for tp, found in records.items() if found} if records else records), active
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Between the ends of two bundles there is no gap."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in self.assignment() if topics is None or tp in topics or tp.topic in topics)
@@ -31,3 +54,11 @@ class HeldConsumer(driver.Consumer):
 
 class HeldTransport(driver.Transport):
     Consumer = HeldConsumer
+
+
+def _bundled(records: list[Any]) -> list[Any]:
+    out = []
+    for at in range(0, len(records), MOST_RECORDS):
+        part = records[at : at + MOST_RECORDS]
+        out.append(replace(part[-1], value=Bundle([(r.offset, r.timestamp, r.value or b"") for r in part])))
+    return out
