@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 from aiokafka.partitioner import DefaultPartitioner
 
+from producers.batch import Lz4Batch
 from producers.merge import Merger
 from producers.pack import Packer, Sheet
 from producers.source import Emission, Event, Silent
@@ -26,7 +27,7 @@ from schemas.quality import Counts, clean
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
-BATCH_BYTES = 2 << 20
+BATCH_BYTES = 4 << 20  # before compression
 _LOOK_AT_HOLD_S = 0.02
 
 
@@ -47,7 +48,7 @@ class Published:
 
 async def connect(bootstrap: str, linger_ms: int = 20) -> AIOKafkaProducer:
     """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas."""
-    options = {"bootstrap_servers": bootstrap, "linger_ms": linger_ms, "acks": "all", "max_batch_size": BATCH_BYTES,
+    options = {"bootstrap_servers": bootstrap, "linger_ms": linger_ms, "acks": "all", "max_batch_size": 1 << 20,
                "max_request_size": MAX_REQUEST, "request_timeout_ms": 20_000}
     producer = AIOKafkaProducer(enable_idempotence=True, **options)
     logging.getLogger("aiokafka.producer").setLevel(logging.CRITICAL)
@@ -195,7 +196,7 @@ class Publisher:
 
     def _batch_sender(self, topic: str, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]) -> Send:
         async def send() -> asyncio.Future[object]:
-            batch = self._producer.create_batch()
+            batch = Lz4Batch(BATCH_BYTES)
             now = int(time.time() * 1000)
             for key, value in zip(keys, messages, strict=True):
                 if batch.append(key=key, value=value, timestamp=now) is None:

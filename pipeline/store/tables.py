@@ -24,6 +24,10 @@ _ORIGIN = (("kafka_log", "LowCardinality(String)"), ("kafka_partition", "UInt16 
            ("stored_at", "DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(DoubleDelta, ZSTD(1))"))
 _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1048576 + kafka_offset % 1048576 CODEC(ZSTD(1))")
 
+#: A merge costs as much as two inserts: ten parts at a time pass each row through few of them. Young parts are one file each,
+#: since ninety files a second cost more than the rows in them.
+_MERGES = "min_parts_to_merge_at_once = 10, min_bytes_for_wide_part = 268435456"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -54,7 +58,7 @@ class Table:
         create = (f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
                   f"PARTITION BY {self.day}\nORDER BY ({', '.join(self.order)})\n"
                   f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n"
-                  f"SETTINGS {window}, ttl_only_drop_parts = 1\nCOMMENT '{self.comment}'")
+                  f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}\nCOMMENT '{self.comment}'")
         if not cluster:
             return [create]
         spread = "cityHash64(site, rack)" if "rack" in dict(self.columns) else "cityHash64(site)" if "site" in dict(self.columns) else "rand()"

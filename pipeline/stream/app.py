@@ -56,7 +56,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         broker_rebalance_timeout=kafka.REBALANCE_TIMEOUT_MS / 1000,
         broker_request_timeout=30.0,
         consumer_max_fetch_size=kafka.FETCH_BYTES,
-        producer_max_request_size=32 << 20, producer_acks=-1, producer_linger=0.0,
+        producer_max_request_size=32 << 20, producer_acks=-1, producer_linger=0.0, producer_compression_type="snappy",
     )
     app.transport = HeldTransport(app.conf.broker, app, app.loop)
     channels = {name: app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
