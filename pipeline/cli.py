@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ _COMMANDS = {
     "dashboards": ("pipeline.cli:dashboards", "Grafana dashboards: build, check, push."),
     "inject": ("pipeline.cli:inject", "A labelled fault into the running synthetic plant."),
     "record": ("pipeline.commands.record:record", "Telemetry from Kafka or ClickHouse into Parquet, for replay."),
+    "bench": ("pipeline.commands.bench:bench", "The published figures on this machine, peers beside them."),
     "doctor": ("pipeline.commands.doctor:doctor", "What can be reached, what is missing."),
     "catalogue": ("pipeline.cli:catalogue", "The metric or hardware catalogue as a table."),
     "migrate": ("pipeline.commands.migrate:migrate", "ClickHouse tables: create what is missing, add columns."),
@@ -85,6 +87,7 @@ def source_options(command: Any) -> Any:
         click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True,
                      help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes."),
         click.option("--keep-time", is_flag=True, help="Replay: leave time stamps as recorded."),
+        click.option("--back", "back_s", type=click.FloatRange(min=0), hidden=True, help="Premade: begin so many seconds ago."),
         click.option("--ticks", type=click.IntRange(min=1), help="End after so many ticks."),
     ]):
         command = option(command)
@@ -109,7 +112,9 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
         gpus, _, per = rest.partition("/")
         if not gpus.isdigit():
             raise SourceError(f"source {source!r}: it is premade:GPUS or premade:GPUS/PER, such as premade:10000/rack")
-        return Premade(int(gpus), per=per or "rack", tick_s=opts["tick_s"], ticks=opts["ticks"], seed=opts["seed"], speed=opts["speed"])
+        back_ms = round((opts.get("back_s") or 0) * 1000)
+        start = int(time.time()) * 1000 - back_ms if back_ms else None
+        return Premade(int(gpus), per=per or "rack", tick_s=opts["tick_s"], ticks=opts["ticks"], seed=opts["seed"], speed=opts["speed"], start_ms=start)
     if name == "replay":
         from producers.replay import open_recording
 

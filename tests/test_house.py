@@ -23,6 +23,7 @@ ALLOWED = {
     "pipeline.stream": {"schemas", "pipeline.compute", "pipeline.stream", "pipeline.kafka", "pipeline.status"},
     "pipeline.store": {"schemas", "pipeline.compute", "pipeline.store", "pipeline.kafka", "pipeline.status", "pipeline.embedded.factory"},
     "pipeline.embedded": {"schemas", "pipeline.store", "pipeline.stream.names", "pipeline.embedded", "pipeline.kafka", "pipeline.status"},
+    "pipeline.bench": {"schemas", "pipeline"},
     "pipeline.commands": {"schemas", "pipeline"},
     "dashboards": {"schemas", "dashboards"},
 }

@@ -94,6 +94,8 @@ def _producer(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
             argv += [flag, value]
     if opts["site"]:
         argv += ["--site", opts["site"]]
+    if opts["back_s"]:
+        argv += ["--back", str(opts["back_s"])]
     if opts["ticks"]:
         argv += ["--ticks", str(opts["ticks"])]
     return (*argv, "--keep-time") if opts["keep_time"] else tuple(argv)

@@ -22,6 +22,13 @@ def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, 
     return found
 
 
+def bytes_per_value(client: Client, metrics: int) -> float | None:
+    """Bytes on disk of the raw GPU table, everything counted, by rows times metrics a GPU; None while it is empty."""
+    size, rows = client.query("SELECT sum(bytes_on_disk), sum(rows) FROM system.parts WHERE active AND database = {db:String} AND table = 'gpu'",
+                              parameters={"db": DATABASE}).result_rows[0]
+    return round(int(size) / int(rows) / metrics, 4) if rows and metrics else None
+
+
 def summary(client: Client, statuses: dict[str, dict[str, Any]], cpu_s: dict[str, float], *, tick_s: float, wall_s: float,
             drained: bool, rotations: int, source: str) -> dict[str, Any]:
     """The keys that DESIGN names, and a few more. Times are seconds."""
@@ -33,15 +40,14 @@ def summary(client: Client, statuses: dict[str, dict[str, Any]], cpu_s: dict[str
     produced, kept, unique = sum(rows.values()), sum(a for a, _ in held.values()), sum(b for _, b in held.values())
     fresh = sink.get("freshness", {})
     span = (last - first) / 1000 + tick_s if first else 0.0
-    drift = max(0.0, float(fresh.get("drift_s") or 0.0))
     return {
         "source": producer.get("source", source), "frames_produced": sum(v for t, v in producer.get("frames", {}).items() if t.startswith("telemetry.")),
         "rows_produced": produced, "rows_stored": kept, "rows_missing": produced - unique, "rows_duplicate": kept - unique,
         "rows_by_kind": {k: {"produced": rows[k], "stored": held[k][0]} for k in KINDS}, "dead_letters": dead, "dead": sink.get("dead", {}),
         "freshness_p50_s": fresh.get("p50_s"), "freshness_p99_s": fresh.get("p99_s"),
-        "real_time_factor": round(span / (span + drift), 4) if span else None, "event_time_s": span, "wall_s": round(wall_s, 2),
-        "cpu_s": cpu_s, "gpus": int(producer.get("devices", {}).get("gpu", 0)), "metrics_per_gpu": int(producer.get("metrics", {}).get("gpu", 0)),
-        "tick_s": tick_s, "missing_values": producer.get("missing", {}), "silent": producer.get("silent", {}), "drained": drained,
+        "real_time_factor": round(1 / (1 + float(fresh.get("slope") or 0.0)), 4) if span else None, "event_time_s": span, "wall_s": round(wall_s, 2),
+        "cpu_s": cpu_s, "peak_rss_mb": {n: s["peak_rss_mb"] for n, s in statuses.items() if "peak_rss_mb" in s}, "gpus": int(producer.get("devices", {}).get("gpu", 0)), "metrics_per_gpu": int(producer.get("metrics", {}).get("gpu", 0)),
+        "bytes_per_value": bytes_per_value(client, int(producer.get("metrics", {}).get("gpu", 0))), "tick_s": tick_s, "missing_values": producer.get("missing", {}), "silent": producer.get("silent", {}), "drained": drained,
         "broker_rotations": rotations, "restarts": statuses.get("_restarts", {})}
 
 

@@ -44,6 +44,8 @@ class Plan:
     broker_memory_mb: int = 2048
     max_age_days: float = 1.0
     sink: tuple[str, ...] = ()
+    consumers: bool = True
+    services: tuple[str, ...] = ("broker", "clickhouse")
 
 
 @dataclass(slots=True)
@@ -94,15 +96,17 @@ class Supervisor:
             await _until_answers(self.bootstrap)
             await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
             self.log_id = await kafka.log_id(self.bootstrap)
-        with self._step("ClickHouse"):
-            await asyncio.to_thread(self._start_clickhouse)
+        if "clickhouse" in self.plan.services:
+            with self._step("ClickHouse"):
+                await asyncio.to_thread(self.start_clickhouse)
         Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000)).save(self.plan.data_dir)
-        with self._step("stream worker and sink"):
-            self._start_consumers()
-            await self._until(self._consumers_joined, 60, "the stream worker and the sink")
+        if self.plan.consumers:
+            with self._step("stream worker and sink"):
+                self._start_consumers()
+                await self._until(self._consumers_joined, 60, "the stream worker and the sink")
         if self.plan.producer:
             with self._step("producer"):
-                self._spawn("producer", ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")])
+                self.spawn("producer", ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")])
                 await self._until((self.run_dir / "producer.json").exists, 60, "the producer")
 
     @contextlib.contextmanager
@@ -129,10 +133,10 @@ class Supervisor:
         self.bootstrap = self.broker.bootstrap
         self.processes["broker"] = self.broker.process
 
-    def _start_clickhouse(self) -> None:
+    def start_clickhouse(self) -> None:
         if self.plan.clickhouse == "embedded":
             port = free_port(CLICKHOUSE_PORT)
-            process = self._spawn("clickhouse", ["clickhouse", "--port", str(port), "--data-dir", str(self.plan.data_dir)])
+            process = self.spawn("clickhouse", ["clickhouse", "--port", str(port), "--data-dir", str(self.plan.data_dir)])
             wait_for(process, lambda: port_open(port), 60)
             self.clickhouse = f"http://127.0.0.1:{port}"
         else:
@@ -143,12 +147,13 @@ class Supervisor:
 
     def _start_consumers(self) -> None:
         plan = self.plan
-        self._spawn("sink", ["sink", "--broker", self.bootstrap, "--clickhouse", self.clickhouse, "--max-age", str(plan.max_age_days), *plan.sink])
+        self.spawn("sink", ["sink", "--broker", self.bootstrap, "--clickhouse", self.clickhouse, "--max-age", str(plan.max_age_days), *plan.sink])
         for n in range(plan.workers):
             state = ["--snapshot", str(self.run_dir / f"stream-{n}.state")] if plan.workers == 1 else []
-            self._spawn(f"stream-{n}", ["stream", "--broker", self.bootstrap, "--tick", str(plan.tick_s), *state])
+            self.spawn(f"stream-{n}", ["stream", "--broker", self.bootstrap, "--tick", str(plan.tick_s), *state])
 
-    def _spawn(self, name: str, argv: list[str]) -> Process:
+    def spawn(self, name: str, argv: list[str]) -> Process:
+        """Starts `gigawatch ARGV` as a process of the factory."""
         argv = [sys.executable, "-m", "pipeline", *argv]
         if name != "clickhouse":
             argv += ["--status", str(self.run_dir / f"{name}.json")]
@@ -248,9 +253,9 @@ class Supervisor:
         self._stopped.add(name)
         return await asyncio.to_thread(self.processes[name].stop, grace_s)
 
-    async def drained(self, timeout_s: float, stream: bool = True) -> bool:
-        """Waits until the sink (and with `stream` the workers) have dealt with every record in the log."""
-        readers = {"sink": tuple(BY_TOPIC), **({"stream": CONSUMED} if stream else {})}
+    async def drained(self, timeout_s: float, stream: bool = True, sink: bool = True) -> bool:
+        """Waits until the sink and the workers (those asked for) have dealt with every record in the log."""
+        readers = {**({"sink": tuple(BY_TOPIC)} if sink else {}), **({"stream": CONSUMED} if stream else {})}
         return await drain.drained(self.bootstrap, lambda: self._positions(readers), timeout_s, self._revive)
 
     def _positions(self, readers: dict[str, tuple[str, ...]]) -> list[drain.Reader]:

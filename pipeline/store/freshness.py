@@ -11,7 +11,7 @@ _LEAST_S = 0.001
 
 
 class Freshness:
-    """All samples in a histogram; and per five seconds of event time the mean, to see whether storage keeps pace."""
+    """All samples in a histogram; and the latest one by one, to see whether storage keeps pace."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
@@ -37,16 +37,21 @@ class Freshness:
     def summary(self) -> dict[str, Any]:
         p50, p99 = self.quantile(0.5), self.quantile(0.99)
         if math.isnan(p50):
-            return {"p50_s": None, "p99_s": None, "drift_s": 0.0}
-        return {"p50_s": round(p50, 3), "p99_s": round(p99, 3), "drift_s": round(self.drift(), 3)}
+            return {"p50_s": None, "p99_s": None, "slope": 0.0}
+        return {"p50_s": round(p50, 3), "p99_s": round(p99, 3), "slope": round(self.slope(), 5)}
 
-    def drift(self) -> float:
-        """How much staler the newest quarter of the samples is than the oldest quarter, s: what the pipeline fell behind."""
+    def slope(self) -> float:
+        """By how many seconds samples grow staler in one second of event time: 0 when storage keeps pace, 1 at half the pace.
+
+        From the oldest quarter of the samples to the newest, medians of each.
+        """
         if len(self._recent) < 8:
             return 0.0
         ordered = sorted(self._recent)
         quarter = len(ordered) // 4
-        return _median([f for _, f, _ in ordered[-quarter:]]) - _median([f for _, f, _ in ordered[:quarter]])
+        (first, early), (last, late) = ((_median([float(t) for t, _, _ in part]), _median([f for _, f, _ in part]))
+                                        for part in (ordered[:quarter], ordered[-quarter:]))
+        return (late - early) * 1000 / (last - first) if last > first else 0.0
 
 
 def _median(values: list[float]) -> float:

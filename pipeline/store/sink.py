@@ -57,6 +57,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self.commits_refused = 0
         self.positions: dict[str, int] = {}
         self.last_commit = time.time()
+        self._began: tuple[float, float] | None = None
+        self._ended_cpu = 0.0
 
     def stop(self, abort: bool = False) -> None:
         """Drain and commit; with `abort`, give up at once without committing."""
@@ -70,6 +72,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
                 "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries, "commits_refused": self.commits_refused,
                 "trouble": self._writer.trouble, "positions": self.positions, "last_commit": self.last_commit,
+                "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]} if self._began else None,
                 "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}
 
     async def run(self) -> None:
@@ -104,6 +107,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._take_over(consumer)
         fetched = await consumer.getmany(timeout_ms=100)
         now = time.monotonic()
+        if fetched and self._began is None:
+            self._began = time.time(), time.process_time()
         for tp, records in fetched.items():
             if tp not in self._known and records:
                 self._stored[tp] = await self._ask_stored(consumer, tp, records[0].offset)
@@ -202,7 +207,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("commit failed: %s; it is tried again with the next batch", err)
         for tp, offset in wanted.items():
             self.positions[f"{tp.topic}/{tp.partition}"] = offset
-        self.last_commit = time.time()
+        self.last_commit, self._ended_cpu = time.time(), time.process_time()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Flushes what is in hand, within a deadline shorter than the group's; what does not make it is replayed."""

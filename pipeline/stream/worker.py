@@ -38,6 +38,8 @@ class Worker:
         self._open_incidents: list[dict[str, Any]] = []
         self.published: Counter[str] = Counter()
         self.last_progress = time.time()
+        self._began: tuple[float, float] | None = None
+        self._ended_cpu = 0.0
         self.stopped = False
         self.assigned = 0
         self.idle = asyncio.Lock()
@@ -47,6 +49,8 @@ class Worker:
         grouped: dict[int, list[Message]] = {}
         for partition, message in messages:
             grouped.setdefault(partition, []).append(message)
+        if self._began is None:
+            self._began = time.time(), time.process_time()
         async with self.idle:
             if not self.stopped:
                 for partition, batch in grouped.items():
@@ -54,7 +58,7 @@ class Worker:
                         await self._join(partition, batch)
                     else:
                         await self._roll(topic, partition, batch)
-                self.last_progress = time.time()
+                self.last_progress, self._ended_cpu = time.time(), time.process_time()
                 return
         await asyncio.Event().wait()  # unprocessed and unacknowledged: read again by whoever comes next
 
@@ -147,5 +151,11 @@ class Worker:
                 | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
                 "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())
                 + sum(len(j.engine.incidents) for j in self._joiners.values()),
-                "last_progress": self.last_progress}
+                "last_progress": self.last_progress, "busy": self._busy()}
+
+    def _busy(self) -> dict[str, float] | None:
+        """From the first message to the last result: when (s since 1970), and the process's CPU seconds in between."""
+        if self._began is None:
+            return None
+        return {"began": self._began[0], "ended": self.last_progress, "cpu_s": self._ended_cpu - self._began[1]}
 

@@ -1,0 +1,51 @@
+"""Is it true? Windows and roll-ups in ClickHouse against a plain recomputation from the raw samples, for a few devices."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+from clickhouse_connect.driver.client import Client
+
+from pipeline.store.tables import DATABASE
+
+DEVICES = 5
+METRICS = ("util_pct", "power_w", "temp_c")
+
+
+def check(client: Client) -> dict[str, Any]:
+    """{"devices", "windows", "rollups", "wrong"}: how much was compared, and how much of it differs. Nothing to compare counts as wrong."""
+    names = [row[0] for row in client.query(f"SELECT device FROM {DATABASE}.gpu GROUP BY device ORDER BY cityHash64(device) LIMIT {DEVICES}").result_rows]
+    windows = rollups = wrong = 0
+    for name in names:
+        raw = client.query(f"SELECT ts, {', '.join(METRICS)}, energy_j FROM {DATABASE}.gpu FINAL WHERE device = {{d:String}} ORDER BY ts",
+                           parameters={"d": name}).result_rows
+        at = np.array([_ms(r[0]) for r in raw])
+        values = np.array([[np.nan if v is None else v for v in r[1:]] for r in raw], np.float64)
+        columns = ", ".join(f"{m}_{s}" for m in METRICS for s in ("mean", "max", "p95"))
+        for end, width, samples, *found in client.query(
+                f"SELECT ts, window_s, samples, {columns} FROM {DATABASE}.device_windows FINAL WHERE kind = 'gpu' AND device = {{d:String}}",
+                parameters={"d": name}).result_rows:
+            inside = (at >= _ms(end) - width * 1000) & (at < _ms(end))
+            windows += 1
+            wrong += samples != inside.sum() or not _same(found, [f(values[inside, k]) for k in range(3) for f in (np.mean, np.max, _p95)])
+        for end, samples, *found in client.query(
+                f"SELECT ts, samples, {', '.join(f'{m}_mean, {m}_max' for m in METRICS)} FROM {DATABASE}.gpu_10s FINAL WHERE device = {{d:String}}",
+                parameters={"d": name}).result_rows:
+            inside = (at >= _ms(end) - 10_000) & (at < _ms(end))
+            rollups += 1
+            wrong += samples != inside.sum() or not _same(found, [f(values[inside, k]) for k in range(3) for f in (np.mean, np.max)])
+    return {"devices": len(names), "windows": windows, "rollups": rollups, "wrong": int(wrong) + (not windows or not rollups)}
+
+
+def _same(found: list[float | None], expected: list[Any]) -> bool:
+    return all(np.isclose(np.nan if f is None else f, e, rtol=1e-4, atol=1e-3, equal_nan=True) for f, e in zip(found, expected, strict=True))
+
+
+def _p95(values: Any) -> float:
+    return float(np.quantile(values, 0.95))
+
+
+def _ms(moment: dt.datetime) -> int:
+    return round(moment.replace(tzinfo=moment.tzinfo or dt.UTC).timestamp() * 1000)
