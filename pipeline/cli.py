@@ -158,6 +158,7 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
     from schemas.hardware import HardwareError
 
     options.setup_logging()
+    options.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     control = status_file.parent / "inject" if status_file else None
     try:

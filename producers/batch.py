@@ -19,17 +19,18 @@ class Lz4Batch(BatchBuilder):  # type: ignore[misc]
 
     def __init__(self, size: int) -> None:
         super().__init__(size, 0)
+        self._packed: bytearray | None = None
 
     def _build(self) -> bytearray:
-        if self._buffer is None:
-            self._buffer = _compressed(super()._build())
-        return self._buffer
+        if self._packed is None:
+            self._packed = _compressed(super()._build())
+        return self._packed
 
 
 def _compressed(plain: bytearray) -> bytearray:
     records = lz4.frame.compress(memoryview(plain)[_RECORDS_AT:], compression_level=-1, block_size=lz4.frame.BLOCKSIZE_MAX4MB,
                                  block_linked=False, store_size=False)  # Kafka's Java reader takes independent blocks only
-    out = plain[:_RECORDS_AT] + records
+    out: bytearray = plain[:_RECORDS_AT] + records
     struct.pack_into(">i", out, _LENGTH_AT, len(out) - 12)
     attributes = struct.unpack_from(">h", out, _ATTRIBUTES_AT)[0] | _LZ4
     struct.pack_into(">h", out, _ATTRIBUTES_AT, attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -50,6 +51,12 @@ def setup_logging(verbose: bool = False) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # faust-streaming issue 629: says a partition has sent no fetch request while it does
     logging.getLogger("faust.transport.drivers.aiokafka").setLevel(logging.ERROR)
+
+
+def tame_gc() -> None:
+    """Python's cycle collector walks every message in memory, which never form cycles: let it look a hundred times less often."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def until_signal(work: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, int]]) -> int:

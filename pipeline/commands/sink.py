@@ -38,6 +38,7 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
          max_age_days: float, roll_every: float, cluster: str) -> None:
     """Stores everything on Kafka in ClickHouse: inserts, then dead letters, then offsets. Stop it with SIGTERM: it drains and commits."""
     options.setup_logging()
+    options.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     url = clickhouse or options.need_factory(data_dir, "--clickhouse URL").clickhouse
 

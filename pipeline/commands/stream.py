@@ -25,6 +25,7 @@ def stream(broker: str | None, data_dir: Path, status_file: Path | None, tick_s:
     from pipeline.stream.app import make_app, run
 
     options.setup_logging()
+    options.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:

@@ -66,6 +66,7 @@ class Gateway:
         self._engine, self._scratch, self._password = engine, scratch, password
         scratch.mkdir(parents=True, exist_ok=True)
         self.requests = 0
+        self._spare: list[Path] = []  # scratch files that are not in use: written over, since fresh pages cost more than the copy
         self.app = web.Application(client_max_size=MAX_BODY)
         self.app.router.add_get("/ping", self._ping)
         self.app.router.add_get("/replicas_status", self._ping)
@@ -135,16 +136,18 @@ class Gateway:
 
     async def _received(self, request: web.Request) -> Path:
         """The body as a file in the scratch folder, written as it comes: never whole in this process's memory."""
-        path, size = self._scratch / f"{uuid.uuid4()}.insert", 0
-        with path.open("wb", buffering=0) as file:
+        path, size = self._spare.pop() if self._spare else self._scratch / f"{uuid.uuid4()}.insert", 0
+        path.touch()
+        with path.open("r+b", buffering=0) as file:
             try:
                 async for chunk in request.content.iter_any():
                     size += len(chunk)
                     if size > MAX_BODY:
                         raise EngineError(f"Code: 161. DB::Exception: the body is larger than {MAX_BODY} bytes. (TOO_LARGE)")
                     file.write(chunk)
+                file.truncate(size)
             except BaseException:
-                path.unlink()
+                self._spare.append(path)
                 raise
         return path
 
@@ -165,7 +168,7 @@ class Gateway:
                        + b" FORMAT " + insert["format"])
                 return self._engine.run(sql.decode(), **common), insert["format"].decode(), True  # type: ignore[arg-type]
             finally:
-                file.unlink()
+                self._spare.append(file)
         named = _FORMAT.search(request.statement)
         fmt = named[1].decode() if named else options.get("default_format", "TabSeparated")
         text = request.statement.decode("utf-8", "surrogateescape").rstrip().rstrip(";")

@@ -17,7 +17,7 @@ from pipeline import kafka, status
 from pipeline.embedded import drain
 from pipeline.embedded.broker import Apache, Broker, Tansu, kafka_at_hand
 from pipeline.embedded.factory import Factory, forget, run_dir, running
-from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
+from pipeline.embedded.process import KEEP_MEMORY, Process, ProcessError, free_port, port_open, wait_for
 from pipeline.store import client as store_client
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC
@@ -157,7 +157,7 @@ class Supervisor:
         argv = [sys.executable, "-m", "pipeline", *argv]
         if name != "clickhouse":
             argv += ["--status", str(self.run_dir / f"{name}.json")]
-        process = self.processes[name] = Process(name, argv, self.plan.data_dir / "log" / f"{name}.log")
+        process = self.processes[name] = Process(name, argv, self.plan.data_dir / "log" / f"{name}.log", env=KEEP_MEMORY)
         process.start()
         return process
 

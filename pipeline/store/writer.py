@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.store.batcher import Batch
 from pipeline.store.identities import Identities
-from pipeline.store.insert import Piece, Refusal, block, classify, send, token
+from pipeline.store.insert import Piece, Refusal, Sender, block, classify, token
 from pipeline.store.tables import TABLES, Table
 from schemas.quality import Counts
 
@@ -32,7 +32,7 @@ class Writer:
     """Blocking; runs in a thread. `poison` collects the pieces that ClickHouse will never take, with its reason."""
 
     def __init__(self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2) -> None:
-        self._client, self._log_id, self._stopping, self._wait_s = client, log_id, stopping, wait_s
+        self._sender, self._log_id, self._stopping, self._wait_s = Sender(client), log_id, stopping, wait_s
         self._identities: dict[str, Identities] = {}
         self.rows: Counter[str] = Counter()
         self.missing: Counts = Counter()
@@ -69,7 +69,7 @@ class Writer:
         pause = self._wait_s
         while True:
             try:
-                send(self._client, table, body, name)
+                self._sender.send(table, body, name)
                 self.trouble = ""
                 return
             except Exception as err:
