@@ -87,7 +87,7 @@ def source_options(command: Any) -> Any:
         click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True,
                      help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes."),
         click.option("--keep-time", is_flag=True, help="Replay: leave time stamps as recorded."),
-        click.option("--back", "back_s", type=click.FloatRange(min=0), hidden=True, help="Premade: begin so many seconds ago."),
+        click.option("--back", "back_s", type=click.FloatRange(min=0), hidden=True, help="Synthetic, premade: begin so many seconds ago."),
         click.option("--ticks", type=click.IntRange(min=1), help="End after so many ticks."),
     ]):
         command = option(command)
@@ -99,12 +99,13 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
     from producers.source import SourceError
 
     name, _, rest = source.partition(":")
-    site = opts["site"]
+    site, back_s = opts["site"], opts.get("back_s")
+    start = round((time.time() - back_s) // opts["tick_s"] * opts["tick_s"] * 1000) if back_s else None
     if name == "synthetic":
         from producers.synthetic import faults
         from producers.synthetic.source import Synthetic
 
-        return Synthetic(opts["racks"], opts["model"], site=site or "site-1", tick_s=opts["tick_s"], seed=opts["seed"], speed=opts["speed"],
+        return Synthetic(opts["racks"], opts["model"], site=site or "site-1", tick_s=opts["tick_s"], seed=opts["seed"], speed=opts["speed"], start_ms=start,
                          faults=[faults.parse(f) for f in opts["faults"]], ticks=opts["ticks"], control=control)
     if name == "premade":
         from producers.premade import Premade
@@ -112,8 +113,6 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
         gpus, _, per = rest.partition("/")
         if not gpus.isdigit():
             raise SourceError(f"source {source!r}: it is premade:GPUS or premade:GPUS/PER, such as premade:10000/rack")
-        back_ms = round((opts.get("back_s") or 0) * 1000)
-        start = int(time.time()) * 1000 - back_ms if back_ms else None
         return Premade(int(gpus), per=per or "rack", tick_s=opts["tick_s"], ticks=opts["ticks"], seed=opts["seed"], speed=opts["speed"], start_ms=start)
     if name == "replay":
         from producers.replay import open_recording

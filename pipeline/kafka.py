@@ -22,7 +22,7 @@ class BrokerError(RuntimeError):
 SESSION_TIMEOUT_MS = 6_000
 REBALANCE_TIMEOUT_MS = 3_000
 HEARTBEAT_MS = 1_000
-FETCH_BYTES = 8 << 20
+FETCH_BYTES = 4 << 20
 
 
 def consumer_options(bootstrap: str, group: str | None) -> dict[str, Any]:

@@ -67,7 +67,8 @@ async def end_to_end(bench: Bench, gpus: int, seconds: float, per: str = "rack",
         checked = check(client)
         client.close()
         restarts = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
-    return {**result, "speed": speed, "per": per, "workers": workers, "checked": checked, "restarts": restarts, "worker_rss_mb": result["peak_rss_mb"].get("stream-0"),
+    return {**result, "speed": speed, "per": per, "workers": workers, "checked": checked, "restarts": restarts,
+            "worker_rss_mb": result["peak_rss_mb"].get("stream-0"),
             "wrong": checked["wrong"] + result["rows_missing"] + result["rows_duplicate"] + result["dead_letters"] + (not drained)}
 
 
@@ -78,9 +79,9 @@ def _progress(factory: Supervisor) -> str:
     return f"{sent:,} GPU samples sent, {stored:,} stored"
 
 
-async def worker(bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str = "rack") -> Result:
+async def worker(bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str = "rack", partitions: int = 4) -> Result:
     """GPUs a second a worker core: faust workers on a log that is already full, from the first message to the last result in Kafka."""
-    async with _filled(bench, gpus, ticks, per, workers) as (factory, rows):
+    async with _filled(bench, gpus, ticks, per, partitions) as (factory, rows):
         for n in range(workers):
             factory.spawn(f"stream-{n}", ["stream", "--broker", factory.bootstrap])
         if not await factory.drained(600, sink=False):
@@ -97,7 +98,7 @@ async def worker(bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str
 
 async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result:
     """Rows a second a core from Kafka to durable: the sink and ClickHouse on a log that is already full."""
-    async with _filled(bench, gpus, ticks, per, 1) as (factory, rows):
+    async with _filled(bench, gpus, ticks, per, 4) as (factory, rows):
         await asyncio.to_thread(factory.start_clickhouse)
         before = factory.processes["clickhouse"].cpu_s()
         factory.spawn("sink", ["sink", "--broker", factory.bootstrap, "--clickhouse", factory.clickhouse, "--max-age", "2", "--roll-every", "3600"])
@@ -114,12 +115,12 @@ async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result
 
 
 @asynccontextmanager
-async def _filled(bench: Bench, gpus: int, ticks: int, per: str, workers: int) -> AsyncIterator[tuple[Supervisor, int]]:
+async def _filled(bench: Bench, gpus: int, ticks: int, per: str, partitions: int) -> AsyncIterator[tuple[Supervisor, int]]:
     """(a broker with so many ticks in its log and nothing that reads it, rows in it)."""
-    async with bench.factory((), consumers=False, partitions=4 * workers if workers > 1 else 4, services=("broker",)) as factory:
+    async with bench.factory((), consumers=False, partitions=partitions, services=("broker",)) as factory:
         bench.say(f"filling the log with {ticks} ticks of {gpus:,} GPUs")
         producer = factory.spawn("producer", ["produce", *_premade(gpus, per, "--speed", 0, "--ticks", ticks, "--back", ticks), "--broker", factory.bootstrap])
-        while producer.running:
+        while producer.running:  # noqa: ASYNC110 - a process ends without telling the loop
             await asyncio.sleep(0.2)
         if producer.code:
             raise ProcessError(f"the producer ended with code {producer.code}: {producer.tail()}")

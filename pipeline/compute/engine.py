@@ -206,21 +206,19 @@ class KindEngine:
         return columns
 
     def _grow(self) -> None:
+        """Room for the samples of devices that are new."""
         devices = len(self.registry)
         for ring in self._rings:
             ring.grow(devices)
         self._filled.grow(devices)
-        more = devices - len(self._xid)
-        if more <= 0:
-            return
+        self._since_ms = _wider(self._since_ms, devices, np.inf)
 
-        def wider(array: Floats, fill: float) -> Floats:
-            return np.concatenate([array, np.full((*array.shape[:-1], more), fill, array.dtype)], -1)
-
-        self._before, self._energy = wider(self._before, np.nan), wider(self._energy, np.nan)
-        self._since_ms = wider(self._since_ms, np.inf)
-        self._history, self._xid = wider(self._history, np.nan), wider(self._xid, 0.0)
-        self._baseline = (wider(self._baseline[0], np.nan), wider(self._baseline[1], np.nan))
+    def _widen(self) -> None:
+        """Room for their past: once a pane, since these arrays are large."""
+        devices = len(self.registry)
+        self._before, self._energy = _wider(self._before, devices, np.nan), _wider(self._energy, devices, np.nan)
+        self._history, self._xid = _wider(self._history, devices, np.nan), _wider(self._xid, devices, 0.0)
+        self._baseline = (_wider(self._baseline[0], devices, np.nan), _wider(self._baseline[1], devices, np.nan))
 
     # -- closing panes ---------------------------------------------------------------------------------------------
 
@@ -260,6 +258,7 @@ class KindEngine:
 
     def _close(self, end: int) -> Closed | None:
         self._grow()
+        self._widen()
         pane = self._pane(end)
         slot = (end // self._pane_ms) % HISTORY_PANES
         energy = next((i for i, c in enumerate(self._counters) if self._names[c] == "energy_j"), None)
@@ -346,6 +345,11 @@ class KindEngine:
         for at in range(0, len(self.registry), CHUNK):
             rows = slice(at, at + CHUNK)
             self._baseline[0][:, rows], self._baseline[1][:, rows] = stats.robust(self._history[recent, :, rows], scores.LEAST_HISTORY)
+
+
+def _wider(array: Floats, devices: int, fill: float) -> Floats:
+    more = devices - array.shape[-1]
+    return np.concatenate([array, np.full((*array.shape[:-1], more), fill, array.dtype)], -1) if more > 0 else array
 
 
 def _narrowed(keep: Bools, fresh: Bools) -> Bools:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 
@@ -59,6 +61,8 @@ class Registry:
 
     def _learn(self, batch: pa.RecordBatch) -> Ints:
         columns = [batch.column(1 + i).to_pylist() for i in range(len(IDENTITY))]
+        for i in (0, 1, 2, 4, 5):  # all but the device: many rows share them
+            columns[i] = [*map(sys.intern, columns[i])]
         site, rack, _, device, _, _ = columns
         rows = np.empty(batch.num_rows, np.int64)
         for i, key in enumerate(zip(site, rack, device, strict=True)):

@@ -90,14 +90,18 @@ class Filled:
     """bool[slots, devices]: who has given a sample in which tick."""
 
     def __init__(self, slots: int) -> None:
-        self._slots = slots
-        self._filled = np.zeros((slots, 0), bool)
+        self._slots, self._devices = slots, 0
+        self._room = np.zeros((slots, 0), bool)
+        self._filled = self._room
         self._tick = np.full(slots, -1, np.int64)
 
     def grow(self, devices: int) -> None:
-        more = devices - self._filled.shape[1]
-        if more > 0:
-            self._filled = np.concatenate([self._filled, np.zeros((self._slots, more), bool)], 1)
+        if devices > self._room.shape[1]:
+            wider = np.zeros((self._slots, max(devices, 2 * self._room.shape[1])), bool)
+            wider[:, : self._devices] = self._filled
+            self._room = wider
+        self._devices = devices
+        self._filled = self._room[:, :devices]
 
     def fresh(self, tick: int, rows: Rows) -> Bools | None:
         """bool[len(rows)]: the first sample of a device in this tick, which counts; None when all are. Marks them."""
@@ -122,6 +126,13 @@ class Filled:
         wanted = np.arange(first_tick, first_tick + ticks)
         slots = wanted % self._slots
         return np.asarray(self._filled[slots[self._tick[slots] == wanted]].sum(axis=0, dtype=np.uint32))
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_room": self._filled.copy(), "_filled": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._filled = self._room
 
     def newest(self) -> int:
         """The newest tick with a sample, or -1."""

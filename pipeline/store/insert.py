@@ -125,7 +125,8 @@ def _origin(pieces: Sequence[Piece], rows: Sequence[int], log_id: str) -> dict[s
     def each(values: list[int], dtype: type) -> Any:
         return np.repeat(np.array(values, dtype), rows)
 
-    return {"kafka_log": pa.DictionaryArray.from_arrays(np.zeros(sum(rows), np.int8), [log_id]), "kafka_partition": pa.array(each([p.partition for p in pieces], np.uint16)),
+    return {"kafka_log": pa.DictionaryArray.from_arrays(np.zeros(sum(rows), np.int8), [log_id]),
+            "kafka_partition": pa.array(each([p.partition for p in pieces], np.uint16)),
             "kafka_offset": pa.array(each([p.offset for p in pieces], np.uint64)),
             "kafka_ts": pa.array(each([p.kafka_ms for p in pieces], np.int64), _STAMP)}
 

@@ -36,7 +36,7 @@ class Bundle:
 class HeldConsumer(driver.Consumer):
     """A consumer whose commits come from `app.needed_from`, and whose messages are bundles."""
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 - faust's own signature
         records, active = await super()._wait_next_records(timeout)
         return ({tp: _bundled(found) for tp, found in records.items() if found} if records else records), active
 

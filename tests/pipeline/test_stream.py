@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from aiokafka.structs import ConsumerRecord
 
 from pipeline.stream.app import StreamApp, make_app
 from pipeline.stream.joiner import Joiner
 from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.partition import Message, Partition
+from pipeline.stream.transport import MOST_RECORDS, Bundle, _bundled
 from pipeline.stream.worker import Worker
 from producers.synthetic import faults
 from producers.synthetic.source import Synthetic
@@ -154,9 +156,17 @@ async def test_the_agent_hands_messages_to_the_worker_and_acknowledges_after(app
     app.worker.take = take  # type: ignore[method-assign,assignment]
     agent = app.agents["agent.telemetry.gpu"]
     async with agent.test_context() as tested:
-        await tested.put(b"one", wait=False)
+        await tested.put(Bundle([(4, START, b"one"), (5, START, b"two")]), wait=False)
         await asyncio.wait_for(done.wait(), 5)
-    assert seen == [("telemetry.gpu", [b"one"])]
+    assert seen == [("telemetry.gpu", [b"one", b"two"])]
+
+
+async def test_records_of_a_partition_travel_in_bundles_of_bounded_size() -> None:
+    records = [ConsumerRecord("t", 0, n, START + n, 0, None, b"%d" % n, None, 0, 1, ()) for n in range(2 * MOST_RECORDS + 5)]
+    bundles = _bundled(records)
+    assert [len(b.value.records) for b in bundles] == [MOST_RECORDS, MOST_RECORDS, 5]
+    assert [b.offset for b in bundles] == [b.value.records[-1][0] for b in bundles], "a bundle stands at its last offset"
+    assert [r for b in bundles for r in b.value.records] == [(n, START + n, b"%d" % n) for n in range(2 * MOST_RECORDS + 5)]
 
 
 def test_the_app_has_an_agent_per_topic_and_commits_what_the_worker_says(app: StreamApp) -> None:

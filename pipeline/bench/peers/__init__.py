@@ -1,0 +1,31 @@
+"""What one would otherwise use, in the same run on the same data: ratios, not absolute times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.bench.parts import Bench, Result
+from pipeline.bench.peers import stores, streams
+
+HEADERS = ("what", "Gigawatch", "peer", "peer's figure", "Gigawatch / peer")
+
+
+async def run(bench: Bench) -> Result:
+    """{"streams": ..., "stores": ..., "absent": peers that are not installed here, "wrong": peers or we that answered wrongly}."""
+    streaming, storing = await streams.run(bench), await stores.run(bench)
+    return {"streams": streaming, "stores": storing, "absent": streaming["absent"] + storing["absent"], "wrong": streaming["wrong"] + storing["wrong"]}
+
+
+def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Rows of HEADERS; a ratio above 1 is in favour of Gigawatch whatever the unit."""
+    for part in (result["streams"], result["stores"]):
+        for row in part["rows"]:
+            ours, theirs = row["ours"], row["theirs"]
+            ratio = ours / theirs if row["more_is_better"] else theirs / ours
+            verdict = f"{ratio:,.3g} x" if ratio >= 1 else f"{ratio:.3g} x: the peer wins"
+            yield row["what"], _figure(ours, row["unit"]), row["peer"], _figure(theirs, row["unit"]), verdict
+
+
+def _figure(value: float, unit: str) -> str:
+    return (f"{value:,.0f}" if value >= 1000 else f"{value:,.3g}") + f" {unit}"

@@ -1,0 +1,133 @@
+"""`gigawatch bench`: the published figures, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.bench import parts, peers, readme, targets
+from pipeline.bench.parts import Bench, Result
+from pipeline.commands.options import Trouble
+from pipeline.commands.tables import show
+from pipeline.embedded.process import ProcessError
+from pipeline.kafka import BrokerError
+
+GIGAWATT = 500_000
+_SIZES = (1_000, 10_000, 100_000, 500_000)
+
+PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "flat", "two-workers", "peers")
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
+@click.option("--gpus", type=click.IntRange(min=8), default=GIGAWATT, show_default=True, help="GPUs of the plant, with their power and cooling.")
+@click.option("--seconds", type=click.IntRange(min=5), default=120, show_default=True, help="How long the end-to-end parts are loaded.")
+@click.option("--ticks", type=click.IntRange(min=5), default=60, show_default=True, help="Length of the log that worker and sink read.")
+@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each part; the median counts.")
+@click.option("--speed", type=click.FloatRange(min=0.1), help="End to end: times real time. Default: 1, pods 1.5.")
+@click.option("--broker", type=click.Choice(["embedded", "apache"]), default="embedded", show_default=True)
+@click.option("--quick", is_flag=True, help="Small and short: for CI. Only wrong results fail.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the results here.")
+@click.option("--compare", "older", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Show this run against an older one's --json.")
+@click.option("--readme", "readme_file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the peers' table into this page.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Where data is kept while it runs. Default: a temporary folder.")
+def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int, speed: float | None, broker: str, quick: bool,
+          json_file: Path | None, older: Path | None, readme_file: Path | None, folder: Path | None) -> None:
+    """Measures PARTs (default: all) on this machine, checks that the results are true, and prints them beside the targets.
+
+    \b
+    end-to-end    publisher to ClickHouse, a rack (72 GPUs) a message       worker       GPUs a second a worker core
+    nodes         the same with 8 GPUs a message, merged by the publisher   sink         rows a second a core, Kafka to durable
+    pods          the same with 16 racks a message                          flat         cost a GPU from 1,000 to 500,000 GPUs
+    two-workers   two faust workers against one                             peers        what one would otherwise use, on the same data
+
+    Load: pre-made plant ticks, stamped anew; everything from the publisher on is real and shares this machine's cores.
+    Fails only when a result is wrong, never for time.
+    """
+    try:
+        then = targets.load(older) if older else {}
+    except ValueError as err:
+        raise Trouble(str(err)) from err
+    if quick:
+        gpus, seconds, ticks = min(gpus, 2_880), min(seconds, 22), min(ticks, 30)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"[{time.monotonic() - began:6.1f} s] {text}", err=True)
+
+    made = Bench(broker, folder, say)
+    chosen = names or tuple(p for p in PARTS if not quick or p in ("end-to-end", "nodes", "worker", "sink"))
+    results: dict[str, Result] = {}
+    work = _work(made, gpus, seconds, ticks, speed, tuple(s for s in _SIZES if s <= gpus) or (gpus,))
+    try:
+        for name in chosen:
+            found: list[Result] = []
+            for run in range(runs if name not in ("flat", "peers") else 1):
+                say(f"{name}" + (f", run {run + 1} of {runs}" if runs > 1 else ""))
+                found.append(asyncio.run(work[name]()))
+            results[name] = {"part": name, **targets.median(found)}
+            _write(json_file, results)
+    except (ProcessError, BrokerError) as err:
+        raise Trouble(str(err)) from err
+    _print(results, then)
+    if readme_file and "peers" in results:
+        readme.write(readme_file, results["peers"])
+    wrong = {name: r["wrong"] for name, r in results.items() if r["wrong"]}
+    if wrong:
+        raise Trouble(f"wrong results: {', '.join(f'{n} ({count})' for n, count in wrong.items())}")
+    sys.exit(0)
+
+
+def _work(made: Bench, gpus: int, seconds: int, ticks: int, speed: float | None,
+          sizes: tuple[int, ...]) -> dict[str, Callable[[], Coroutine[Any, Any, Result]]]:
+    async def flat() -> Result:
+        cost = {}
+        for size in sizes:
+            found = await parts.worker(made, size, ticks if size >= 100_000 else 8 * ticks)
+            cost[size] = 1e6 / found["gpus_per_core_s"]
+            made.say(f"{size:,} GPUs: {cost[size]:.2f} us of a worker core a GPU and tick")
+        return {"us_per_gpu": {str(k): round(v, 3) for k, v in cost.items()}, "worst_ratio": round(max(cost.values()) / cost[sizes[0]], 3), "wrong": 0}
+
+    async def two() -> Result:
+        # eight partitions either way, so that only the number of workers differs
+        one, both = [await parts.worker(made, min(gpus, 100_000), ticks, workers=n, partitions=8) for n in (1, 2)]
+        return {"one_wall_s": one["wall_s"], "two_wall_s": both["wall_s"], "speed_up": round(one["wall_s"] / both["wall_s"], 3), "cores": os.cpu_count(),
+                "partitions_each": both["partitions_each"], "wrong": one["wrong"] + both["wrong"]}
+
+    return {
+        "end-to-end": lambda: parts.end_to_end(made, gpus, seconds, "rack", speed or 1.0),
+        "nodes": lambda: parts.end_to_end(made, gpus, seconds, "node", speed or 1.0),
+        "pods": lambda: parts.end_to_end(made, gpus, seconds, "pod", speed or 1.5),
+        "worker": lambda: parts.worker(made, gpus, ticks), "sink": lambda: parts.sink(made, gpus, ticks), "flat": flat, "two-workers": two,
+        "peers": lambda: peers.run(made)}
+
+
+def _write(path: Path | None, results: dict[str, Result]) -> None:
+    """One part alone is written flat, as its keys are asked for; several under `parts`."""
+    if path is None:
+        return
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    body: dict[str, Any] = next(iter(results.values())) if len(results) == 1 else {"parts": results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**body, "on": machine}, indent=2) + "\n")
+
+
+def _print(results: dict[str, Result], then: dict[str, dict[str, Any]]) -> None:
+    rows = list(targets.table(results))
+    if rows:
+        show(targets.HEADERS, rows)
+    if "flat" in results:
+        show(("GPUs", "us of a worker core a GPU and tick"), list(results["flat"]["us_per_gpu"].items()))
+    if "peers" in results:
+        show(peers.HEADERS, peers.rows(results["peers"]))
+    if then:
+        show(("part", "figure", "then", "now", "change"), list(targets.compare(results, then)))
