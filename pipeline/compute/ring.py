@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ class Ring:
         """Makes room for that many devices."""
         if devices > self._room:
             self._room = max(devices, self._room * 2)
-            wider = np.empty((self.slots, self._metrics, self._room), self._dtype)
+            wider = _untouched((self.slots, self._metrics, self._room), self._dtype)
             for slot, metric in zip(*np.nonzero(self._carried), strict=True):
                 wider[slot, metric, : self.devices] = self._samples[slot, metric, : self.devices]
             self._samples = wider
@@ -81,9 +82,15 @@ class Ring:
     def __setstate__(self, state: dict[str, Any]) -> None:
         held = state.pop("held")
         self.__dict__.update(state)
-        self._samples = np.empty((self.slots, self._metrics, self._room), self._dtype)
+        self._samples = _untouched((self.slots, self._metrics, self._room), self._dtype)
         for slot, metric, values in held:
             self._samples[slot, metric, : self.devices] = values
+
+
+def _untouched(shape: tuple[int, ...], dtype: str) -> Floats:
+    """An array of its own pages, which the system gives when they are written to and takes back whole when the array goes."""
+    size = int(np.prod(shape))
+    return np.frombuffer(mmap.mmap(-1, max(1, size) * np.dtype(dtype).itemsize), dtype)[:size].reshape(shape)
 
 
 class Filled:

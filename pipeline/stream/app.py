@@ -70,13 +70,9 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     for name in CONSUMED:
         app.agent(channels[name], name=f"agent.{name}", concurrency=1)(_agent(app, name))
 
-    @app.on_partitions_revoked.connect(weak=False)
-    async def revoked(_: Any, lost: Any, **__: Any) -> None:
-        app.worker.revoke((tp.topic, tp.partition) for tp in lost)
-
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_: Any, got: Any, **__: Any) -> None:
-        app.worker.assigned = len(got)
+        app.worker.assign((tp.topic, tp.partition) for tp in got)
 
     return app
 

@@ -35,6 +35,9 @@ class Joiner:
             if self.position is not None and message.offset < self.position:
                 self.counts["seen-before"] += 1
                 continue
+            if self.position is not None and message.offset > self.position:  # messages are missing: leave their windows alone
+                self.counts["gaps"] += 1
+                self.position = None
             first, self.position = self.position is None, message.offset + 1
             try:
                 stream, batch = derived.decode(message.value)

@@ -31,6 +31,7 @@ class Partition:
 
     def __init__(self, kind: str, tick_ms: int = 1000, lateness_ms: int = 3000) -> None:
         self.engine = KindEngine(kind, tick_ms, lateness_ms)
+        self._settings = kind, tick_ms, lateness_ms
         self.position: int | None = None
         self._decoder = Decoder()
         self._marks: list[tuple[int, int]] = []  # (event time ms, first offset at or after it), one a second
@@ -39,11 +40,16 @@ class Partition:
     def add(self, messages: Iterable[Message]) -> list[Closed]:
         """Processes messages in offset order; returns the panes that closed."""
         frames: list[Frame] = []
+        out: list[Closed] = []
         for message in messages:
             self.counts["received"] += 1
             if self.position is not None and message.offset < self.position:
                 self.counts["seen-before"] += 1
                 continue
+            if self.position is not None and message.offset > self.position:
+                out += self.engine.add(frames)
+                frames = []
+                self._start_over()
             first = self.position is None
             self.position = message.offset + 1
             try:
@@ -60,7 +66,16 @@ class Partition:
                 self._marks.append((newest, message.offset))
             self.counts["processed"] += 1
             frames.append(frame)
-        return self.engine.add(frames)
+        return out + self.engine.add(frames)
+
+    def _start_over(self) -> None:
+        """Messages are missing (someone else had the partition for long, or the log was trimmed): windows begin anew, cold."""
+        self.counts["gaps"] += 1
+        incidents = self.engine.incidents
+        self.engine = KindEngine(*self._settings)
+        self.engine.incidents = incidents
+        self.position = None
+        self._marks.clear()
 
     def needed_from(self) -> int | None:
         """The offset from which a new worker must read to go on with what is not closed here; None before the first frame."""

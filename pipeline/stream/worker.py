@@ -94,14 +94,18 @@ class Worker:
         held = self._partitions.get((topic, number))
         return held.needed_from() if held else None
 
-    def revoke(self, lost: Iterable[tuple[str, int]]) -> None:
-        """Forgets partitions that now belong to another worker."""
+    def assign(self, mine: Iterable[tuple[str, int]]) -> None:
+        """After a rebalance: forgets partitions that now belong to another worker, and goes on with those it keeps.
+
+        A rebalance takes all partitions away and deals them out anew; nobody else had those that come straight back, so
+        their state stands, and what is read again of them is skipped by offset.
+        """
         if self.stopped:
             return
-        for topic, number in lost:
-            self._partitions.pop((topic, number), None)
-            if topic == PART_TOPIC:
-                self._joiners.pop(number, None)
+        kept = set(mine)
+        self.assigned = len(kept)
+        self._partitions = {tp: held for tp, held in self._partitions.items() if tp in kept}
+        self._joiners = {number: held for number, held in self._joiners.items() if (PART_TOPIC, number) in kept}
 
     def stop(self) -> None:
         """From now on nothing is taken or forgotten: what comes is left unprocessed, for the snapshot to be of one moment."""

@@ -44,7 +44,7 @@ async def test_results_go_to_their_topics() -> None:
     await made.take("telemetry.gpu", [(2, m) for m in messages(120)])
     assert {t for t, _, _ in out} == {"rollups.gpu", "rollups.window", "rollups.part", "scores", "incidents"}
     assert {k for _, k, _ in out} == {b"2"}
-    await made.take(PART_TOPIC, [(0, Message(n, START, v)) for n, (t, _, v) in enumerate(list(out)) if t == "rollups.part"])
+    await made.take(PART_TOPIC, [(0, Message(n, START, v)) for n, v in enumerate([v for t, _, v in out if t == "rollups.part"])])
     assert {t for t, _, _ in out} >= {"rollups.rack", "rollups.site"}
     status = made.status()
     assert status["counts"]["processed"] == status["counts"]["received"] == 120
@@ -118,12 +118,25 @@ async def test_a_stopped_worker_takes_nothing_more() -> None:
     assert made.status()["counts"] == {}
 
 
-def test_revoked_partitions_are_forgotten() -> None:
+def test_after_a_rebalance_partitions_of_others_are_forgotten_and_own_ones_go_on() -> None:
     made, _ = worker()
-    asyncio.run(made.take("telemetry.gpu", [(0, m) for m in messages(5)]))
-    assert made.needed_from("telemetry.gpu", 0) is not None
-    made.revoke([("telemetry.gpu", 0)])
+    asyncio.run(made.take("telemetry.gpu", [(n, m) for n in (0, 1) for m in messages(5)]))
+    made.assign([("telemetry.gpu", 1)])
     assert made.needed_from("telemetry.gpu", 0) is None
+    assert made.needed_from("telemetry.gpu", 1) is not None
+    asyncio.run(made.take("telemetry.gpu", [(1, m) for m in messages(8)]))
+    assert made.status()["counts"]["seen-before"] == 5, "what is read again is skipped"
+
+
+def test_a_partition_with_a_gap_begins_anew_and_is_silent_until_it_is_sure() -> None:
+    log = messages(60)
+    held = Partition("gpu")
+    before = [c for m in log[:30] for c in held.add([m])]
+    assert before
+    after = held.add(log[40:])
+    assert held.counts["gaps"] == 1
+    assert after == [], "windows that lack their beginning are not given out"
+    assert held.position == log[-1].offset + 1
 
 
 def test_a_joiner_leaves_windows_alone_whose_parts_it_may_have_missed() -> None:
