@@ -15,7 +15,7 @@ from typing import Any
 from pipeline import status
 from pipeline.bench.check import check
 from pipeline.embedded.process import ProcessError
-from pipeline.embedded.summary import summary
+from pipeline.embedded.summary import bytes_per_value, summary
 from pipeline.embedded.supervisor import Plan, Supervisor
 from pipeline.store import client as store_client
 
@@ -81,7 +81,7 @@ def _progress(factory: Supervisor) -> str:
 
 async def worker(bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str = "rack", partitions: int = 4) -> Result:
     """GPUs a second a worker core: faust workers on a log that is already full, from the first message to the last result in Kafka."""
-    async with _filled(bench, gpus, ticks, per, partitions) as (factory, rows):
+    async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", partitions) as (factory, rows):
         for n in range(workers):
             factory.spawn(f"stream-{n}", ["stream", "--broker", factory.bootstrap])
         if not await factory.drained(600, sink=False):
@@ -98,7 +98,7 @@ async def worker(bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str
 
 async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result:
     """Rows a second a core from Kafka to durable: the sink and ClickHouse on a log that is already full."""
-    async with _filled(bench, gpus, ticks, per, 4) as (factory, rows):
+    async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", 4) as (factory, rows):
         await asyncio.to_thread(factory.start_clickhouse)
         before = factory.processes["clickhouse"].cpu_s()
         factory.spawn("sink", ["sink", "--broker", factory.bootstrap, "--clickhouse", factory.clickhouse, "--max-age", "2", "--roll-every", "3600"])
@@ -114,12 +114,33 @@ async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result
             "wrong": int(stored != rows)}
 
 
+async def size(bench: Bench, racks: int, ticks: int) -> Result:
+    """Bytes a stored value of the raw tier once its parts are merged: the simulated plant's own ticks, none of them twice."""
+    source = ("synthetic", "--racks", str(racks), "--speed", "0", "--ticks", str(ticks), "--back", str(ticks))
+    async with _filled(bench, source, f"{ticks} ticks of {racks} racks", 4) as (factory, rows):
+        await asyncio.to_thread(factory.start_clickhouse)
+        factory.spawn("sink", ["sink", "--broker", factory.bootstrap, "--clickhouse", factory.clickhouse, "--max-age", "2", "--roll-every", "3600"])
+        if not await factory.drained(600, stream=False):
+            raise ProcessError("the sink did not come to the end of the log within 10 minutes")
+        metrics = int(status.read(factory.run_dir / "producer.json")["metrics"]["gpu"])
+        client = store_client.connect(factory.clickhouse)
+        client.command("OPTIMIZE TABLE gigawatch.gpu FINAL")
+        found = bytes_per_value(client, metrics)
+        client.close()
+    return {"racks": racks, "ticks": ticks, "rows": rows, "metrics": metrics, "bytes_per_value": found, "wrong": int(not found)}
+
+
+def premade(gpus: int, ticks: int, per: str) -> tuple[str, ...]:
+    """The arguments of `gigawatch produce` that fill a log with ticks that end about now."""
+    return _premade(gpus, per, "--speed", 0, "--ticks", ticks, "--back", ticks)
+
+
 @asynccontextmanager
-async def _filled(bench: Bench, gpus: int, ticks: int, per: str, partitions: int) -> AsyncIterator[tuple[Supervisor, int]]:
-    """(a broker with so many ticks in its log and nothing that reads it, rows in it)."""
+async def _filled(bench: Bench, source: tuple[str, ...], what: str, partitions: int) -> AsyncIterator[tuple[Supervisor, int]]:
+    """(a broker with the source's ticks in its log and nothing that reads it, rows in it)."""
     async with bench.factory((), consumers=False, partitions=partitions, services=("broker",)) as factory:
-        bench.say(f"filling the log with {ticks} ticks of {gpus:,} GPUs")
-        producer = factory.spawn("producer", ["produce", *_premade(gpus, per, "--speed", 0, "--ticks", ticks, "--back", ticks), "--broker", factory.bootstrap])
+        bench.say(f"filling the log with {what}")
+        producer = factory.spawn("producer", ["produce", *source, "--broker", factory.bootstrap])
         while producer.running:  # noqa: ASYNC110 - a process ends without telling the loop
             await asyncio.sleep(0.2)
         if producer.code:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pipeline.bench import parts, peers, readme, targets
+from pipeline.bench import parts, peers, readme, scale, targets
 from pipeline.bench.parts import Bench, Result
 from pipeline.commands.options import Trouble
 from pipeline.commands.tables import show
@@ -24,7 +24,7 @@ from pipeline.kafka import BrokerError
 GIGAWATT = 500_000
 _SIZES = (1_000, 10_000, 100_000, 500_000)
 
-PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "flat", "two-workers", "peers")
+PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "size", "flat", "two-workers", "peers", "scale")
 
 
 @click.command()
@@ -48,7 +48,8 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
     end-to-end    publisher to ClickHouse, a rack (72 GPUs) a message       worker       GPUs a second a worker core
     nodes         the same with 8 GPUs a message, merged by the publisher   sink         rows a second a core, Kafka to durable
     pods          the same with 16 racks a message                          flat         cost a GPU from 1,000 to 500,000 GPUs
-    two-workers   two faust workers against one                             peers        what one would otherwise use, on the same data
+    two-workers   two faust workers against one                             size         bytes a value, the plant's own ticks, merged
+    peers         what one would otherwise use, on the same data            scale        five gigawatts: skew and rebalance, simulated
 
     Load: pre-made plant ticks, stamped anew; everything from the publisher on is real and shares this machine's cores.
     Fails only when a result is wrong, never for time.
@@ -71,7 +72,7 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
     try:
         for name in chosen:
             found: list[Result] = []
-            for run in range(runs if name not in ("flat", "peers") else 1):
+            for run in range(runs if name not in ("flat", "peers", "scale") else 1):
                 say(f"{name}" + (f", run {run + 1} of {runs}" if runs > 1 else ""))
                 found.append(asyncio.run(work[name]()))
             results[name] = {"part": name, **targets.median(found)}
@@ -103,11 +104,15 @@ def _work(made: Bench, gpus: int, seconds: int, ticks: int, speed: float | None,
         return {"one_wall_s": one["wall_s"], "two_wall_s": both["wall_s"], "speed_up": round(one["wall_s"] / both["wall_s"], 3), "cores": os.cpu_count(),
                 "partitions_each": both["partitions_each"], "wrong": one["wrong"] + both["wrong"]}
 
+    async def paper() -> Result:
+        return {"tables": [list(t) for t in scale.tables()], "wrong": 0}
+
     return {
         "end-to-end": lambda: parts.end_to_end(made, gpus, seconds, "rack", speed or 1.0),
         "nodes": lambda: parts.end_to_end(made, gpus, seconds, "node", speed or 1.0),
         "pods": lambda: parts.end_to_end(made, gpus, seconds, "pod", speed or 1.5),
         "worker": lambda: parts.worker(made, gpus, ticks), "sink": lambda: parts.sink(made, gpus, ticks), "flat": flat, "two-workers": two,
+        "size": lambda: parts.size(made, 4, 10 * ticks), "scale": paper,
         "peers": lambda: peers.run(made)}
 
 
@@ -129,5 +134,9 @@ def _print(results: dict[str, Result], then: dict[str, dict[str, Any]]) -> None:
         show(("GPUs", "us of a worker core a GPU and tick"), list(results["flat"]["us_per_gpu"].items()))
     if "peers" in results:
         show(peers.HEADERS, peers.rows(results["peers"]))
+    if "scale" in results:
+        for title, headers, body in scale.tables():
+            click.echo(title)
+            show(headers, body)
     if then:
         show(("part", "figure", "then", "now", "change"), list(targets.compare(results, then)))

@@ -247,7 +247,7 @@ class Supervisor:
         for name in [n for n in self.processes if n.startswith("stream")]:
             await self._stop(name, 30)
         done = await self.drained(drain_s, stream=False) and done
-        return await self._stop("sink", 60) == 0 and done
+        return await self._stop("sink", max(60.0, drain_s)) == 0 and done  # it makes the last roll-ups
 
     async def _stop(self, name: str, grace_s: float) -> int:
         self._stopped.add(name)

@@ -26,7 +26,7 @@ def select(kind: str, below: str, seconds: int) -> str:
     stats = []
     for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]:
         if name.endswith("_mean"):
-            stats.append(f"sum({name} * samples) / nullIf(sumIf(samples, {name} IS NOT NULL), 0) AS {name}")
+            stats.append(f"avgWeighted({name}, b.samples) AS {name}")
         elif name.endswith("_inc"):
             stats.append(f"sum({name}) AS {name}")
         else:
@@ -85,7 +85,7 @@ class Roller:
     def _fill(self, kind: str, below: str, target: str, seconds: int, first: dt.datetime, last: dt.datetime) -> None:
         names = [name for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]]
         columns = ", ".join(["ts", "site", "rack", "device", "node", "model", "job", "samples", *names])
-        self._client.command(f"INSERT INTO {DATABASE}.{target} ({columns}) {select(kind, below, seconds)}",
+        self._client.command(f"INSERT INTO {DATABASE}.{target} ({columns}) {select(kind, below, seconds)}", settings={"max_threads": 1},
                              parameters={"first": first, "last": last})
 
 

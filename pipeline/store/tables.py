@@ -24,9 +24,9 @@ _ORIGIN = (("kafka_log", "LowCardinality(String)"), ("kafka_partition", "UInt16 
            ("stored_at", "DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(DoubleDelta, ZSTD(1))"))
 _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1048576 + kafka_offset % 1048576 CODEC(ZSTD(1))")
 
-#: A merge costs as much as two inserts: ten parts at a time pass each row through few of them. Young parts are one file each,
+#: A merge costs as much as two inserts: thirty parts at a time pass each row through few of them. Young parts are one file each,
 #: since ninety files a second cost more than the rows in them.
-_MERGES = "min_parts_to_merge_at_once = 10, min_bytes_for_wide_part = 268435456"
+_MERGES = "min_parts_to_merge_at_once = 30, min_bytes_for_wide_part = 268435456"
 
 
 @dataclass(frozen=True, slots=True)
