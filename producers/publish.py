@@ -29,6 +29,7 @@ log = logging.getLogger("gigawatch.publish")
 MAX_REQUEST = 16 << 20
 BATCH_BYTES = 4 << 20  # before compression
 _LOOK_AT_HOLD_S = 0.02
+_MOST_MERGING = 262_144  # frames held back for merging
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ Send = Callable[[], Coroutine[None, None, asyncio.Future[object]]]
 class Publisher:
     """Sends in order per key; holds at most `max_pending` bytes that Kafka has not acknowledged, then makes callers wait.
 
-    `merge_s` > 0 collects small frames of one kind and place for that long and sends them as one. `held` may return
+    `merge_s` > 0 collects small frames until none has come for that long, and sends those of one kind, place and tick as one. `held` may return
     True to stop sending for a while (nothing is lost: callers wait).
     """
 
@@ -84,7 +85,8 @@ class Publisher:
         self._room = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._merging: list[Frame] = []
-        self._merge_due = 0.0
+        self._merge_last = 0.0
+        self._merge_timer: asyncio.Task[None] | None = None
         self._merger = Merger()
         self._partition_of: dict[Packer, dict[int, list[int]]] = {}
         self._looked = 0.0
@@ -109,14 +111,17 @@ class Publisher:
             await self._send_frame(clean(emission, self.published.missing))
         else:
             self._merging.append(emission)
-            now = time.monotonic()
-            if self._merge_due == 0.0:
-                self._merge_due = now + self._merge_s
-            if now >= self._merge_due:
-                await self._flush_merged()
+            self._merge_last = time.monotonic()
+            if self._merge_timer is None:
+                self._merge_timer = asyncio.create_task(self._merge_when_quiet())
+            if len(self._merging) >= _MOST_MERGING:
+                await self._flush_merged(all_ticks=False)
 
     async def drain(self) -> None:
         """Sends what was held back for merging and waits until Kafka has acknowledged everything."""
+        if self._merge_timer is not None:
+            self._merge_timer.cancel()
+            await asyncio.gather(self._merge_timer, return_exceptions=True)
         await self._flush_merged()
         while self._tasks:
             await asyncio.gather(*self._tasks)
@@ -153,8 +158,25 @@ class Publisher:
                 "silent": {f"{place}: {why}": n for (place, why), n in p.silent.items()}, "devices": dict(self.devices()),
                 "metrics": p.metrics, "held": self._held(), "pending_bytes": self._pending_bytes}
 
-    async def _flush_merged(self) -> None:
-        frames, self._merging, self._merge_due = self._merging, [], 0.0
+    async def _merge_when_quiet(self) -> None:
+        """Sends what was collected once nothing has come for `merge_s`: a tick's frames arrive together."""
+        began = time.monotonic()
+        try:
+            while time.monotonic() < min(self._merge_last + self._merge_s, began + 8 * self._merge_s):
+                await asyncio.sleep(self._merge_s / 4)
+        finally:
+            self._merge_timer = None
+        await self._flush_merged(all_ticks=time.monotonic() >= self._merge_last + self._merge_s)
+
+    async def _flush_merged(self, all_ticks: bool = True) -> None:
+        """Without `all_ticks` the newest tick stays, which may not be whole yet."""
+        frames, self._merging = self._merging, []
+        if not all_ticks and frames:
+            newest = max(f.span()[1] for f in frames)
+            self._merging = [f for f in frames if f.span()[1] == newest]
+            frames = [f for f in frames if f.span()[1] < newest] or self._merging
+            if frames is self._merging:
+                self._merging = []
         sheets, rest = self._merger.merge(frames)
         for sheet in sheets:
             await self._send_sheet(sheet)

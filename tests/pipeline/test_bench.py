@@ -14,7 +14,7 @@ from pipeline.bench.peers.rolling import Rolling
 
 
 def test_targets_are_judged_by_their_side() -> None:
-    results = {"end-to-end": {"real_time_factor": 1.02, "freshness_p99_s": 7.0, "wrong": 0, "bytes_per_value": 0.5}, "sink": {"rows_per_core_s": 900_000}}
+    results: dict[str, dict[str, float]] = {"end-to-end": {"real_time_factor": 1.02, "freshness_p99_s": 7.0, "wrong": 0, "size": 0.5}, "sink": {"rows_per_core_s": 900_000}}
     verdicts = {what: verdict for _, what, _, _, _, verdict in targets.table(results)}
     assert verdicts["end to end, a rack a message"] == "met"
     assert verdicts["freshness p99"] == "NOT met"
