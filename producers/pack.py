@@ -58,12 +58,13 @@ class _Form:
 
 
 class Packer:
-    """Encodes sheets of one roster; `keys` are the messages' Kafka keys, `sizes` their rows."""
+    """Encodes sheets of one roster; `keys` are the messages' Kafka keys, `sizes` their rows, `firsts` their first rows' nodes where keys repeat."""
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self.sizes = np.diff(roster.cuts)
         self.keys: list[bytes] = []
+        self.firsts: list[str] = []
         nothing = {n: np.zeros(roster.rows, KINDS[roster.kind][n].dtype) for n in roster.names}
         whole = build(roster.kind, 0, roster.identity, nothing).batch
         decoder, found = Decoder(), dict[Layout, list[tuple[int, bytes]]]()
@@ -72,7 +73,10 @@ class Packer:
             frame = decoder.decode(data)
             assert frame.layout is not None
             self.keys.append(frame.key())
+            self.firsts.append(whole.column(3)[int(begin)].as_py())
             found.setdefault(frame.layout, []).append((number, data))
+        if len(set(self.keys)) == len(self.keys):
+            self.firsts = [""] * len(self.keys)  # the key alone says who
         self._forms = [self._form(layout, messages) for layout, messages in found.items()]
 
     def _form(self, layout: Layout, messages: Sequence[tuple[int, bytes]]) -> _Form:

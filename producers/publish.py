@@ -162,7 +162,7 @@ class Publisher:
         """Sends what was collected once nothing has come for `merge_s`: a tick's frames arrive together."""
         began = time.monotonic()
         try:
-            while time.monotonic() < min(self._merge_last + self._merge_s, began + 8 * self._merge_s):
+            while time.monotonic() < min(self._merge_last + self._merge_s, began + 8 * self._merge_s):  # noqa: ASYNC110 - quiet is the absence of an event
                 await asyncio.sleep(self._merge_s / 4)
         finally:
             self._merge_timer = None
@@ -206,13 +206,15 @@ class Publisher:
 
         def count() -> None:
             done = self.published
-            rows = int(sheet.roster.packer.sizes[list(numbers)].sum())
+            packer, kind = sheet.roster.packer, sheet.roster.kind
+            rows = packer.sizes[list(numbers)].tolist()
             done.bytes += size
             done.frames[topic] += len(messages)
-            done.rows[topic] += rows
-            self._seen(sheet.roster.kind, len(sheet.roster.names), sheet.ts_ms)
-            place = (sheet.roster.kind, sheet.roster.packer.keys[numbers[0]], "")
-            self._places[place] = max(rows, self._places.get(place, 0))
+            done.rows[topic] += sum(rows)
+            self._seen(kind, len(sheet.roster.names), sheet.ts_ms)
+            for number, count in zip(numbers, rows, strict=True):
+                place = (kind, packer.keys[number], packer.firsts[number])
+                self._places[place] = max(count, self._places.get(place, 0))
 
         self._follow(sent, send, topic, size, count)
 

@@ -144,6 +144,22 @@ async def test_small_frames_are_merged() -> None:
     assert sorted(Decoder().decode(v).rows for _, v, _ in producer.log) == [1, 4]
 
 
+async def test_merged_frames_go_out_when_it_is_quiet_without_being_asked() -> None:
+    producer = FakeProducer()
+    publisher = Publisher(producer, merge_s=0.02)
+    for n in range(3):
+        await publisher.emit(frame(n))
+
+    async def sent() -> None:
+        while not producer.log:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(sent(), 5)
+    assert [Decoder().decode(v).rows for _, v, _ in producer.log] == [3]
+    await publisher.drain()
+    assert len(producer.log) == 1
+
+
 def test_merging_frames_with_other_columns_keeps_all() -> None:
     other = build("gpu", 5, {"site": ["s"], "rack": ["R0001"], "device": ["x"]}, {"temp_c": [40.0], "util_pct": [5.0]})
     merged = concat([small_frame(), other])
