@@ -65,7 +65,8 @@ def test_foreign_libraries_stay_in_their_room() -> None:
     for path in modules():
         where = path.relative_to(ROOT).as_posix()
         for name in {n.split(".")[0] for n in imports(path)} & set(ONLY_IN):
-            assert where.startswith(ONLY_IN[name]), f"{where} imports {name}"
+            if where != "pipeline/bench/peers/faust_json.py":  # what one would write without us
+                assert where.startswith(ONLY_IN[name]), f"{where} imports {name}"
 
 
 def test_no_room_without_a_name() -> None:
