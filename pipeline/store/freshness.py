@@ -8,6 +8,7 @@ from typing import Any
 
 _STEP = 1.05  # buckets grow by 5 %: a quantile is right to within that
 _LEAST_S = 0.001
+STALE_S = 5.0
 
 
 class Freshness:
@@ -43,7 +44,8 @@ class Freshness:
     def slope(self) -> float:
         """By how many seconds samples grow staler in one second of event time: 0 when storage keeps pace, 1 at half the pace.
 
-        From the oldest quarter of the samples to the newest, medians of each.
+        From the oldest quarter of the samples to the newest, medians of each. A backlog (over STALE_S at the end) counts from the
+        freshest of the oldest quarter, so that what was stale from the start does not pass for pace.
         """
         if len(self._recent) < 8:
             return 0.0
@@ -51,6 +53,8 @@ class Freshness:
         quarter = len(ordered) // 4
         (first, early), (last, late) = ((_median([float(t) for t, _, _ in part]), _median([f for _, f, _ in part]))
                                         for part in (ordered[:quarter], ordered[-quarter:]))
+        if late > STALE_S:
+            early = min(f for _, f, _ in ordered[:quarter])
         return (late - early) * 1000 / (last - first) if last > first else 0.0
 
 

@@ -218,6 +218,10 @@ def test_freshness_quantiles_and_drift() -> None:
     assert fresh.quantile(0.99) == pytest.approx(1.99, rel=0.06)
     assert fresh.slope() == pytest.approx(1.0, rel=0.02), "a second staler every second: half the pace"
     assert Freshness().summary()["p99_s"] is None
+    stale = Freshness()
+    for n in range(100):
+        stale.add(4.0 + 16 * (n % 25 > 3), 72, START_MS + 1000 * n)
+    assert stale.slope() > 0.15, "a backlog that was there from the start counts"
 
 
 def test_rollup_spans_join_adjacent_buckets() -> None:
