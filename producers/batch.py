@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 
 import lz4.frame
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
@@ -12,6 +14,7 @@ from aiokafka.record.util import calc_crc32c
 #: attributes are the first two bytes and records begin at byte 61. https://kafka.apache.org/documentation/#recordbatch
 _LENGTH_AT, _CRC_AT, _ATTRIBUTES_AT, _RECORDS_AT = 8, 17, 21, 61
 _LZ4 = 3
+BATCH_BYTES = 4 << 20  # before compression
 
 
 class Lz4Batch(BatchBuilder):  # type: ignore[misc]
@@ -36,3 +39,27 @@ def _compressed(plain: bytearray) -> bytearray:
     struct.pack_into(">h", out, _ATTRIBUTES_AT, attributes)
     struct.pack_into(">I", out, _CRC_AT, calc_crc32c(memoryview(out)[_ATTRIBUTES_AT:]))
     return out
+
+
+def by_partition(keys: Sequence[bytes], partitions: Sequence[int]) -> dict[int, list[int]]:
+    """Partition -> numbers of the messages whose keys belong there, by the rule of Kafka's own clients."""
+    choose = DefaultPartitioner()
+    out: dict[int, list[int]] = {}
+    for number, key in enumerate(keys):
+        out.setdefault(choose(key, list(partitions), list(partitions)), []).append(number)
+    return out
+
+
+def chunks(numbers: Sequence[int], messages: Sequence[bytes]) -> Iterator[list[int]]:
+    """Numbers of messages that fit one batch together."""
+    chunk: list[int] = []
+    size = 0
+    for number in numbers:
+        room = len(messages[number]) + 128  # a record's own framing
+        if chunk and size + room > BATCH_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(number)
+        size += room
+    if chunk:
+        yield chunk

@@ -6,15 +6,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
-from aiokafka.partitioner import DefaultPartitioner
 
-from producers.batch import Lz4Batch
+from producers.batch import BATCH_BYTES, Lz4Batch, by_partition, chunks
 from producers.merge import Merger
 from producers.pack import Packer, Sheet
 from producers.source import Emission, Event, Silent
@@ -27,7 +26,6 @@ from schemas.quality import Counts, clean
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
-BATCH_BYTES = 4 << 20  # before compression
 _LOOK_AT_HOLD_S = 0.02
 _MOST_MERGING = 262_144  # frames held back for merging
 
@@ -189,8 +187,8 @@ class Publisher:
         messages = packer.pack(sheet, self.published.missing)
         spread = self._partition_of.get(packer)
         if spread is None:
-            spread = self._partition_of[packer] = _spread(packer.keys, sorted(await self._producer.partitions_for(topic)))
-        for chunk in zip_longest(*(_chunks(numbers, messages) for numbers in spread.values())):  # a batch for each partition in turn
+            spread = self._partition_of[packer] = by_partition(packer.keys, sorted(await self._producer.partitions_for(topic)))
+        for chunk in zip_longest(*(chunks(numbers, messages) for numbers in spread.values())):  # a batch for each partition in turn
             for partition, numbers in zip(spread, chunk, strict=True):
                 if numbers:
                     await self._send_batch(topic, partition, sheet, numbers, [messages[n] for n in numbers])
@@ -306,27 +304,3 @@ class Publisher:
         for (kind, _, _), rows in self._places.items():
             total[kind] += rows
         return total
-
-
-def _spread(keys: Sequence[bytes], partitions: Sequence[int]) -> dict[int, list[int]]:
-    """Partition -> numbers of the messages whose keys belong there, by the rule of Kafka's own clients."""
-    choose = DefaultPartitioner()
-    out: dict[int, list[int]] = {}
-    for number, key in enumerate(keys):
-        out.setdefault(choose(key, list(partitions), list(partitions)), []).append(number)
-    return out
-
-
-def _chunks(numbers: Sequence[int], messages: Sequence[bytes]) -> Iterator[list[int]]:
-    """Numbers of messages that fit one batch together."""
-    chunk: list[int] = []
-    size = 0
-    for number in numbers:
-        room = len(messages[number]) + 128  # a record's own framing
-        if chunk and size + room > BATCH_BYTES:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(number)
-        size += room
-    if chunk:
-        yield chunk

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrays import Floats
-from schemas.catalogue import KINDS
 from schemas.codec import InvalidFrame
 from schemas.frame import IDENTITY, Frame
 from schemas.metric import Metric
@@ -18,8 +17,6 @@ Counts = Counter[tuple[str, str]]
 #: A sample may be this far ahead of the time at which Kafka got it, and this old.
 FUTURE_MS = 60_000
 MAX_AGE_MS = 86_400_000
-
-_LIMITS = {kind: tuple(np.array([[getattr(m, side)] for m in c.metrics]) for side in ("lo", "hi")) for kind, c in KINDS.items()}
 
 
 def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
@@ -42,17 +39,6 @@ def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
     cleaned = values.copy()
     cleaned[bad] = np.nan
     return cleaned
-
-
-def clean_matrix(kind: str, values: Floats, counts: Counts) -> Floats:
-    """float[metrics, rows] in catalogue order, cleaned in place in one pass; like `clean_values` for every metric."""
-    low, high = _LIMITS[kind]
-    with np.errstate(invalid="ignore"):
-        bad = (values < low) | (values > high)
-    if bad.any():
-        for index in np.flatnonzero(bad.any(axis=1)):
-            values[index] = clean_values(KINDS[kind].metrics[index], values[index], counts)
-    return values
 
 
 def clean(frame: Frame, counts: Counts) -> Frame:

@@ -56,6 +56,8 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
     """
     try:
         then = targets.load(older) if older else {}
+        if readme_file:
+            readme.check(readme_file)
     except ValueError as err:
         raise Trouble(str(err)) from err
     if quick:

@@ -210,7 +210,7 @@ def test_an_abort_while_clickhouse_is_away_commits_nothing() -> None:
         Writer(FakeClient([OperationalError("away")] * 100), "log", lambda: True).write(batch_of(1))  # type: ignore[arg-type]
 
 
-def test_freshness_quantiles_and_drift() -> None:
+def test_freshness_quantiles_and_slope() -> None:
     fresh = Freshness()
     for n in range(1000):
         fresh.add(1.0 + n / 1000, 72, START_MS + n)
