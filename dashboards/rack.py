@@ -13,14 +13,14 @@ UID = "gigawatch-rack"
 
 def gpus(column: str) -> str:
     """A line per GPU, from the 10 s tier."""
-    return (f"SELECT $__timeInterval(ts) AS time, device, avg({column}) AS value FROM {DB}.gpu_10s FINAL WHERE $__timeFilter(ts) AND rack = '$rack' "
+    return (f"SELECT $__timeInterval(ts) AS time, device, avg({column}) AS value FROM {DB}.gpu_10s WHERE $__timeFilter(ts) AND rack = '$rack' "
             "GROUP BY time, device ORDER BY time, device")
 
 
 def spread(metric: str) -> str:
     """Lowest, mean and highest GPU of the rack."""
     return (f"SELECT $__timeInterval(ts) AS time, min({metric}_mean) AS lowest, avg({metric}_mean) AS mean, max({metric}_max) AS highest "
-            f"FROM {DB}.gpu_10s FINAL WHERE $__timeFilter(ts) AND rack = '$rack' GROUP BY time ORDER BY time")
+            f"FROM {DB}.gpu_10s WHERE $__timeFilter(ts) AND rack = '$rack' GROUP BY time ORDER BY time")
 
 
 def rack(columns: str) -> str:
@@ -30,7 +30,7 @@ def rack(columns: str) -> str:
 
 _GPUS = (f"SELECT g.device AS device, g.job AS job, g.util_pct_mean AS util_pct, g.temp_c_mean AS temp_c, g.temp_margin_c_mean AS margin_c, "
          "g.power_w_mean AS power_w, g.sm_clock_mhz_mean AS sm_clock_mhz, g.mem_temp_c_max AS mem_temp_c, g.xid_max AS xid, s.score AS score, s.cause AS cause "
-         f"FROM (SELECT * FROM {DB}.gpu_10s FINAL WHERE $__timeFilter(ts) AND rack = '$rack' ORDER BY ts DESC LIMIT 1 BY device) AS g "
+         f"FROM (SELECT * FROM {DB}.gpu_10s WHERE $__timeFilter(ts) AND rack = '$rack' ORDER BY ts DESC LIMIT 1 BY device) AS g "
          f"LEFT JOIN (SELECT device, max(a.score) AS score, argMax(a.cause, a.score) AS cause FROM {DB}.scores AS a WHERE rack = '$rack' AND $__timeFilter(ts) "
          f"AND ts > (SELECT max(ts) FROM {DB}.scores WHERE $__timeFilter(ts)) - INTERVAL 30 SECOND GROUP BY device) AS s USING (device) "
          "ORDER BY score DESC NULLS LAST, device LIMIT 100")
@@ -58,7 +58,7 @@ def dashboard() -> dash.Dashboard:
                                  "Into and out of the rack.", span=8))
         .with_panel(panels.graph("Coolant flow", rack("avg(flow_lpm) AS flow"), panels.unit("cooling", "flow_lpm"),
                                  "Litres a minute through the rack.", low=0, span=8))
-        .with_panel(panels.graph("Power shelves", f"SELECT $__timeInterval(ts) AS time, device, avg(power_w_mean) AS value FROM {DB}.power_10s FINAL WHERE "
+        .with_panel(panels.graph("Power shelves", f"SELECT $__timeInterval(ts) AS time, device, avg(power_w_mean) AS value FROM {DB}.power_10s WHERE "
                                  "$__timeFilter(ts) AND rack = '$rack' AND model = 'power-shelf' GROUP BY time, device ORDER BY time, device", "watt",
                                  "DC output of each shelf; a lost supply shows as a step.", low=0, span=8))
         .with_panel(panels.table("GPUs", _GPUS, "Newest 10 s of every GPU of the rack, most anomalous first.", span=24, height=12, scores=["score"],

@@ -124,7 +124,7 @@ async def size(bench: Bench, racks: int, ticks: int) -> Result:
             raise ProcessError("the sink did not come to the end of the log within 10 minutes")
         metrics = int(status.read(factory.run_dir / "producer.json")["metrics"]["gpu"])
         client = store_client.connect(factory.clickhouse)
-        client.command("OPTIMIZE TABLE gigawatch.gpu FINAL")
+        client.command("OPTIMIZE TABLE gigawatch.gpu_frames FINAL")
         found = bytes_per_value(client, metrics)
         client.close()
     return {"racks": racks, "ticks": ticks, "rows": rows, "metrics": metrics, "bytes_per_value": found, "wrong": int(not found)}

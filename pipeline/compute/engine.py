@@ -264,9 +264,8 @@ class KindEngine:
         energy = next((i for i, c in enumerate(self._counters) if self._names[c] == "energy_j"), None)
         self._energy[slot] = pane.grown[energy] if energy is not None else np.nan
         closed = Closed(end)
-        present = np.flatnonzero(pane.samples)
-        if len(present):
-            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(self.kind, end, self.registry, as_slice(present), pane)
+        if pane.samples.any():
+            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(self.kind, end, self.registry, self.registry.chosen(pane.samples > 0), pane)
         self._windows(end, closed)
         scored = self._score(end, pane)
         self._history[slot] = pane.mean[[i for i, _ in self._scored]]

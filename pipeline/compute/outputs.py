@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.compute import stats
-from pipeline.compute.groups import Groups, as_slice
+from pipeline.compute.groups import Groups
 from pipeline.compute.registry import Registry
 from pipeline.compute.scores import Scored
 from schemas.arrays import Bools, Floats, Ints
@@ -117,10 +117,10 @@ class Rolled:
 
 def window(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled) -> pa.RecordBatch:
     """The window's row of every device that gave a sample; only the kind's own metrics are carried."""
-    rows = np.flatnonzero(rolled.present)
-    where = as_slice(rows)
-    columns: dict[str, Any] = {"ts": np.full(len(rows), end), "kind": pa.repeat(kind, len(rows)), "window_s": np.full(len(rows), width_s),
-                               **_who(registry, where), "samples": rolled.samples[where], "energy_j": rolled.energy[where]}
+    where = registry.chosen(rolled.present)
+    samples = rolled.samples[where]
+    columns: dict[str, Any] = {"ts": np.full(len(samples), end), "kind": pa.repeat(kind, len(samples)), "window_s": np.full(len(samples), width_s),
+                               **_who(registry, where), "samples": samples, "energy_j": rolled.energy[where]}
     if "util_pct" in rolled.names:
         columns["busy_fraction"] = rolled.busy[where]
     for stat, source in (("mean", rolled.mean), ("max", rolled.high), ("p95", rolled.p95)):

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from schemas.arrays import Ints
+from pipeline.compute.groups import as_slice
+from schemas.arrays import Bools, Ints
 from schemas.frame import IDENTITY, Frame
 
 _CACHE = 65_536
@@ -24,6 +25,7 @@ class Registry:
         self._blocks: dict[tuple[int, bytes], tuple[Ints, int]] = {}
         self._current: dict[int, Ints] = {}  # first row -> the rows of the block that was learned last
         self._arrays: tuple[int, dict[str, pa.Array]] = (-1, {})
+        self._order: tuple[int, Ints | None] = (-1, None)
         self.columns: dict[str, list[str]] = {name: [] for name in IDENTITY}
         self.version = 0
 
@@ -56,8 +58,17 @@ class Registry:
         found = [keys.setdefault(key, len(keys)) for key in zip(*(self.columns[n] for n in names), strict=True)]
         return np.array(found, np.int64), len(keys)
 
+    def chosen(self, present: Bools) -> Ints | slice:
+        """The rows of devices that are present, those of a rack together: so that a rack's rows travel and are stored as one."""
+        if self._order[0] != self.version:
+            rack, _ = self.group("site", "rack")
+            together = bool((np.diff(rack) >= 0).all())  # racks are numbered as they were met
+            self._order = self.version, None if together else np.argsort(rack, kind="stable")
+        order = self._order[1]
+        return as_slice(np.flatnonzero(present)) if order is None else order[present[order]]
+
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_blocks": {}, "_current": {}, "_arrays": (-1, {})}
+        return self.__dict__ | {"_blocks": {}, "_current": {}, "_arrays": (-1, {}), "_order": (-1, None)}
 
     def _learn(self, batch: pa.RecordBatch) -> Ints:
         columns = [batch.column(1 + i).to_pylist() for i in range(len(IDENTITY))]

@@ -12,20 +12,28 @@ from schemas.catalogue import KINDS
 
 
 def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, int]]:
-    """Per kind: (rows stored, distinct samples among them) in the time range that was produced."""
+    """Per kind: (rows stored, distinct samples among them) in the time range that was produced.
+
+    A rack's moment that is stored as one frame is counted by its rows; where there are several, their devices are told apart by name.
+    """
     found = {}
     for kind in KINDS:
-        rows = client.query(f"SELECT count(), uniqExact(site, rack, device, ts) FROM {DATABASE}.{kind} "
-                            "WHERE ts BETWEEN {first:DateTime64(3)} AND {last:DateTime64(3)}",
-                            parameters={"first": _moment(first_ms), "last": _moment(last_ms)}).result_rows
-        found[kind] = (int(rows[0][0]), int(rows[0][1]))
+        span = "ts BETWEEN {first:DateTime64(3)} AND {last:DateTime64(3)}"
+        frames = f"(SELECT site, rack, ts, who, any(rows) AS size, sum(rows) AS kept FROM {DATABASE}.{kind}_frames WHERE {span} GROUP BY site, rack, ts, who)"
+        moments = f"(SELECT site, rack, ts, count() AS whos, sum(size) AS sizes, sum(kept) AS kept FROM {frames} GROUP BY site, rack, ts)"
+        parameters = {"first": _moment(first_ms), "last": _moment(last_ms)}
+        kept, alone = client.query(f"SELECT sum(kept), sumIf(sizes, whos = 1) FROM {moments}", parameters=parameters).result_rows[0]
+        shared = client.query(f"SELECT uniqExact(site, rack, device, ts) FROM {DATABASE}.{kind} WHERE {span} AND (site, rack, ts) IN "
+                              f"(SELECT site, rack, ts FROM {moments} WHERE whos > 1)", parameters=parameters).result_rows[0][0]
+        found[kind] = (int(kept), int(alone) + int(shared))
     return found
 
 
 def bytes_per_value(client: Client, metrics: int) -> float | None:
     """Bytes on disk of the raw GPU table, everything counted, by rows times metrics a GPU; None while it is empty."""
-    size, rows = client.query("SELECT sum(bytes_on_disk), sum(rows) FROM system.parts WHERE active AND database = {db:String} AND table = 'gpu'",
-                              parameters={"db": DATABASE}).result_rows[0]
+    size = client.query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = {db:String} AND table = 'gpu_frames'",
+                        parameters={"db": DATABASE}).result_rows[0][0]
+    rows = client.query(f"SELECT sum(rows) FROM {DATABASE}.gpu_frames").result_rows[0][0]
     return round(int(size) / int(rows) / metrics, 4) if rows and metrics else None
 
 

@@ -10,7 +10,7 @@ from functools import cache
 import pyarrow as pa
 
 from pipeline.store import origin
-from pipeline.store.insert import Piece
+from pipeline.store.piece import Piece
 from pipeline.store.tables import BY_TOPIC
 from schemas import derived, topics
 from schemas.catalogue import KINDS

@@ -85,7 +85,7 @@ def _sql(kind: str, metric: Metric, tier: str, width: int, ask: Ask) -> str:
     name = metric.name
     if tier:
         # a roll-up row is named by its end: put it back to its start
-        at, source = f"ts - INTERVAL {width} SECOND", f"{DATABASE}.{kind}_{tier} FINAL"
+        at, source = f"ts - INTERVAL {width} SECOND", f"{DATABASE}.{kind}_{tier}"
         if metric.kind == "counter":
             stats = f"sum({name}_inc) AS increase, sum(samples) AS n"
         elif "mean" in metric.rolled:
@@ -97,10 +97,12 @@ def _sql(kind: str, metric: Metric, tier: str, width: int, ask: Ask) -> str:
         stats = (f"max({name}) - min({name}) AS increase, count({name}) AS n" if metric.kind == "counter"
                  else f"avg({name}) AS mean, max({name}) AS max, count({name}) AS n")
     match = "startsWith(v, {place:String})" if ask.place.endswith("*") else "v = {place:String}"
-    where = f" AND arrayExists(v -> {match}, [site, rack, node, device, job])" if ask.place else ""
+    # first the frames that any device there is in, then its rows
+    where = (f" AND who IN (SELECT who FROM {DATABASE}.identities WHERE arrayExists(v -> {match}, arrayConcat([site, rack], node, device, job))) "
+             f"AND arrayExists(v -> {match}, [site, rack, node, device, job])" if ask.place else "")
     stats = stats.replace(" AS n", " AS samples")
     inner = stats.replace("samples) AS samples", "t.samples) AS samples").replace("* samples) / sum(samples)", "* t.samples) / sum(t.samples)")
     return (f"SELECT fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli({at.replace('ts', 't.ts')}), {{every:Int64}}) * {{every:Int64}}, 'UTC') AS bucket, "
-            f"{ask.by}, {inner} FROM {source.replace(' FINAL', ' AS t FINAL') if tier else source + ' AS t'} "
+            f"{ask.by}, {inner} FROM {source} AS t "
             f"WHERE t.ts >= {{first:DateTime64(3)}} AND t.ts <= {{last:DateTime64(3)}}{where} "
             f"GROUP BY bucket, {ask.by} HAVING samples > 0 ORDER BY bucket, {ask.by} LIMIT {{limit:UInt32}}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.store.tables import DATABASE, TABLES, Table
 
 
 def migrate(client: Client, cluster: str = "") -> list[str]:
@@ -18,23 +18,36 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
     for table, name, kind in rows:
         have.setdefault(str(table), {})[str(name)] = str(kind)
     for table in TABLES.values():
-        local = f"{table.name}_local" if cluster else table.name
+        local = f"{table.stored_as}_local" if cluster else table.stored_as
         if local not in have:
+            if table.frames and table.name in have:
+                raise StoreError(f"{DATABASE}.{table.name} is of a version that stored a row a device; this one stores a row a frame. Migrations only "
+                                 f"add: keep the old rows elsewhere (RENAME TABLE {DATABASE}.{table.name} TO ...) and start again")
             for statement in table.ddl(cluster):
                 client.command(statement)
             done.append(f"created {table.name}")
             continue
-        for name, kind in table.columns:
-            found = have[local].get(name)
-            if found is None:
-                for target in dict.fromkeys((local, table.name)):
-                    plain = kind if target == local else kind.split(" CODEC")[0]
-                    client.command(f"ALTER TABLE {DATABASE}.{target}{on} ADD COLUMN IF NOT EXISTS `{name}` {plain}")
-                done.append(f"added {table.name}.{name}")
-            elif _bare(found) != _bare(kind):
-                raise StoreError(f"{DATABASE}.{table.name}.{name} is {found}, this version wants {_bare(kind)}. Migrations only add: "
-                                 "store the old table elsewhere (RENAME TABLE) and start again")
+        added = [_add(client, table, name, kind, local, on) for name, kind in table.stored if _lacks(have[local], table, name, kind)]
+        done += added
+        if table.frames and (added or set(have.get(table.name, ())) != {"who", *dict(table.columns)}):
+            client.command(table.view(cluster))
+            done.append(f"view {table.name}")
     return done
+
+
+def _lacks(have: dict[str, str], table: Table, name: str, kind: str) -> bool:
+    found = have.get(name)
+    if found is not None and _bare(found) != _bare(kind):
+        raise StoreError(f"{DATABASE}.{table.stored_as}.{name} is {found}, this version wants {_bare(kind)}. Migrations only add: "
+                         "store the old table elsewhere (RENAME TABLE) and start again")
+    return found is None
+
+
+def _add(client: Client, table: Table, name: str, kind: str, local: str, on: str) -> str:
+    for target in dict.fromkeys((local, table.stored_as)):
+        plain = kind if target == local else kind.split(" CODEC")[0]
+        client.command(f"ALTER TABLE {DATABASE}.{target}{on} ADD COLUMN IF NOT EXISTS `{name}` {plain}")
+    return f"added {table.name}.{name}"
 
 
 def _bare(kind: str) -> str:

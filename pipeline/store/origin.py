@@ -20,7 +20,7 @@ def stored(client: Client, table: Table, log_id: str, partition: int, first: int
     The message's time stamp is compared too, so that a topic that was deleted and made anew is not taken for the old one.
     """
     rows = client.query(
-        f"SELECT kafka_offset, toUnixTimestamp64Milli(kafka_ts), {table.day} FROM {DATABASE}.{table.name} "
+        f"SELECT kafka_offset, toUnixTimestamp64Milli(kafka_ts), {table.day} FROM {DATABASE}.{table.stored_as} "
         "WHERE kafka_log = {log:String} AND kafka_partition = {partition:UInt16} AND kafka_offset >= {first:UInt64} "
         "AND kafka_offset < {end:UInt64} GROUP BY 1, 2, 3",
         parameters={"log": log_id, "partition": partition, "first": first, "end": end}).result_rows

@@ -26,7 +26,7 @@ def latest(table: str, window_s: int) -> str:
 
 
 _RACKS, _SITES = latest("rack_windows", 60), latest("site_windows", 60)
-_GPUS = (f"(SELECT * FROM {DATABASE}.gpu_10s FINAL WHERE ts > (SELECT max(ts) FROM {DATABASE}.gpu_10s) - INTERVAL 30 SECOND "
+_GPUS = (f"(SELECT * FROM {DATABASE}.gpu_10s WHERE ts > (SELECT max(ts) FROM {DATABASE}.gpu_10s) - INTERVAL 30 SECOND "
          "ORDER BY ts DESC LIMIT 1 BY site, rack, device)")
 
 
@@ -67,14 +67,15 @@ QUESTIONS: dict[str, Question] = {q.name: q for q in (
     Question("energy", "Energy by job over everything stored, from the counters.",
              "SELECT if(job = '', '(no job)', job) AS job, uniqExact(device) AS gpus, round(sum(energy_j_inc) / 3.6e6, 3) AS kwh, "
              "min(ts) AS since, max(ts) AS until "
-             f"FROM {DATABASE}.gpu_10s FINAL GROUP BY job ORDER BY kwh DESC LIMIT {{limit}}"),
+             f"FROM {DATABASE}.gpu_10s GROUP BY job ORDER BY kwh DESC LIMIT {{limit}}"),
     Question("silent", "Racks that report fewer GPUs than are known there.",
              f"SELECT site, rack, gpus, gpus_expected, gpus_expected - gpus AS silent, ts FROM {latest('rack_windows', 10)} "
              "WHERE gpus < gpus_expected "
              "ORDER BY silent DESC, rack LIMIT {limit}", "every known GPU reports"),
     Question("stored", "What is stored: rows, devices, time span and bytes by kind.",
              "SELECT * FROM (" + " UNION ALL ".join(
-                 f"SELECT '{k}' AS kind, count() AS rows, uniqExact(site, rack, device) AS devices, min(ts) AS first, max(ts) AS last, "
-                 f"(SELECT sum(bytes_on_disk) FROM system.parts WHERE database = '{DATABASE}' AND table = '{k}' AND active) AS bytes "
-                 f"FROM {DATABASE}.{k}" for k in ("gpu", "node", "power", "cooling")) + ") ORDER BY kind LIMIT {limit}"),
+                 f"SELECT '{k}' AS kind, sum(rows) AS rows, (SELECT uniqExact(site, rack, name) FROM {DATABASE}.identities ARRAY JOIN device AS name "
+                 f"WHERE who IN (SELECT who FROM {DATABASE}.{k}_frames)) AS devices, min(ts) AS first, max(ts) AS last, "
+                 f"(SELECT sum(bytes_on_disk) FROM system.parts WHERE database = '{DATABASE}' AND table = '{k}_frames' AND active) AS bytes "
+                 f"FROM {DATABASE}.{k}_frames" for k in ("gpu", "node", "power", "cooling")) + ") ORDER BY kind LIMIT {limit}"),
 )}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 
+import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.tables import DATABASE
@@ -22,21 +23,24 @@ _STEPS = (("10s", "1m", 60), ("1m", "1h", 3600))
 
 
 def select(kind: str, below: str, seconds: int) -> str:
-    """The SELECT that makes rows of one tier from the tier below; weighted by samples, NULL where nothing was measured."""
+    """The SELECT that makes frames of one tier from those of the tier below: array by array; weighted by samples, NaN where nothing was measured."""
     stats = []
-    for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]:
+    for name, dtype in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]:
+        # NaN is skipped as NULL; an array that a frame lacks counts as missing throughout
+        whole = f"arrayResize(b.{name}, b.rows, nan)"
+        values = f"arrayMap(v -> if(isNaN(v), NULL, v), {whole})"
         if name.endswith("_mean"):
-            stats.append(f"avgWeighted({name}, b.samples) AS {name}")
-        elif name.endswith("_inc"):
-            stats.append(f"sum({name}) AS {name}")
+            made = f"avgWeightedForEach({values}, b.samples)"
         else:
-            stats.append(f"max({name}) AS {name}")
+            made = f"{'sum' if name.endswith('_inc') else 'max'}ForEach({values})"
+        made = f"arrayMap(v -> ifNull(v, nan), {made})"
+        base = "Array(Float64)" if pa.types.is_float64(dtype) else "Array(Float32)"
+        stats.append(f"if(max(length(b.{name})) = 0, [], CAST({made} AS {base})) AS {name}")
     # a bucket is named by its end, and a row below by its end too: a row that ends on the bucket's end belongs to it
     bucket = f"toStartOfInterval(b.ts - INTERVAL 1 MILLISECOND, INTERVAL {seconds} SECOND) + INTERVAL {seconds} SECOND"
-    last = [f"argMax({name}, b.ts) AS {name}" for name in ("node", "model", "job")]
-    return (f"SELECT {bucket} AS bucket, site, rack, device, {', '.join(last)}, sum(b.samples) AS total, {', '.join(stats)} "
-            f"FROM {DATABASE}.{kind}_{below} AS b FINAL WHERE b.ts > {{first:DateTime64(3)}} AND b.ts <= {{last:DateTime64(3)}} "
-            "GROUP BY bucket, site, rack, device")
+    return (f"SELECT {bucket} AS bucket, b.site, b.rack, b.who, any(b.rows), CAST(sumForEach(b.samples) AS Array(UInt32)) AS total, {', '.join(stats)} "
+            f"FROM {DATABASE}.{kind}_{below}_frames AS b FINAL WHERE b.ts > {{first:DateTime64(3)}} AND b.ts <= {{last:DateTime64(3)}} "
+            "GROUP BY bucket, b.site, b.rack, b.who")
 
 
 class Roller:
@@ -59,11 +63,11 @@ class Roller:
         target = f"{kind}_{tier}"
         since = self._client.query(f"SELECT max(done) FROM {DATABASE}.rollup_progress WHERE table = {{t:String}}",
                                    parameters={"t": target}).result_rows[0][0]
-        cut, newest = self._client.query(f"SELECT max(stored_at), max(ts) FROM {DATABASE}.{kind}_{below}").result_rows[0]
+        cut, newest = self._client.query(f"SELECT max(stored_at), max(ts) FROM {DATABASE}.{kind}_{below}_frames").result_rows[0]
         if cut is None or (since is not None and cut <= since):
             return 0
         bucket = f"toStartOfInterval(ts - INTERVAL 1 MILLISECOND, INTERVAL {seconds} SECOND) + INTERVAL {seconds} SECOND"
-        rows = self._client.query(f"SELECT DISTINCT {bucket} AS bucket FROM {DATABASE}.{kind}_{below} "
+        rows = self._client.query(f"SELECT DISTINCT {bucket} AS bucket FROM {DATABASE}.{kind}_{below}_frames "
                                   "WHERE stored_at > {since:DateTime64(3)} AND stored_at <= {cut:DateTime64(3)} ORDER BY bucket",
                                   parameters={"since": since or dt.datetime(1970, 1, 1), "cut": cut}).result_rows
         ends = [_naive(row[0]) for row in rows]
@@ -74,7 +78,7 @@ class Roller:
         # what is not over yet stays due: progress stops before the rows that belong to it
         if not everything and len(ends) < len(rows):
             oldest_open = _naive(rows[len(ends)][0]) - dt.timedelta(seconds=seconds)
-            held = self._client.query(f"SELECT min(stored_at) FROM {DATABASE}.{kind}_{below} WHERE ts > {{t:DateTime64(3)}} "
+            held = self._client.query(f"SELECT min(stored_at) FROM {DATABASE}.{kind}_{below}_frames WHERE ts > {{t:DateTime64(3)}} "
                                       "AND stored_at > {since:DateTime64(3)}",
                                       parameters={"t": oldest_open, "since": since or dt.datetime(1970, 1, 1)}).result_rows[0][0]
             cut = min(cut, held - dt.timedelta(milliseconds=1)) if held else cut
@@ -84,8 +88,8 @@ class Roller:
 
     def _fill(self, kind: str, below: str, target: str, seconds: int, first: dt.datetime, last: dt.datetime) -> None:
         names = [name for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]]
-        columns = ", ".join(["ts", "site", "rack", "device", "node", "model", "job", "samples", *names])
-        self._client.command(f"INSERT INTO {DATABASE}.{target} ({columns}) {select(kind, below, seconds)}", settings={"max_threads": 1},
+        columns = ", ".join(["ts", "site", "rack", "who", "rows", "samples", *names])
+        self._client.command(f"INSERT INTO {DATABASE}.{target}_frames ({columns}) {select(kind, below, seconds)}", settings={"max_threads": 1},
                              parameters={"first": first, "last": last})
 
 

@@ -1,4 +1,8 @@
-"""ClickHouse tables derived from the catalogue: columns, codecs, partitions, TTL; for one server or a cluster."""
+"""ClickHouse tables derived from the catalogue: columns, codecs, partitions, TTL; for one server or a cluster.
+
+What devices give is stored a message's rack a row (`<name>_frames`: a metric is an array over the rack's devices, `who` names
+them in `identities`) and read through a view (`<name>`) that shows a row a device. See docs/decisions/0009.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +22,31 @@ TTL_DAYS = {"raw": 7, "10s": 30, "1m": 365, "1h": 3650, "derived": 90}
 _TS = "DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1))"
 _WHO = (("site", "LowCardinality(String)"), ("rack", "LowCardinality(String)"), ("node", "String CODEC(ZSTD(1))"),
         ("device", "String CODEC(ZSTD(1))"), ("model", "LowCardinality(String)"), ("job", "LowCardinality(String)"))
+_STORED_AT = ("stored_at", "DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(DoubleDelta, ZSTD(1))")
 #: Where a row came from: enough to know, after a crash, what has been stored. `kafka_log` is the Kafka cluster's id.
 _ORIGIN = (("kafka_log", "LowCardinality(String)"), ("kafka_partition", "UInt16 CODEC(ZSTD(1))"),
            ("kafka_offset", "UInt64 CODEC(DoubleDelta, ZSTD(1))"), ("kafka_ts", _TS),
-           ("stored_at", "DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(DoubleDelta, ZSTD(1))"))
+           _STORED_AT)
 _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1048576 + kafka_offset % 1048576 CODEC(ZSTD(1))")
 
 #: A merge costs as much as two inserts: thirty parts at a time pass each row through few of them. Young parts are one file each,
 #: since ninety files a second cost more than the rows in them.
 _MERGES = "min_parts_to_merge_at_once = 30, min_bytes_for_wide_part = 268435456"
+#: A row of frames is some kilobytes: a granule of a hundred is what eight thousand narrow rows are.
+_GRANULES = ", index_granularity = 128"
+
+
+#: The columns of a frame that are not arrays, before those that say where it came from.
+_PLAIN = ("ts", "kind", "window_s", "site", "rack")
+_PLACE = (("who", "UInt64 CODEC(ZSTD(1))"), ("rows", "UInt32 CODEC(ZSTD(1))"))
+#: Named by a frame's `who`, each an array over its devices.
+NAMED = ("node", "device", "model", "job")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`columns` are (name, type with codec and default); `order` the sorting key, which identifies a row; `topic` feeds it."""
+    """`columns` are (name, type with codec and default) as a reader sees them; `order` the sorting key, which identifies a row;
+    `topic` feeds it. With `frames` the rows of a rack are stored together, and `order` is a frame's."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
@@ -41,29 +56,72 @@ class Table:
     topic: str = ""
     comment: str = ""
     dated: str = "ts"
+    frames: bool = False
+
+    @property
+    def stored_as(self) -> str:
+        """The table behind the name: another one where the name is a view."""
+        return f"{self.name}_frames" if self.frames else self.name
+
+    @property
+    def stored(self) -> tuple[tuple[str, str], ...]:
+        """The columns of that table."""
+        if not self.frames:
+            return self.columns
+        plain = tuple(c for c in self.columns if c[0] in _PLAIN)
+        last = tuple(c for c in self.columns if c in _ORIGIN or c == _VERSION or c == _STORED_AT)
+        return (*plain, *_PLACE, *((name, _array(kind)) for name, kind in self.columns if self._is_array(name)), *last)
+
+    def _is_array(self, name: str) -> bool:
+        kind = dict(self.columns)[name]
+        return self.frames and " ALIAS " not in kind and name not in (*_PLAIN, *NAMED) and (name, kind) not in (*_ORIGIN, _VERSION, _STORED_AT)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The columns that are arrays over a rack's devices."""
+        return tuple(name for name, _ in self.columns if self._is_array(name))
 
     @property
     def day(self) -> str:
         return f"toDate({self.dated})"
 
     def ddl(self, cluster: str = "") -> list[str]:
-        """The statements that create it; on a cluster a replicated local table and a Distributed one over it."""
-        local = f"{self.name}_local" if cluster else self.name
+        """The statements that create it; on a cluster a replicated local table and a Distributed one over it; last its view if it has one."""
+        local = f"{self.stored_as}_local" if cluster else self.stored_as
         on = f" ON CLUSTER '{cluster}'" if cluster else ""
-        body = ",\n  ".join([*(f"`{n}` {t}" for n, t in self.columns), *self._indexes()])
+        body = ",\n  ".join([*(f"`{n}` {t}" for n, t in self.stored), *self._indexes()])
         version = f", {self.version}" if cluster and self.version else self.version
-        engine = (f"ReplicatedReplacingMergeTree('/clickhouse/tables/{{shard}}/{DATABASE}/{self.name}', '{{replica}}'{version})"
+        engine = (f"ReplicatedReplacingMergeTree('/clickhouse/tables/{{shard}}/{DATABASE}/{self.stored_as}', '{{replica}}'{version})"
                   if cluster else f"ReplacingMergeTree({version})")
         window = "replicated_deduplication_window = 1000" if cluster else "non_replicated_deduplication_window = 1000"
-        create = (f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
-                  f"PARTITION BY {self.day}\nORDER BY ({', '.join(self.order)})\n"
-                  f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n"
-                  f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}\nCOMMENT '{self.comment}'")
-        if not cluster:
-            return [create]
-        spread = "cityHash64(site, rack)" if "rack" in dict(self.columns) else "cityHash64(site)" if "site" in dict(self.columns) else "rand()"
-        engine = f"Distributed('{cluster}', '{DATABASE}', '{local}', {spread})"
-        return [create, f"CREATE TABLE IF NOT EXISTS {DATABASE}.{self.name}{on} AS {DATABASE}.{local}\nENGINE = {engine}"]
+        lasts = (f"PARTITION BY {self.day}\n", f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n") if self.ttl_days else ("", "")
+        out = [f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
+               f"{lasts[0]}ORDER BY ({', '.join(self.order)})\n{lasts[1]}"
+               f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'"]
+        if cluster:
+            names = dict(self.stored)
+            spread = "cityHash64(site, rack)" if "rack" in names else "cityHash64(site)" if "site" in names else "rand()"
+            out.append(f"CREATE TABLE IF NOT EXISTS {DATABASE}.{self.stored_as}{on} AS {DATABASE}.{local}\n"
+                       f"ENGINE = Distributed('{cluster}', '{DATABASE}', '{local}', {spread})")
+        return [*out, self.view(cluster)] if self.frames else out
+
+    def view(self, cluster: str = "") -> str:
+        """The statement that makes a row a device of the stored frames; arrays that a frame lacks, and NaN in them, read as NULL."""
+        on = f" ON CLUSTER '{cluster}'" if cluster else ""
+        plain = [n for n, _ in self.stored if n not in self.arrays and n != "rows"]
+        columns = [self._shown(n, kind) for n, kind in self.columns]
+        joined = [*NAMED, *self.arrays]
+        inner = ", ".join([*(f"f.{n} AS {n}" for n in plain), *(f"i.{n} AS {n}" for n in NAMED),
+                           *(f"arrayResize(f.{n}, f.rows, {_empty(kind)}) AS {n}" for n, kind in self.stored if n in self.arrays)])
+        final = " FINAL" if self.version else ""
+        return (f"CREATE OR REPLACE VIEW {DATABASE}.{self.name}{on} AS SELECT {', '.join(columns)}, who FROM (SELECT * FROM (SELECT {inner} "
+                f"FROM {DATABASE}.{self.stored_as} AS f{final} {'GLOBAL ' if cluster else ''}INNER JOIN (SELECT who, {', '.join(NAMED)} "
+                f"FROM {DATABASE}.identities FINAL) AS i ON f.who = i.who) ARRAY JOIN {', '.join(joined)})")
+
+    def _shown(self, name: str, kind: str) -> str:
+        if " ALIAS " in kind:
+            return f"{kind.partition(' ALIAS ')[2]} AS {name}"
+        return f"if(isNaN({name}), NULL, {name}) AS {name}" if self._is_array(name) and "Float" in kind else name
 
     def _indexes(self) -> list[str]:
         return ["INDEX by_offset kafka_offset TYPE minmax GRANULARITY 4"] if self.topic else []
@@ -71,7 +129,17 @@ class Table:
     @property
     def inserted(self) -> tuple[str, ...]:
         """Columns that an insert may name."""
-        return tuple(n for n, t in self.columns if not any(word in t for word in (" ALIAS ", " MATERIALIZED ")))
+        return tuple(n for n, t in self.stored if not any(word in t for word in (" ALIAS ", " MATERIALIZED ")))
+
+
+def _array(kind: str) -> str:
+    """`Nullable(Float32) CODEC(...)` as an array: in arrays NaN is missing."""
+    base, codec, rest = kind.partition(" CODEC")
+    return f"Array({base.removeprefix('Nullable(').removesuffix(')')}){codec}{rest}"
+
+
+def _empty(kind: str) -> str:
+    return "nan" if "Float" in kind else "0"
 
 
 def _metric_type(metric: Metric) -> str:
@@ -88,8 +156,8 @@ def _raw(kind: str) -> Table:
             metrics.append((metric.name, "Nullable(Float32) ALIAS flow_lpm * (return_temp_c - supply_temp_c) * 65.0"))
         else:
             metrics.append((metric.name, _metric_type(metric)))
-    return Table(kind, (("ts", _TS), *_WHO, *metrics, *_ORIGIN), ("site", "rack", "device", "ts"), TTL_DAYS["raw"],
-                 topic=topics.telemetry(kind), comment=KINDS[kind].help.replace("'", ""))
+    return Table(kind, (("ts", _TS), *_WHO, *metrics, *_ORIGIN), ("site", "rack", "ts", "who"), TTL_DAYS["raw"],
+                 topic=topics.telemetry(kind), comment=KINDS[kind].help.replace("'", ""), frames=True)
 
 
 _ARROW = {pa.string(): "LowCardinality(String)", pa.float32(): "Nullable(Float32) CODEC(ZSTD(1))",
@@ -106,16 +174,24 @@ def _derived_columns(stream: derived.Derived) -> tuple[tuple[str, str], ...]:
 def _derived(name: str, table: str) -> Table:
     stream = derived.DERIVED[name]
     dated = {"incident": "opened", "label": "started"}.get(name, "ts")
-    return Table(table, (*_derived_columns(stream), *_ORIGIN, _VERSION), stream.key,
+    frames = name == "window" or name.startswith("rollup")
+    order = (*(c for c in _PLAIN if c in stream.key and c != "ts"), "ts", "who") if frames else stream.key
+    return Table(table, (*_derived_columns(stream), *_ORIGIN, _VERSION), order,
                  TTL_DAYS["10s" if name.startswith("rollup") else "derived"], "version", topics.derived(name),
-                 stream.help.replace("'", ""), dated)
+                 stream.help.replace("'", ""), dated, frames)
 
 
 def _tier(kind: str, tier: str) -> Table:
     columns = _derived_columns(derived.ROLLUPS[kind])
-    stored = ("stored_at", "DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(DoubleDelta, ZSTD(1))")
-    return Table(f"{kind}_{tier}", (*columns, stored), ("site", "rack", "device", "ts"), TTL_DAYS[tier], "stored_at",
-                 comment=f"{tier} roll-up of {kind}, made from the tier below")
+    return Table(f"{kind}_{tier}", (*columns, _STORED_AT), ("site", "rack", "ts", "who"), TTL_DAYS[tier], "stored_at",
+                 comment=f"{tier} roll-up of {kind}, made from the tier below", frames=True)
+
+
+#: The devices that a frame's arrays run over. Kept for good: one row a rack and change of its devices or jobs.
+IDENTITIES = Table("identities", (("who", "UInt64"), ("site", "LowCardinality(String)"), ("rack", "LowCardinality(String)"),
+                                  *((n, "Array(String) CODEC(ZSTD(1))") for n in NAMED)), ("who",), 0,
+                   comment="Who a frame is of: its devices in order, with their nodes, models and jobs")
+
 
 
 _PROGRESS = Table("rollup_progress", (("ts", "DateTime64(3, 'UTC')"), ("table", "LowCardinality(String)"),
@@ -129,6 +205,7 @@ STORED = {**{f"rollup_{k}": f"{k}_10s" for k in KINDS}, "window": "device_window
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
+        IDENTITIES,
         *(_raw(kind) for kind in KINDS),
         *(_derived(name, table) for name, table in STORED.items()),
         *(_tier(kind, tier) for kind in KINDS for tier in ("1m", "1h")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import time
@@ -12,9 +13,11 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.batcher import Batch
+from pipeline.store.frames import identities_table
 from pipeline.store.identities import Identities
-from pipeline.store.insert import Piece, Refusal, Sender, block, classify, token
-from pipeline.store.tables import TABLES, Table
+from pipeline.store.insert import Refusal, Sender, block, classify, token
+from pipeline.store.piece import Piece
+from pipeline.store.tables import IDENTITIES, TABLES, Table
 from schemas.quality import Counts
 
 log = logging.getLogger("gigawatch.sink")
@@ -33,7 +36,7 @@ class Writer:
 
     def __init__(self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2) -> None:
         self._sender, self._log_id, self._stopping, self._wait_s = Sender(client), log_id, stopping, wait_s
-        self._identities: dict[str, Identities] = {}
+        self._identities = Identities()
         self.rows: Counter[str] = Counter()
         self.missing: Counts = Counter()
         self.retries = 0
@@ -48,7 +51,8 @@ class Writer:
 
     def _store(self, table: Table, day: str, pieces: Sequence[Piece], poison: list[tuple[str, Piece, str]]) -> None:
         try:
-            body = block(table, pieces, self._log_id, self._identities.setdefault(table.name, Identities()), self.missing)
+            body = block(table, pieces, self._log_id, self._identities, self.missing)
+            self._identify()
             self._insert(table, body, token(table, pieces, self._log_id, day))
         except (StoppedByConfig, Aborted):
             raise
@@ -63,7 +67,15 @@ class Writer:
                 log.warning("%s: set aside partition %d offset %d: %s", table.name, pieces[0].partition, pieces[0].offset, err)
                 poison.append((table.name, pieces[0], str(err).split("\n")[0][:300]))
             return
-        self.rows[table.name] += body.num_rows
+        self.rows[table.name] += sum(p.rows for p in pieces)
+
+    def _identify(self) -> None:
+        """Who frames are of is stored before them."""
+        rows = self._identities.new
+        if rows:
+            name = hashlib.blake2b(b"".join(who.to_bytes(8, "little") for who in rows), digest_size=12).hexdigest()
+            self._insert(IDENTITIES, identities_table(rows), f"{IDENTITIES.name}/{name}")
+            self._identities.taken(rows)
 
     def _insert(self, table: Table, body: pa.Table, name: str) -> None:
         pause = self._wait_s

@@ -23,10 +23,10 @@ def test_a_factory_on_apache_kafka_survives_kills(factory: Callable[..., Running
     summary = up.finish(150)
     whole(summary)
     assert summary["dead_letters"] == 0
-    devices = run("query", "SELECT count() = uniqExact(device, ts) AS once, uniqExact(device) AS n FROM gpu_10s FINAL", "--format", "TSV", "--data-dir",
+    devices = run("query", "SELECT count() = uniqExact(device, ts) AS once, uniqExact(device) AS n FROM gpu_10s", "--format", "TSV", "--data-dir",
                   str(up.folder)).stdout.split()
     assert devices == ["1", "288"]
-    panes = run("query", "SELECT count() AS n FROM gpu_10s FINAL GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.split()
+    panes = run("query", "SELECT count() AS n FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.split()
     again = up.folder / "again.json"
     run("up", "--data-dir", str(up.folder), "--broker", "apache", "--racks", "2", "--seconds", "12", "--summary", str(again), timeout=180)
     whole(json.loads(again.read_text()))

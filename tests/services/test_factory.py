@@ -84,7 +84,7 @@ def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Pat
     with opened(None, up.folder) as client:
         for tier in ("10s", "1m"):
             assert client.query(f"SELECT count() FROM gigawatch.gpu_{tier}").result_rows[0][0] > 0
-        by_tier = [client.query(f"SELECT sum(samples), sum(energy_j_inc) FROM gigawatch.gpu_{tier} FINAL").result_rows[0] for tier in ("10s", "1m")]
+        by_tier = [client.query(f"SELECT sum(samples), sum(energy_j_inc) FROM gigawatch.gpu_{tier}").result_rows[0] for tier in ("10s", "1m")]
     assert by_tier[0][0] == by_tier[1][0]
     assert by_tier[0][1] == pytest.approx(by_tier[1][1])
     table = api.history("power_w", "R0001*", by="rack", data_dir=up.folder)
@@ -156,7 +156,7 @@ def test_a_killed_process_comes_back_and_nothing_is_lost_or_doubled(factory: Sta
     assert summary["restarts"][victim] >= 1
     count, unique = _rows(up, "gpu_10s", "device, ts")
     assert count == unique > 0
-    ends = run("query", "SELECT ts, count() AS n FROM gpu_10s FINAL GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.splitlines()
+    ends = run("query", "SELECT ts, count() AS n FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.splitlines()
     inner = [line.split("\t") for line in ends[:-1]]
     assert {n for _, n in inner} == {"144"}, "every pane has every GPU"
 
@@ -169,7 +169,7 @@ def test_a_broker_at_its_bound_is_renewed_and_loses_nothing(factory: Start) -> N
     summary = up.finish(120)
     whole(summary)
     assert summary["broker_rotations"] >= 2
-    ends = run("query", "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s FINAL GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir",
+    ends = run("query", "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir",
                str(up.folder)).stdout.splitlines()
     inner = [line.split("\t")[1:] for line in ends[1:-1]]
     assert len(inner) >= 2

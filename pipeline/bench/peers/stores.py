@@ -43,7 +43,7 @@ async def run(bench: Bench) -> Result:
         json_cpu = await _json_each_row(factory, found)
         rows.append(_row(STORED, "aiokafka to ClickHouse, JSONEachRow", values / stored_cpu, values / json_cpu, "/s", True))
         client = store_client.connect(factory.clickhouse)
-        size = int(client.query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = {d:String} AND table = 'gpu'",
+        size = int(client.query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = {d:String} AND table = 'gpu_frames'",
                                 parameters={"d": DATABASE}).result_rows[0][0])
         device, truth = found.devices[3], _truth(found)
         ours = await asyncio.to_thread(_ask_clickhouse, client, found, device)
