@@ -78,6 +78,10 @@ class Packer:
         if len(set(self.keys)) == len(self.keys):
             self.firsts = [""] * len(self.keys)  # the key alone says who
         self._forms = [self._form(layout, messages) for layout, messages in found.items()]
+        self._messages = [memoryview(b"")] * len(self.sizes)
+        for form in self._forms:
+            for k, number in enumerate(form.numbers.tolist()):
+                self._messages[number] = memoryview(form.body[k])
 
     def _form(self, layout: Layout, messages: Sequence[tuple[int, bytes]]) -> _Form:
         numbers = np.array([n for n, _ in messages])
@@ -88,15 +92,16 @@ class Packer:
 
     def pack(self, sheet: Sheet, counts: Counts) -> list[bytes]:
         """One message a place, in the roster's order; impossible values are made missing and counted."""
+        return [bytes(message) for message in self.stamp(sheet, counts)]
+
+    def stamp(self, sheet: Sheet, counts: Counts) -> list[memoryview]:
+        """The same without a copy: the messages hold until the next sheet."""
         kind = KINDS[self._roster.kind]
         values = {n: clean_values(kind[n], np.asarray(sheet.values[n], kind[n].dtype), counts) for n in self._roster.names}
-        out = [b""] * len(self.sizes)
         for form in self._forms:
             layout, shape = form.layout, (len(form.numbers), form.layout.rows)
             form.body[:, layout.ts : layout.ts + 8 * layout.rows].view(np.int64)[:] = sheet.ts_ms
             for name, (at, dtype) in layout.metrics.items():
                 width = np.dtype(dtype).itemsize * layout.rows
                 form.body[:, at : at + width].view(dtype)[:] = values[name][form.rows].reshape(shape)
-            for k, number in enumerate(form.numbers.tolist()):
-                out[number] = form.body[k].tobytes()
-        return out
+        return self._messages

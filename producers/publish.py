@@ -8,12 +8,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 
-from producers.batch import BATCH_BYTES, Lz4Batch, by_partition, chunks
+from producers.batch import Batch, Chunk, cut
 from producers.merge import Merger
 from producers.pack import Packer, Sheet
 from producers.source import Emission, Event, Silent
@@ -86,7 +85,9 @@ class Publisher:
         self._merge_last = 0.0
         self._merge_timer: asyncio.Task[None] | None = None
         self._merger = Merger()
-        self._partition_of: dict[Packer, dict[int, list[int]]] = {}
+        self._chunks_of: dict[Packer, list[Chunk]] = {}
+        self._rows_of: dict[Chunk, int] = {}
+        self._stamping = asyncio.Lock()
         self._looked = 0.0
         self._finishing = self._busy = False
         self._task: asyncio.Task[None] | None = None
@@ -184,49 +185,40 @@ class Publisher:
     async def _send_sheet(self, sheet: Sheet) -> None:
         """A site's tick, in batches made here: Kafka's cost is then a batch's, not a message's. Order holds per place."""
         topic, packer = topics.telemetry(sheet.roster.kind), sheet.roster.packer
-        messages = packer.pack(sheet, self.published.missing)
-        spread = self._partition_of.get(packer)
-        if spread is None:
-            spread = self._partition_of[packer] = by_partition(packer.keys, sorted(await self._producer.partitions_for(topic)))
-        for chunk in zip_longest(*(chunks(numbers, messages) for numbers in spread.values())):  # a batch for each partition in turn
-            for partition, numbers in zip(spread, chunk, strict=True):
-                if numbers:
-                    await self._send_batch(topic, partition, sheet, numbers, [messages[n] for n in numbers])
+        async with self._stamping:  # the messages of a roster are stamped over with its next sheet
+            messages = packer.stamp(sheet, self.published.missing)
+            chunks = self._chunks_of.get(packer)
+            if chunks is None:
+                chunks = self._chunks_of[packer] = cut(packer.keys, [len(m) for m in messages], sorted(await self._producer.partitions_for(topic)))
+            for chunk in chunks:
+                await self._take_room(chunk.size)
+                await self._send_batch(topic, sheet, chunk, chunk.records(messages))
 
-    async def _send_batch(self, topic: str, partition: int, sheet: Sheet, numbers: Sequence[int], messages: Sequence[bytes]) -> None:
-        size = sum(map(len, messages))
-        await self._take_room(size)
-        send = self._batch_sender(topic, partition, [sheet.roster.packer.keys[n] for n in numbers], messages)
+    async def _send_batch(self, topic: str, sheet: Sheet, chunk: Chunk, records: bytes) -> None:
+        async def send() -> asyncio.Future[object]:
+            batch = Batch(records, len(chunk.numbers), int(time.time() * 1000))
+            sent: asyncio.Future[object] = await self._producer.send_batch(batch, topic, partition=chunk.partition)
+            return sent
+
         try:
             sent = await send()
         except KafkaError:
             sent = None
+        self._follow(sent, send, topic, chunk.size, lambda: self._count_chunk(topic, sheet, chunk))
 
-        def count() -> None:
-            done = self.published
-            packer, kind = sheet.roster.packer, sheet.roster.kind
-            rows = packer.sizes[list(numbers)].tolist()
-            done.bytes += size
-            done.frames[topic] += len(messages)
-            done.rows[topic] += sum(rows)
-            self._seen(kind, len(sheet.roster.names), sheet.ts_ms)
-            for number, count in zip(numbers, rows, strict=True):
+    def _count_chunk(self, topic: str, sheet: Sheet, chunk: Chunk) -> None:
+        done, packer, kind = self.published, sheet.roster.packer, sheet.roster.kind
+        rows = self._rows_of.get(chunk)
+        if rows is None:
+            sizes = packer.sizes[list(chunk.numbers)].tolist()
+            rows = self._rows_of[chunk] = sum(sizes)
+            for number, count in zip(chunk.numbers, sizes, strict=True):
                 place = (kind, packer.keys[number], packer.firsts[number])
                 self._places[place] = max(count, self._places.get(place, 0))
-
-        self._follow(sent, send, topic, size, count)
-
-    def _batch_sender(self, topic: str, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]) -> Send:
-        async def send() -> asyncio.Future[object]:
-            batch = Lz4Batch(BATCH_BYTES)
-            now = int(time.time() * 1000)
-            for key, value in zip(keys, messages, strict=True):
-                if batch.append(key=key, value=value, timestamp=now) is None:
-                    raise AssertionError("batches are cut to fit")
-            sent: asyncio.Future[object] = await self._producer.send_batch(batch, topic, partition=partition)
-            return sent
-
-        return send
+        done.bytes += chunk.size
+        done.frames[topic] += len(chunk.numbers)
+        done.rows[topic] += rows
+        self._seen(kind, len(sheet.roster.names), sheet.ts_ms)
 
     async def _send_frame(self, frame: Frame) -> None:
         await self._send(topics.telemetry(frame.kind), frame.key(), encode(frame), frame)

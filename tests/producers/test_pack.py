@@ -13,7 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.batch import BATCH_BYTES, Lz4Batch
+from producers.batch import BATCH_BYTES, Batch, cut
 from producers.merge import Merger
 from producers.pack import Roster, Sheet
 from producers.premade import DCGM_DEFAULT, Premade
@@ -104,17 +104,30 @@ async def test_a_sheet_goes_out_whole_in_compressed_batches_each_place_on_one_pa
     assert sorted((f.key(), f.span()[0]) for f in frames) == sorted((f"s/R{r}".encode(), START + t) for r in range(40) for t in range(2))
 
 
-def test_a_batch_is_what_kafka_reads_and_much_smaller() -> None:
-    batch, values = Lz4Batch(BATCH_BYTES), [b"x" * 1000 + b"%d" % n for n in range(50)]
-    for n, value in enumerate(values):
-        assert batch.append(key=b"k%d" % n, value=value, timestamp=START + n) is not None
-    data = bytes(batch._build())
-    assert bytes(batch._build()) == data, "built once, sent again as it is"
+@pytest.mark.parametrize("count", [1, 63, 64, 200])  # offsets of one byte and of two
+def test_a_batch_is_what_kafka_reads_and_much_smaller(count: int) -> None:
+    values = [b"x" * 1000 + b"%d" % n for n in range(count)]
+    keys = [b"k%d" % n for n in range(count)]
+    (chunk,) = cut(keys, [*map(len, values)], [0])
+    batch = Batch(chunk.records(values), count, START)
+    batch._set_producer_state(7, 1, 30)
+    data = batch._build()
+    assert batch._build() is data, "built once, sent again as it is"
+    assert len(data) == batch.size()
     records = MemoryRecords(data)
     found = records.next_batch()
     assert found.validate_crc()
-    assert [(r.key, r.value, r.timestamp) for r in found] == [(b"k%d" % n, v, START + n) for n, v in enumerate(values)]
-    assert len(data) < sum(map(len, values)) / 10
+    assert (found.producer_id, found.producer_epoch, found.base_sequence) == (7, 1, 30)
+    assert [(r.offset, r.key, r.value, r.timestamp) for r in found] == [(n, keys[n], values[n], START) for n in range(count)]
+    assert len(data) < sum(map(len, values)) / 8
+
+
+def test_messages_are_cut_into_batches_that_fit_each_partition_in_turn() -> None:
+    keys, size = [b"s/R%d" % n for n in range(40)], BATCH_BYTES // 3
+    chunks = cut(keys, [size] * len(keys), [0, 1, 2, 3])
+    assert sorted(n for c in chunks for n in c.numbers) == list(range(40))
+    assert max(len(c.numbers) for c in chunks) == 2, "three and their framing are too much"
+    assert len({c.partition for c in chunks[:4]}) == 4
 
 
 def small(rack: str, node: int, ts: int, value: float) -> Frame:
