@@ -16,8 +16,8 @@ METRICS = ("util_pct", "power_w", "temp_c")
 
 def check(client: Client) -> dict[str, Any]:
     """{"devices", "windows", "rollups", "wrong"}: how much was compared, and how much of it differs. Nothing to compare counts as wrong."""
-    names = client.query(f"SELECT rack, name FROM {DATABASE}.identities ARRAY JOIN device AS name WHERE who IN (SELECT who FROM {DATABASE}.gpu_frames) "
-                         f"GROUP BY rack, name ORDER BY cityHash64(name) LIMIT {DEVICES}").result_rows
+    names = client.query(f"SELECT place, name FROM {DATABASE}.identities ARRAY JOIN rack AS place, device AS name WHERE who IN (SELECT who FROM {DATABASE}.gpu_frames) "
+                         f"GROUP BY place, name ORDER BY cityHash64(name) LIMIT {DEVICES}").result_rows
     windows = rollups = wrong = 0
     for rack, name in names:
         place = {"parameters": {"r": rack, "d": name}}

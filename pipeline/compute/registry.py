@@ -59,11 +59,10 @@ class Registry:
         return np.array(found, np.int64), len(keys)
 
     def chosen(self, present: Bools) -> Ints | slice:
-        """The rows of devices that are present, those of a rack together: so that a rack's rows travel and are stored as one."""
+        """The rows of devices that are present by rack: so that a rack's rows travel and are stored as one, whoever publishes them."""
         if self._order[0] != self.version:
-            rack, _ = self.group("site", "rack")
-            together = bool((np.diff(rack) >= 0).all())  # racks are numbered as they were met
-            self._order = self.version, None if together else np.argsort(rack, kind="stable")
+            _, rack = np.unique(np.array(["\x1f".join(names) for names in zip(self.columns["site"], self.columns["rack"], strict=True)]), return_inverse=True)
+            self._order = self.version, None if bool((np.diff(rack) >= 0).all()) else np.argsort(rack, kind="stable")
         order = self._order[1]
         return as_slice(np.flatnonzero(present)) if order is None else order[present[order]]
 

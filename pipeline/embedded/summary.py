@@ -7,24 +7,24 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
+from pipeline.store.tables import DATABASE, TABLES
 from schemas.catalogue import KINDS
 
 
 def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, int]]:
     """Per kind: (rows stored, distinct samples among them) in the time range that was produced.
 
-    A rack's moment that is stored as one frame is counted by its rows; where there are several, their devices are told apart by name.
+    A moment that is stored as one frame is counted by its rows; where there are several, their devices are told apart by name.
     """
     found = {}
     for kind in KINDS:
-        span = "ts BETWEEN {first:DateTime64(3)} AND {last:DateTime64(3)}"
-        frames = f"(SELECT site, rack, ts, who, any(rows) AS size, sum(rows) AS kept FROM {DATABASE}.{kind}_frames WHERE {span} GROUP BY site, rack, ts, who)"
-        moments = f"(SELECT site, rack, ts, count() AS whos, sum(size) AS sizes, sum(kept) AS kept FROM {frames} GROUP BY site, rack, ts)"
+        span, rack = "ts BETWEEN {first:DateTime64(3)} AND {last:DateTime64(3)}", "rack, " if TABLES[kind].by_rack else ""
+        frames = f"(SELECT site, {rack}ts, who, any(rows) AS size, sum(rows) AS kept FROM {DATABASE}.{kind}_frames WHERE {span} GROUP BY site, {rack}ts, who)"
+        moments = f"(SELECT site, {rack}ts, count() AS whos, sum(size) AS sizes, sum(kept) AS kept FROM {frames} GROUP BY site, {rack}ts)"
         parameters = {"first": _moment(first_ms), "last": _moment(last_ms)}
         kept, alone = client.query(f"SELECT sum(kept), sumIf(sizes, whos = 1) FROM {moments}", parameters=parameters).result_rows[0]
-        shared = client.query(f"SELECT uniqExact(site, rack, device, ts) FROM {DATABASE}.{kind} WHERE {span} AND (site, rack, ts) IN "
-                              f"(SELECT site, rack, ts FROM {moments} WHERE whos > 1)", parameters=parameters).result_rows[0][0]
+        shared = client.query(f"SELECT uniqExact(site, rack, device, ts) FROM {DATABASE}.{kind} WHERE {span} AND (site, {rack}ts) IN "
+                              f"(SELECT site, {rack}ts FROM {moments} WHERE whos > 1)", parameters=parameters).result_rows[0][0]
         found[kind] = (int(kept), int(alone) + int(shared))
     return found
 

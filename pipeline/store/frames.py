@@ -1,4 +1,4 @@
-"""Messages as ClickHouse stores them: a rack at a moment is a row, a metric an array over its devices. No row is touched in Python."""
+"""Messages as ClickHouse stores them: devices of one moment are a row, a metric is an array over them. No device is touched in Python."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def block(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identi
 
 def identities_table(rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
     """Rows for the identities table."""
-    kinds = {"who": pa.uint64(), "site": pa.string(), "rack": pa.string()}
+    kinds = {"who": pa.uint64(), "site": pa.string()}
     return pa.table({name: pa.array([row[name] for row in rows.values()], kinds.get(name, pa.list_(pa.string()))) for name, _ in IDENTITIES.columns})
 
 
@@ -66,7 +66,8 @@ def _moments(piece: Piece, identities: Identities, counts: Counts) -> Iterator[_
     else:
         batch = content
     for ts_ms, part in _by_moment(batch):
-        yield _Moment(piece, identities.of_columns({n: part.column(part.schema.get_field_index(n)) for n in IDENTITY}), ts_ms, batch=part)
+        columns = {n: part.column(part.schema.get_field_index(n)) for n in IDENTITY}
+        yield _Moment(piece, identities.of_columns(columns, isinstance(content, Frame)), ts_ms, batch=part)
 
 
 def _by_moment(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -88,8 +89,8 @@ def _by_moment(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) -> pa.Table:
-    """By place and moment, which is nearly how the table sorts them."""
-    moments.sort(key=lambda m: (m.place.number, m.ts_ms))
+    """In the table's order, so that ClickHouse has nothing to sort."""
+    moments.sort(key=lambda m: (m.place.runs[0].site, m.place.runs[0].rack, m.ts_ms, m.place.runs[0].who))
     runs = [run for m in moments for run in m.place.runs]
     each = [len(m.place.runs) for m in moments]
     sizes = np.array([run.rows for run in runs], np.int64)
@@ -100,8 +101,8 @@ def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) 
         if name in dict(table.stored):
             columns[name] = pa.array([m.batch.column(m.batch.schema.get_field_index(name))[0].as_py() for m in moments if m.batch is not None
                                       for _ in m.place.runs])
-    columns |= {"site": pa.array([run.site for run in runs], _TEXT), "rack": pa.array([run.rack for run in runs], _TEXT),
-                "who": pa.array(np.array([run.who for run in runs], np.uint64)), "rows": pa.array(sizes.astype(np.uint32))}
+    columns |= {"site": pa.array([run.site for run in runs], _TEXT)} | ({"rack": pa.array([run.rack for run in runs], _TEXT)} if table.by_rack else {})
+    columns |= {"who": pa.array(np.array([run.who for run in runs], np.uint64)), "rows": pa.array(sizes.astype(np.uint32))}
     for name, values in _values(table, moments, counts):
         columns[name] = pa.ListArray.from_arrays(offsets, pa.array(values if order is None else values[order]))
     return pa.table(columns | origin([m.piece for m in moments], each, log_id))

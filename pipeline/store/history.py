@@ -98,7 +98,7 @@ def _sql(kind: str, metric: Metric, tier: str, width: int, ask: Ask) -> str:
                  else f"avg({name}) AS mean, max({name}) AS max, count({name}) AS n")
     match = "startsWith(v, {place:String})" if ask.place.endswith("*") else "v = {place:String}"
     # first the frames that any device there is in, then its rows
-    where = (f" AND who IN (SELECT who FROM {DATABASE}.identities WHERE arrayExists(v -> {match}, arrayConcat([site, rack], node, device, job))) "
+    where = (f" AND who IN (SELECT who FROM {DATABASE}.identities WHERE arrayExists(v -> {match}, arrayConcat([site], rack, node, device, job))) "
              f"AND arrayExists(v -> {match}, [site, rack, node, device, job])" if ask.place else "")
     stats = stats.replace(" AS n", " AS samples")
     inner = stats.replace("samples) AS samples", "t.samples) AS samples").replace("* samples) / sum(samples)", "* t.samples) / sum(t.samples)")

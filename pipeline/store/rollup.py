@@ -12,7 +12,7 @@ import logging
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
+from pipeline.store.tables import DATABASE, TABLES
 from schemas.catalogue import KINDS
 from schemas.derived import ROLLUPS
 from schemas.frame import IDENTITY
@@ -26,21 +26,24 @@ def select(kind: str, below: str, seconds: int) -> str:
     """The SELECT that makes frames of one tier from those of the tier below: array by array; weighted by samples, NaN where nothing was measured."""
     stats = []
     for name, dtype in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]:
-        # NaN is skipped as NULL; an array that a frame lacks counts as missing throughout
-        whole = f"arrayResize(b.{name}, b.rows, nan)"
-        values = f"arrayMap(v -> if(isNaN(v), NULL, v), {whole})"
+        # an array that a frame lacks counts as missing throughout; NaN is left out of sums, weights and maxima
+        values = f"arrayResize(b.{name}, b.rows, nan)"
         if name.endswith("_mean"):
-            made = f"avgWeightedForEach({values}, b.samples)"
+            total = f"sumForEach(arrayMap((v, n) -> if(isNaN(v), 0, v * n), {values}, b.samples))"
+            made = f"arrayMap((s, n) -> s / n, {total}, sumForEach(arrayMap((v, n) -> if(isNaN(v), 0, n), {values}, b.samples)))"
+        elif name.endswith("_inc"):
+            known = f"maxForEach(arrayMap(v -> not isNaN(v), {values}))"
+            made = f"arrayMap((s, k) -> if(k, s, nan), sumForEach(arrayMap(v -> if(isNaN(v), 0, v), {values})), {known})"
         else:
-            made = f"{'sum' if name.endswith('_inc') else 'max'}ForEach({values})"
-        made = f"arrayMap(v -> ifNull(v, nan), {made})"
+            made = f"arrayMap(v -> if(v = -inf, nan, v), maxForEach(arrayMap(v -> if(isNaN(v), -inf, v), {values})))"
         base = "Array(Float64)" if pa.types.is_float64(dtype) else "Array(Float32)"
         stats.append(f"if(max(length(b.{name})) = 0, [], CAST({made} AS {base})) AS {name}")
     # a bucket is named by its end, and a row below by its end too: a row that ends on the bucket's end belongs to it
+    rack = "b.rack, " if TABLES[kind].by_rack else ""
     bucket = f"toStartOfInterval(b.ts - INTERVAL 1 MILLISECOND, INTERVAL {seconds} SECOND) + INTERVAL {seconds} SECOND"
-    return (f"SELECT {bucket} AS bucket, b.site, b.rack, b.who, any(b.rows), CAST(sumForEach(b.samples) AS Array(UInt32)) AS total, {', '.join(stats)} "
+    return (f"SELECT {bucket} AS bucket, b.site, {rack}b.who, any(b.rows), CAST(sumForEach(b.samples) AS Array(UInt32)) AS total, {', '.join(stats)} "
             f"FROM {DATABASE}.{kind}_{below}_frames AS b FINAL WHERE b.ts > {{first:DateTime64(3)}} AND b.ts <= {{last:DateTime64(3)}} "
-            "GROUP BY bucket, b.site, b.rack, b.who")
+            f"GROUP BY bucket, b.site, {rack}b.who")
 
 
 class Roller:
@@ -88,7 +91,8 @@ class Roller:
 
     def _fill(self, kind: str, below: str, target: str, seconds: int, first: dt.datetime, last: dt.datetime) -> None:
         names = [name for name, _ in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]]
-        columns = ", ".join(["ts", "site", "rack", "who", "rows", "samples", *names])
+        rack = ["rack"] if TABLES[kind].by_rack else []
+        columns = ", ".join(["ts", "site", *rack, "who", "rows", "samples", *names])
         self._client.command(f"INSERT INTO {DATABASE}.{target}_frames ({columns}) {select(kind, below, seconds)}", settings={"max_threads": 1},
                              parameters={"first": first, "last": last})
 

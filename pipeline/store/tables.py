@@ -7,6 +7,7 @@ them in `identities`) and read through a view (`<name>`) that shows a row a devi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -29,24 +30,25 @@ _ORIGIN = (("kafka_log", "LowCardinality(String)"), ("kafka_partition", "UInt16 
            _STORED_AT)
 _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1048576 + kafka_offset % 1048576 CODEC(ZSTD(1))")
 
-#: A merge costs as much as two inserts: thirty parts at a time pass each row through few of them. Young parts are one file each,
+#: A merge costs as much as two inserts: a hundred parts at a time pass each row through few of them. Young parts are one file each,
 #: since ninety files a second cost more than the rows in them.
-_MERGES = "min_parts_to_merge_at_once = 30, min_bytes_for_wide_part = 268435456"
+_MERGES = "min_parts_to_merge_at_once = 100, min_bytes_for_wide_part = 268435456"
 #: A row of frames is some kilobytes: a granule of a hundred is what eight thousand narrow rows are.
 _GRANULES = ", index_granularity = 128"
 
 
 #: The columns of a frame that are not arrays, before those that say where it came from.
-_PLAIN = ("ts", "kind", "window_s", "site", "rack")
+_PLAIN = ("ts", "kind", "window_s", "site")
 _PLACE = (("who", "UInt64 CODEC(ZSTD(1))"), ("rows", "UInt32 CODEC(ZSTD(1))"))
 #: Named by a frame's `who`, each an array over its devices.
 NAMED = ("node", "device", "model", "job")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """`columns` are (name, type with codec and default) as a reader sees them; `order` the sorting key, which identifies a row;
-    `topic` feeds it. With `frames` the rows of a rack are stored together, and `order` is a frame's."""
+    `topic` feeds it. With `frames` rows of one moment are stored together, and `order` is a frame's: `by_rack` those of a rack, so that
+    a rack is found by the key; else all of a message, for kinds with a few devices a rack."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
@@ -57,29 +59,37 @@ class Table:
     comment: str = ""
     dated: str = "ts"
     frames: bool = False
+    by_rack: bool = True
 
     @property
     def stored_as(self) -> str:
         """The table behind the name: another one where the name is a view."""
         return f"{self.name}_frames" if self.frames else self.name
 
-    @property
+    @cached_property
     def stored(self) -> tuple[tuple[str, str], ...]:
         """The columns of that table."""
         if not self.frames:
             return self.columns
-        plain = tuple(c for c in self.columns if c[0] in _PLAIN)
+        plain = tuple(c for c in self.columns if c[0] in self.plain)
         last = tuple(c for c in self.columns if c in _ORIGIN or c == _VERSION or c == _STORED_AT)
-        return (*plain, *_PLACE, *((name, _array(kind)) for name, kind in self.columns if self._is_array(name)), *last)
-
-    def _is_array(self, name: str) -> bool:
-        kind = dict(self.columns)[name]
-        return self.frames and " ALIAS " not in kind and name not in (*_PLAIN, *NAMED) and (name, kind) not in (*_ORIGIN, _VERSION, _STORED_AT)
+        return (*plain, *_PLACE, *((name, _array(kind)) for name, kind in self.columns if name in self.arrays), *last)
 
     @property
-    def arrays(self) -> tuple[str, ...]:
-        """The columns that are arrays over a rack's devices."""
-        return tuple(name for name, _ in self.columns if self._is_array(name))
+    def plain(self) -> tuple[str, ...]:
+        """The columns that all devices of a frame share."""
+        return (*_PLAIN, "rack") if self.by_rack else _PLAIN
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that a frame's `who` stands for."""
+        return NAMED if self.by_rack else ("rack", *NAMED)
+
+    @cached_property
+    def arrays(self) -> frozenset[str]:
+        """The columns that are arrays over a frame's devices."""
+        other = {*self.plain, *self.named, *(n for n, _ in (*_ORIGIN, _VERSION, _STORED_AT))}
+        return frozenset(n for n, kind in self.columns if self.frames and n not in other and " ALIAS " not in kind)
 
     @property
     def day(self) -> str:
@@ -100,7 +110,7 @@ class Table:
                f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'"]
         if cluster:
             names = dict(self.stored)
-            spread = "cityHash64(site, rack)" if "rack" in names else "cityHash64(site)" if "site" in names else "rand()"
+            spread = "cityHash64(site, rack)" if "rack" in names else "who" if "who" in names else "cityHash64(site)" if "site" in names else "rand()"
             out.append(f"CREATE TABLE IF NOT EXISTS {DATABASE}.{self.stored_as}{on} AS {DATABASE}.{local}\n"
                        f"ENGINE = Distributed('{cluster}', '{DATABASE}', '{local}', {spread})")
         return [*out, self.view(cluster)] if self.frames else out
@@ -110,23 +120,23 @@ class Table:
         on = f" ON CLUSTER '{cluster}'" if cluster else ""
         plain = [n for n, _ in self.stored if n not in self.arrays and n != "rows"]
         columns = [self._shown(n, kind) for n, kind in self.columns]
-        joined = [*NAMED, *self.arrays]
-        inner = ", ".join([*(f"f.{n} AS {n}" for n in plain), *(f"i.{n} AS {n}" for n in NAMED),
+        joined = [*self.named, *(n for n, _ in self.stored if n in self.arrays)]
+        inner = ", ".join([*(f"f.{n} AS {n}" for n in plain), *(f"i.{n} AS {n}" for n in self.named),
                            *(f"arrayResize(f.{n}, f.rows, {_empty(kind)}) AS {n}" for n, kind in self.stored if n in self.arrays)])
         final = " FINAL" if self.version else ""
         return (f"CREATE OR REPLACE VIEW {DATABASE}.{self.name}{on} AS SELECT {', '.join(columns)}, who FROM (SELECT * FROM (SELECT {inner} "
-                f"FROM {DATABASE}.{self.stored_as} AS f{final} {'GLOBAL ' if cluster else ''}INNER JOIN (SELECT who, {', '.join(NAMED)} "
+                f"FROM {DATABASE}.{self.stored_as} AS f{final} {'GLOBAL ' if cluster else ''}INNER JOIN (SELECT who, {', '.join(self.named)} "
                 f"FROM {DATABASE}.identities FINAL) AS i ON f.who = i.who) ARRAY JOIN {', '.join(joined)})")
 
     def _shown(self, name: str, kind: str) -> str:
         if " ALIAS " in kind:
             return f"{kind.partition(' ALIAS ')[2]} AS {name}"
-        return f"if(isNaN({name}), NULL, {name}) AS {name}" if self._is_array(name) and "Float" in kind else name
+        return f"if(isNaN({name}), NULL, {name}) AS {name}" if name in self.arrays and "Float" in kind else name
 
     def _indexes(self) -> list[str]:
         return ["INDEX by_offset kafka_offset TYPE minmax GRANULARITY 4"] if self.topic else []
 
-    @property
+    @cached_property
     def inserted(self) -> tuple[str, ...]:
         """Columns that an insert may name."""
         return tuple(n for n, t in self.stored if not any(word in t for word in (" ALIAS ", " MATERIALIZED ")))
@@ -140,6 +150,14 @@ def _array(kind: str) -> str:
 
 def _empty(kind: str) -> str:
     return "nan" if "Float" in kind else "0"
+
+
+#: Kinds with many devices a rack.
+_BY_RACK = ("gpu", "node")
+
+
+def _order(kind: str) -> tuple[str, ...]:
+    return ("site", "rack", "ts", "who") if kind in _BY_RACK else ("site", "ts", "who")
 
 
 def _metric_type(metric: Metric) -> str:
@@ -156,8 +174,8 @@ def _raw(kind: str) -> Table:
             metrics.append((metric.name, "Nullable(Float32) ALIAS flow_lpm * (return_temp_c - supply_temp_c) * 65.0"))
         else:
             metrics.append((metric.name, _metric_type(metric)))
-    return Table(kind, (("ts", _TS), *_WHO, *metrics, *_ORIGIN), ("site", "rack", "ts", "who"), TTL_DAYS["raw"],
-                 topic=topics.telemetry(kind), comment=KINDS[kind].help.replace("'", ""), frames=True)
+    return Table(kind, (("ts", _TS), *_WHO, *metrics, *_ORIGIN), _order(kind), TTL_DAYS["raw"],
+                 topic=topics.telemetry(kind), comment=KINDS[kind].help.replace("'", ""), frames=True, by_rack=kind in _BY_RACK)
 
 
 _ARROW = {pa.string(): "LowCardinality(String)", pa.float32(): "Nullable(Float32) CODEC(ZSTD(1))",
@@ -174,22 +192,23 @@ def _derived_columns(stream: derived.Derived) -> tuple[tuple[str, str], ...]:
 def _derived(name: str, table: str) -> Table:
     stream = derived.DERIVED[name]
     dated = {"incident": "opened", "label": "started"}.get(name, "ts")
-    frames = name == "window" or name.startswith("rollup")
-    order = (*(c for c in _PLAIN if c in stream.key and c != "ts"), "ts", "who") if frames else stream.key
+    kind = name.removeprefix("rollup_")
+    frames, by_rack = name == "window" or kind in KINDS, name == "window" or kind in _BY_RACK
+    order = ("site", "rack", "kind", "window_s", "ts", "who") if name == "window" else _order(kind) if frames else stream.key
     return Table(table, (*_derived_columns(stream), *_ORIGIN, _VERSION), order,
                  TTL_DAYS["10s" if name.startswith("rollup") else "derived"], "version", topics.derived(name),
-                 stream.help.replace("'", ""), dated, frames)
+                 stream.help.replace("'", ""), dated, frames, by_rack)
 
 
 def _tier(kind: str, tier: str) -> Table:
     columns = _derived_columns(derived.ROLLUPS[kind])
-    return Table(f"{kind}_{tier}", (*columns, _STORED_AT), ("site", "rack", "ts", "who"), TTL_DAYS[tier], "stored_at",
-                 comment=f"{tier} roll-up of {kind}, made from the tier below", frames=True)
+    return Table(f"{kind}_{tier}", (*columns, _STORED_AT), _order(kind), TTL_DAYS[tier], "stored_at",
+                 comment=f"{tier} roll-up of {kind}, made from the tier below", frames=True, by_rack=kind in _BY_RACK)
 
 
 #: The devices that a frame's arrays run over. Kept for good: one row a rack and change of its devices or jobs.
-IDENTITIES = Table("identities", (("who", "UInt64"), ("site", "LowCardinality(String)"), ("rack", "LowCardinality(String)"),
-                                  *((n, "Array(String) CODEC(ZSTD(1))") for n in NAMED)), ("who",), 0,
+IDENTITIES = Table("identities", (("who", "UInt64"), ("site", "LowCardinality(String)"),
+                                  *((n, "Array(String) CODEC(ZSTD(1))") for n in ("rack", *NAMED))), ("who",), 0,
                    comment="Who a frame is of: its devices in order, with their nodes, models and jobs")
 
 

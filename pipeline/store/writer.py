@@ -36,7 +36,7 @@ class Writer:
 
     def __init__(self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2) -> None:
         self._sender, self._log_id, self._stopping, self._wait_s = Sender(client), log_id, stopping, wait_s
-        self._identities = Identities()
+        self._identities: dict[str, Identities] = {}
         self.rows: Counter[str] = Counter()
         self.missing: Counts = Counter()
         self.retries = 0
@@ -51,8 +51,9 @@ class Writer:
 
     def _store(self, table: Table, day: str, pieces: Sequence[Piece], poison: list[tuple[str, Piece, str]]) -> None:
         try:
-            body = block(table, pieces, self._log_id, self._identities, self.missing)
-            self._identify()
+            identities = self._identities.setdefault(table.name, Identities(table.by_rack))
+            body = block(table, pieces, self._log_id, identities, self.missing)
+            self._identify(identities)
             self._insert(table, body, token(table, pieces, self._log_id, day))
         except (StoppedByConfig, Aborted):
             raise
@@ -69,13 +70,13 @@ class Writer:
             return
         self.rows[table.name] += sum(p.rows for p in pieces)
 
-    def _identify(self) -> None:
+    def _identify(self, identities: Identities) -> None:
         """Who frames are of is stored before them."""
-        rows = self._identities.new
+        rows = identities.new
         if rows:
             name = hashlib.blake2b(b"".join(who.to_bytes(8, "little") for who in rows), digest_size=12).hexdigest()
             self._insert(IDENTITIES, identities_table(rows), f"{IDENTITIES.name}/{name}")
-            self._identities.taken(rows)
+            identities.taken(rows)
 
     def _insert(self, table: Table, body: pa.Table, name: str) -> None:
         pause = self._wait_s
