@@ -29,10 +29,11 @@ class Frame:
     bytes) and parses them only when someone asks for the batch.
     """
 
-    __slots__ = ("_batch", "block", "kind", "layout", "wire")
+    __slots__ = ("_batch", "_span", "block", "kind", "layout", "wire")
 
     def __init__(self, kind: str, batch: pa.RecordBatch | None, layout: Layout | None = None, wire: bytes = b"", block: bytes = b"") -> None:
         self.kind, self._batch, self.layout, self.wire, self.block = kind, batch, layout, wire, block
+        self._span: tuple[int, int] | None = None
 
     @property
     def batch(self) -> pa.RecordBatch:
@@ -52,15 +53,18 @@ class Frame:
 
     def span(self) -> tuple[int, int]:
         """(earliest, latest) time stamp, ms."""
+        if self._span is None:
+            self._span = self._look()
+        return self._span
+
+    def _look(self) -> tuple[int, int]:
         layout, wire = self.layout, self.wire
-        if layout is None:
-            stamps = self.ts_ms()
-            return int(stamps.min()), int(stamps.max())
-        at, end = layout.ts, layout.ts + 8 * layout.rows
-        if wire[at : end - 8] == wire[at + 8 : end]:
-            stamp = int.from_bytes(wire[at : at + 8], "little", signed=True)
-            return stamp, stamp
-        stamps = np.frombuffer(wire, np.int64, layout.rows, at)
+        if layout is not None:
+            at, end = layout.ts, layout.ts + 8 * layout.rows
+            if wire[at : end - 8] == wire[at + 8 : end]:
+                stamp = int.from_bytes(wire[at : at + 8], "little", signed=True)
+                return stamp, stamp
+        stamps = self.ts_ms()
         return int(stamps.min()), int(stamps.max())
 
     @property

@@ -6,6 +6,7 @@ import datetime as dt
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -21,8 +22,7 @@ from schemas.quality import MAX_AGE_MS, judge_times
 _DAY_MS = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One Kafka record, as far as storage cares. `kafka_ms` is its time stamp."""
 
     topic: str

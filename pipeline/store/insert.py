@@ -18,11 +18,6 @@ from pipeline.store.tables import DATABASE, Table
 from schemas.frame import Frame
 from schemas.quality import Counts
 
-#: Rows of one Arrow batch inside an insert.
-CHUNK_ROWS = 65_536
-#: Columns are a fifth as large with LZ4: less to send, to receive and to read than the packing costs, even on loopback.
-_PACKED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-
 #: One insert is one block and so one part: it is stored whole or not at all.
 _ONE_BLOCK = {"max_insert_block_size": 100_000_000, "min_insert_block_size_rows": 100_000_000,
               "min_insert_block_size_bytes": 4_000_000_000, "max_insert_threads": 1, "async_insert": 0,
@@ -92,12 +87,12 @@ class Sender:
 
     def send(self, table: Table, body: pa.Table, name: str) -> None:
         """Inserts and waits for ClickHouse to have it; `name` is the deduplication token. Raises the driver's errors."""
-        most = body.nbytes + body.num_columns * (1024 + 256 * (body.num_rows // CHUNK_ROWS + 1)) + 65_536
+        most = body.nbytes + body.num_columns * 4096 + 65_536
         if self._buffer.size < most:
             self._buffer = pa.allocate_buffer(most + most // 4)
         out = pa.FixedSizeBufferWriter(self._buffer)
-        with pa.ipc.new_stream(out, body.schema, options=_PACKED) as writer:
-            writer.write_table(body, max_chunksize=CHUNK_ROWS)
+        with pa.ipc.new_stream(out, body.schema) as writer:
+            writer.write_table(body)
         size = out.tell()
         self._client.raw_insert(f"{DATABASE}.{table.stored_as}", body.column_names, memoryview(self._buffer)[:size], fmt="ArrowStream",  # type: ignore[arg-type]
                                 settings={**_ONE_BLOCK, "insert_deduplication_token": name})

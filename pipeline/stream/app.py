@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pipeline import kafka
 from pipeline.status import Status
 from pipeline.stream.names import CONSUMED, TELEMETRY
-from pipeline.stream.partition import Message
 from pipeline.stream.transport import HeldTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
@@ -80,7 +79,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
 def _agent(app: StreamApp, topic: str) -> Any:
     async def agent(stream: Any) -> AsyncIterator[None]:
         async for events in stream.noack_take(TAKE_BUNDLES, within=TAKE_WITHIN_S):
-            await app.worker.take(topic, [(e.message.partition, Message(*record)) for e in events for record in e.value.records])
+            await app.worker.take(topic, [(event.message.partition, event.value.records) for event in events])
             for event in events:
                 event.ack()
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.compute.engine import HORIZON_MS, Closed, KindEngine
 from schemas.codec import Decoder, InvalidFrame
@@ -13,8 +13,7 @@ from schemas.frame import Frame
 from schemas.quality import MAX_AGE_MS, judge_times
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A raw message: offset, Kafka's time stamp (ms) and bytes."""
 
     offset: int
@@ -41,31 +40,35 @@ class Partition:
         """Processes messages in offset order; returns the panes that closed."""
         frames: list[Frame] = []
         out: list[Closed] = []
-        for message in messages:
-            self.counts["received"] += 1
-            if self.position is not None and message.offset < self.position:
-                self.counts["seen-before"] += 1
-                continue
-            if self.position is not None and message.offset > self.position:
+        received = processed = 0
+        decode, kind = self._decoder.decode, self.engine.kind
+        for offset, kafka_ms, value in messages:
+            received += 1
+            first = self.position is None
+            if offset != self.position and self.position is not None:
+                if offset < self.position:
+                    self.counts["seen-before"] += 1
+                    continue
                 out += self.engine.add(frames)
                 frames = []
                 self._start_over()
-            first = self.position is None
-            self.position = message.offset + 1
+                first = True
+            self.position = offset + 1
             try:
-                frame = self._decoder.decode(message.value, self.engine.kind)
-                stamps = frame.ts_ms()
-                newest = int(stamps.max())
-                judge_times(int(stamps.min()), newest, message.kafka_ms, MAX_AGE_MS)
+                frame = decode(value, kind)
+                oldest, newest = frame.span()
+                judge_times(oldest, newest, kafka_ms, MAX_AGE_MS)
             except InvalidFrame as err:
                 self.counts[f"discarded:{err.reason}"] += 1
                 continue
-            if first and message.offset > 0:
+            if first and offset > 0:
                 self.engine.warm_from_ms = newest + HORIZON_MS
             if not self._marks or newest >= self._marks[-1][0] + 1000:
-                self._marks.append((newest, message.offset))
-            self.counts["processed"] += 1
+                self._marks.append((newest, offset))
+            processed += 1
             frames.append(frame)
+        self.counts["received"] += received
+        self.counts["processed"] += processed
         return out + self.engine.add(frames)
 
     def _start_over(self) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from pipeline.stream.partition import Message
+
 #: Asked for the offset that may be committed for a partition; set by the app before it starts.
 NeededFrom = Callable[[str, int], int | None]
 
@@ -28,9 +30,9 @@ MOST_RECORDS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Records of one partition in log order: offset, Kafka's time stamp (ms) and value of each."""
+    """Records of one partition in log order."""
 
-    records: list[tuple[int, int, bytes]]
+    records: list[Message]
 
 
 class HeldConsumer(driver.Consumer):
@@ -60,5 +62,5 @@ def _bundled(records: list[Any]) -> list[Any]:
     out = []
     for at in range(0, len(records), MOST_RECORDS):
         part = records[at : at + MOST_RECORDS]
-        out.append(replace(part[-1], value=Bundle([(r.offset, r.timestamp, r.value or b"") for r in part])))
+        out.append(replace(part[-1], value=Bundle([Message(r.offset, r.timestamp, r.value or b"") for r in part])))
     return out

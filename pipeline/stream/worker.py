@@ -44,11 +44,11 @@ class Worker:
         self.assigned = 0
         self.idle = asyncio.Lock()
 
-    async def take(self, topic: str, messages: Sequence[tuple[int, Message]]) -> None:
-        """(partition, message) pairs of one topic, in log order per partition; returns when all results are with Kafka."""
+    async def take(self, topic: str, bundles: Sequence[tuple[int, Sequence[Message]]]) -> None:
+        """(partition, messages) of one topic, in log order per partition; returns when all results are with Kafka."""
         grouped: dict[int, list[Message]] = {}
-        for partition, message in messages:
-            grouped.setdefault(partition, []).append(message)
+        for partition, messages in bundles:
+            grouped.setdefault(partition, []).extend(messages)
         if self._began is None:
             self._began = time.time(), time.process_time()
         async with self.idle:

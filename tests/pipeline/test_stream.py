@@ -41,10 +41,10 @@ def worker() -> tuple[Worker, Published]:
 
 async def test_results_go_to_their_topics() -> None:
     made, out = worker()
-    await made.take("telemetry.gpu", [(2, m) for m in messages(120)])
+    await made.take("telemetry.gpu", [(2, messages(120))])
     assert {t for t, _, _ in out} == {"rollups.gpu", "rollups.window", "rollups.part", "scores", "incidents"}
     assert {k for _, k, _ in out} == {b"2"}
-    await made.take(PART_TOPIC, [(0, Message(n, START, v)) for n, v in enumerate([v for t, _, v in out if t == "rollups.part"])])
+    await made.take(PART_TOPIC, [(0, [Message(n, START, v) for n, v in enumerate([v for t, _, v in out if t == "rollups.part"])])])
     assert {t for t, _, _ in out} >= {"rollups.rack", "rollups.site"}
     status = made.status()
     assert status["counts"]["processed"] == status["counts"]["received"] == 120
@@ -56,7 +56,7 @@ async def test_every_message_in_is_processed_or_discarded_by_reason() -> None:
     made, _ = worker()
     good = messages(3)
     bad = [Message(3, START, b"junk"), Message(4, START + 9 * 86_400_000, good[0].value), Message(5, START - 120_000, good[0].value)]
-    await made.take("telemetry.gpu", [(0, m) for m in good + bad])
+    await made.take("telemetry.gpu", [(0, good + bad)])
     counts = made.status()["counts"]
     assert counts["received"] == 6
     assert counts["received"] == counts["processed"] + sum(v for k, v in counts.items() if k.startswith("discarded:"))
@@ -93,13 +93,13 @@ def test_a_partition_taken_over_in_the_middle_is_silent_until_it_is_sure() -> No
 async def test_a_snapshot_goes_on_bit_for_bit_even_on_a_fresh_log(tmp_path: Path) -> None:
     log = messages(150)
     straight, expected = worker()
-    await straight.take("telemetry.gpu", [(0, m) for m in log])
+    await straight.take("telemetry.gpu", [(0, log)])
     first, out = worker()
-    await first.take("telemetry.gpu", [(0, m) for m in log[:77]])
+    await first.take("telemetry.gpu", [(0, log[:77])])
     first.save(tmp_path / "state", "log-1")
     second, more = worker()
     assert second.load(tmp_path / "state", "log-2")
-    await second.take("telemetry.gpu", [(0, Message(m.offset - 77, m.kafka_ms, m.value)) for m in log[77:]])
+    await second.take("telemetry.gpu", [(0, [Message(m.offset - 77, m.kafka_ms, m.value) for m in log[77:]])])
     assert out + more == expected
 
 
@@ -113,18 +113,18 @@ async def test_a_stopped_worker_takes_nothing_more() -> None:
     made, out = worker()
     made.stop()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(made.take("telemetry.gpu", [(0, m) for m in messages(30)]), 0.1)
+        await asyncio.wait_for(made.take("telemetry.gpu", [(0, messages(30))]), 0.1)
     assert out == []
     assert made.status()["counts"] == {}
 
 
 def test_after_a_rebalance_partitions_of_others_are_forgotten_and_own_ones_go_on() -> None:
     made, _ = worker()
-    asyncio.run(made.take("telemetry.gpu", [(n, m) for n in (0, 1) for m in messages(5)]))
+    asyncio.run(made.take("telemetry.gpu", [(n, messages(5)) for n in (0, 1)]))
     made.assign([("telemetry.gpu", 1)])
     assert made.needed_from("telemetry.gpu", 0) is None
     assert made.needed_from("telemetry.gpu", 1) is not None
-    asyncio.run(made.take("telemetry.gpu", [(1, m) for m in messages(8)]))
+    asyncio.run(made.take("telemetry.gpu", [(1, messages(8))]))
     assert made.status()["counts"]["seen-before"] == 5, "what is read again is skipped"
 
 
