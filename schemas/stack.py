@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,31 +17,35 @@ class Stack:
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self.frames = frames
-        self._layout = layout = frames[0].layout
-        if layout is not None:
-            self._start = layout.identity[1]
-            body = b"".join([memoryview(f.wire)[self._start :] for f in frames])
-            self._block = np.frombuffer(body, np.uint8).reshape(len(frames), layout.length - self._start)
+        self.layout = frames[0].layout
+
+    @cached_property
+    def _block(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """uint8[frames, bytes]: what follows the identity columns."""
+        assert self.layout is not None
+        start = self.layout.identity[1]
+        body = b"".join([memoryview(f.wire)[start:] for f in self.frames])
+        return np.frombuffer(body, np.uint8).reshape(len(self.frames), self.layout.length - start)
 
     @property
     def rows(self) -> int:
-        return sum(f.rows for f in self.frames) if self._layout is None else len(self.frames) * self._layout.rows
+        return sum(f.rows for f in self.frames) if self.layout is None else len(self.frames) * self.layout.rows
 
     @property
     def names(self) -> list[str]:
         """The metrics that the frames carry."""
-        if self._layout is not None:
-            return list(self._layout.metrics)
+        if self.layout is not None:
+            return list(self.layout.metrics)
         frame = self.frames[0]
         return frame.batch.schema.names[-frame.metrics :] if frame.metrics else []
 
     def column(self, name: str) -> Floats:
         """One metric, float[rows] in the metric's own type, a copy or read-only."""
-        if self._layout is None:
+        if self.layout is None:
             return self.frames[0].values(name)
-        offset, dtype = self._layout.metrics[name]
-        at = offset - self._start
-        width = np.dtype(dtype).itemsize * self._layout.rows
+        offset, dtype = self.layout.metrics[name]
+        at = offset - self.layout.identity[1]
+        width = np.dtype(dtype).itemsize * self.layout.rows
         return self._block[:, at : at + width].view(dtype).reshape(-1)
 
     def ts_ms(self) -> Ints:

@@ -23,10 +23,13 @@ from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import PANE_S, WINDOWS
 from schemas.frame import Frame
+from schemas.layout import Layout
 from schemas.quality import clean_values
 from schemas.stack import Stack, stacks
 
 HISTORY_PANES = 30
+#: Ticks that are held back for the rest of their messages at most.
+MOST_PENDING = 4
 BASELINE_MS = 30_000
 #: How far back in event time a new worker must read so that all it publishes is what it would have published anyway:
 #: the longest window, a baseline made of a full history at the last half minute, and the lateness.
@@ -113,8 +116,13 @@ class KindEngine:
             self._take([frame], from_ms=due)
         self._take(self._run)
         self._run = []
-        self._settle()
+        # the newest tick may go on in the next messages: whole ticks are filed in one go
+        self._settle(before=max(self._pending, default=0) if len(self._pending) <= MOST_PENDING else 1 << 62)
         return out
+
+    def settle(self) -> None:
+        """Files all that was taken: for a snapshot."""
+        self._settle()
 
     def flush(self) -> list[Closed]:
         """Closes every pane whose end has been passed, lateness or not: the end of a recording."""
@@ -155,19 +163,34 @@ class KindEngine:
         for tick in np.unique(ticks[wanted]):
             self._pending.setdefault(int(tick), []).append(Part(stack, rows, np.array([order]), wanted & (ticks == tick)))
 
-    def _settle(self) -> None:
-        """Adds what is pending to the rings: all frames of a tick and layout in one numpy pass a metric."""
-        if not self._pending:
+    def _settle(self, before: int = 1 << 62) -> None:
+        """Adds what is pending of earlier ticks to the rings: all frames of a tick and layout in one numpy pass a metric."""
+        due = [tick for tick in self._pending if tick < before]
+        if not due:
             return
         self._grow()
-        for tick, parts in self._pending.items():
+        for tick in due:
+            parts = self._joined(self._pending.pop(tick))
             slots = [ring.open(tick) for ring in self._rings]
             for part, rows, keep in self._fresh(tick, parts):
                 self._since_ms[rows] = np.minimum(self._since_ms[rows], tick * self._tick_ms)
                 for name, values in self._columns(part.stack).items():
                     ring, k = self._place[name]
                     self._rings[ring].put(slots[ring], k, rows, values if keep is None else values[keep])
-        self._pending.clear()
+
+    def _joined(self, parts: list[Part]) -> list[Part]:
+        """Parts of one tick with one layout as one, in the order of the log."""
+        plain: dict[Layout, list[Part]] = {}
+        out = []
+        for part in parts:
+            if part.keep is None and part.stack.layout is not None:
+                plain.setdefault(part.stack.layout, []).append(part)
+            else:
+                out.append(part)
+        for alike in plain.values():
+            out.append(alike[0] if len(alike) == 1 else Part(Stack([f for p in alike for f in p.stack.frames]), np.concatenate([p.rows for p in alike]),
+                                                             np.concatenate([p.order for p in alike])))
+        return out
 
     def _fresh(self, tick: int, parts: Sequence[Part]) -> Iterator[tuple[Part, Rows, Bools | None]]:
         """(part, rows, which samples) with only the first sample of each device in the tick, in the order of the log."""
@@ -241,12 +264,14 @@ class KindEngine:
     def _pane(self, end: int) -> outputs.Pane:
         """The raw samples of one pane, a chunk of devices at a time."""
         devices, first = len(self.registry), (end - self._pane_ms) // self._tick_ms
-        mean, high = np.full((len(self._metrics), devices), np.nan), np.full((len(self._metrics), devices), np.nan)
+        mean, high = (np.full((len(self._metrics), devices), np.nan, np.float32) for _ in range(2))
+        begin = self._filled.first(first, self._pane_ticks)  # a pane that began in its middle has nothing before
         for ring, which in zip(self._rings[:2], (self._windowed, self._others), strict=True):
             carried = np.flatnonzero(ring.carried(first, self._pane_ticks))
             for at in range(0, devices if len(carried) else 0, CHUNK):
                 rows = slice(at, min(at + CHUNK, devices))
-                mean[which[carried], rows], high[which[carried], rows], _ = stats.mean_and_max(ring.window(first, self._pane_ticks, carried, rows))
+                mean[which[carried], rows], high[which[carried], rows], _ = stats.mean_and_max(
+                    ring.window(begin, first + self._pane_ticks - begin, carried, rows))
         counted = self._rings[2]
         grown = np.full((len(self._counters), devices), np.nan)
         for k in np.flatnonzero(counted.carried(first, self._pane_ticks)).tolist():

@@ -28,7 +28,7 @@ BUSY_PCT = 10.0
 
 @dataclass(slots=True)
 class Pane:
-    """One closed pane: float64[metrics, devices] means and maxima, float64[counters, devices] growth, uint32[devices] samples."""
+    """One closed pane: float32[metrics, devices] means and maxima, float64[counters, devices] growth, uint32[devices] samples."""
 
     mean: Floats
     high: Floats

@@ -93,6 +93,7 @@ class Partition:
         return offset
 
     def __getstate__(self) -> dict[str, object]:
+        self.engine.settle()
         return {k: v for k, v in self.__dict__.items() if k != "_decoder"}
 
     def __setstate__(self, state: dict[str, object]) -> None:

@@ -163,7 +163,7 @@ async def test_the_agent_hands_messages_to_the_worker_and_acknowledges_after(app
     done = asyncio.Event()
 
     async def take(topic: str, pairs: list[tuple[int, Message]]) -> None:
-        seen.append((topic, [m.value for _, m in pairs]))
+        seen.append((topic, [m.value for _, messages in pairs for m in messages]))
         done.set()
 
     app.worker.take = take  # type: ignore[method-assign,assignment]
