@@ -35,7 +35,7 @@ class Chunk:
     def records(self, messages: Sequence[bytes | memoryview]) -> bytes:
         """All `messages` with these numbers as compressed records; Kafka's Java reader takes independent LZ4 blocks only."""
         whole = b"".join([*chain.from_iterable(zip(self.frame, [messages[n] for n in self.numbers], strict=False)), _NO_HEADERS])
-        packed: bytes = lz4.frame.compress(whole, compression_level=-4, block_size=lz4.frame.BLOCKSIZE_MAX4MB, block_linked=False, store_size=False)
+        packed: bytes = lz4.frame.compress(whole, compression_level=-4, block_size=lz4.frame.BLOCKSIZE_MAX256KB, block_linked=False)
         return packed
 
 
