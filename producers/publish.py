@@ -6,17 +6,17 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 
-from producers.batch import Batch, Chunk, cut
 from producers.merge import Merger
 from producers.pack import Packer, Sheet
 from producers.source import Emission, Event, Silent
 from schemas import topics
+from schemas.batch import Batch, Chunk, cut
 from schemas.codec import encode, encode_batch
 from schemas.derived import QUALITY
 from schemas.frame import Frame

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
+from pipeline.embedded.process import KEEP_MEMORY_THREADS, Process, ProcessError, free_port, port_open, wait_for
 
 KAFKA_VERSION = "4.1.0"
 KAFKA_PORT, CONTROLLER_PORT = 19092, 19093
@@ -45,7 +45,7 @@ class Tansu:
         # a new cluster id each time: offsets of another run must not be taken for this one's
         return Process("broker", [str(find_tansu()), "broker", "--cluster-id", f"tansu-{uuid.uuid4().hex[:12]}", "--listener-url", url,
                                   "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"],
-                       self._log, gentle=signal.SIGINT, env={"RUST_LOG": "error"})
+                       self._log, gentle=signal.SIGINT, env={**KEEP_MEMORY_THREADS, "RUST_LOG": "error"})
 
     def start(self) -> None:
         self.process.start()

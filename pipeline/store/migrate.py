@@ -45,7 +45,7 @@ def _lacks(have: dict[str, str], table: Table, name: str, kind: str) -> bool:
 
 def _add(client: Client, table: Table, name: str, kind: str, local: str, on: str) -> str:
     for target in dict.fromkeys((local, table.stored_as)):
-        plain = kind if target == local else kind.split(" CODEC")[0]
+        plain = kind if target == local else kind.split(" CODEC", maxsplit=1)[0]
         client.command(f"ALTER TABLE {DATABASE}.{target}{on} ADD COLUMN IF NOT EXISTS `{name}` {plain}")
     return f"added {table.name}.{name}"
 

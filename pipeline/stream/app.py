@@ -6,19 +6,22 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
 
 from pipeline import kafka
 from pipeline.status import Status
-from pipeline.stream.names import CONSUMED, TELEMETRY
+from pipeline.stream.names import CONSUMED
 from pipeline.stream.transport import HeldTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
+from schemas.batch import single
 from schemas.codec import InvalidFrame
 
 log = logging.getLogger("gigawatch.stream")
@@ -55,14 +58,18 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         broker_rebalance_timeout=kafka.REBALANCE_TIMEOUT_MS / 1000,
         broker_request_timeout=30.0,
         consumer_max_fetch_size=kafka.FETCH_BYTES,
-        producer_max_request_size=32 << 20, producer_acks=-1, producer_linger=0.0, producer_compression_type="snappy",
+        producer_max_request_size=32 << 20, producer_acks=-1, producer_linger=0.0,
     )
     app.transport = HeldTransport(app.conf.broker, app, app.loop)
     channels = {name: app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-                for name in (*TELEMETRY, *(topics.derived(d) for d in derived.DERIVED))}
+                for name in CONSUMED}
+
+    choose = DefaultPartitioner()
 
     async def publish(topic: str, key: bytes, value: bytes) -> None:
-        await (await channels[topic].send(key=key, value=value))
+        producer = app.producer._producer  # noqa: SLF001 - faust has no way to send a batch that is made already
+        partitions = sorted(await producer.partitions_for(topic))
+        await (await producer.send_batch(single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)))
 
     app.worker = Worker(publish, tick_ms, lateness_ms)
     app.needed_from = app.worker.needed_from

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.stream.joiner import Joiner
@@ -64,8 +65,7 @@ class Worker:
 
     async def _roll(self, topic: str, number: int, batch: list[Message]) -> None:
         for closed in self._partition(topic, number).add(batch):
-            for name, rows in closed.batches.items():
-                await self._send(name, rows, str(number).encode())
+            await asyncio.gather(*(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items()))
 
     async def _join(self, number: int, batch: list[Message]) -> None:
         joiner = self._joiners.get(number)
@@ -165,12 +165,15 @@ class Worker:
 
 
 def _pieces(rows: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """(first row, end) of messages of at most MOST_ROWS rows; a rack's rows stay together where they can, whoever publishes them."""
+    """(first row, end) of messages of at most MOST_ROWS rows; a rack's rows stay together where they can, whoever publishes them, and
+    windows of one width."""
     rack = rows.column(at) if (at := rows.schema.get_field_index("rack")) >= 0 else None
+    width = np.asarray(rows.column(at)) if (at := rows.schema.get_field_index("window_s")) >= 0 else np.zeros(rows.num_rows)
+    stops = [*(np.flatnonzero(np.diff(width)) + 1).tolist(), rows.num_rows]
     begin = 0
     while begin < rows.num_rows:
-        end = min(begin + MOST_ROWS, rows.num_rows)
-        if rack is not None and end < rows.num_rows:
+        end = min(begin + MOST_ROWS, next(stop for stop in stops if stop > begin))
+        if rack is not None and end not in stops:
             name, whole = rack[end], end
             while whole > begin and rack[whole - 1] == name:
                 whole -= 1

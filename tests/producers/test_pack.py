@@ -13,12 +13,12 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.batch import BATCH_BYTES, Batch, cut
 from producers.merge import Merger
 from producers.pack import Roster, Sheet
 from producers.premade import DCGM_DEFAULT, Premade
 from producers.publish import Publisher
 from producers.source import SourceError
+from schemas.batch import BATCH_BYTES, Batch, cut
 from schemas.codec import Decoder, encode
 from schemas.frame import IDENTITY, Frame, build
 

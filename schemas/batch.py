@@ -1,4 +1,4 @@
-"""Kafka record batches made here: messages that go together tick after tick are framed once and compressed with LZ4 at its fast level.
+"""Kafka record batches as bytes: messages that go together tick after tick are framed once and compressed with LZ4 at its fast level.
 
 aiokafka's own LZ4 runs at level 9, 25 times slower, and its builder copies a batch several times while it grows.
 """
@@ -37,6 +37,11 @@ class Chunk:
         whole = b"".join([*chain.from_iterable(zip(self.frame, [messages[n] for n in self.numbers], strict=False)), _NO_HEADERS])
         packed: bytes = lz4.frame.compress(whole, compression_level=-4, block_size=lz4.frame.BLOCKSIZE_MAX256KB, block_linked=False)
         return packed
+
+
+def single(key: bytes, value: bytes, now_ms: int) -> Batch:
+    """One message as a batch of its own."""
+    return Batch(_chunk(0, [0], [key], [len(value)]).records([value]), 1, now_ms)
 
 
 def cut(keys: Sequence[bytes], sizes: Sequence[int], partitions: Sequence[int]) -> list[Chunk]:
