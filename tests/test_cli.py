@@ -61,7 +61,7 @@ def test_catalogues_print() -> None:
 
 def test_ddl_prints() -> None:
     out = CliRunner().invoke(gigawatch, ["migrate", "--print", "--cluster", "prod"]).output
-    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == 24
+    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == 25
 
 
 def test_query_shows_its_sql() -> None:

@@ -16,25 +16,26 @@ METRICS = ("util_pct", "power_w", "temp_c")
 
 def check(client: Client) -> dict[str, Any]:
     """{"devices", "windows", "rollups", "wrong"}: how much was compared, and how much of it differs. Nothing to compare counts as wrong."""
-    names = client.query(f"SELECT place, name FROM {DATABASE}.identities ARRAY JOIN rack AS place, device AS name WHERE who IN (SELECT who FROM {DATABASE}.gpu_frames) "
-                         f"GROUP BY place, name ORDER BY cityHash64(name) LIMIT {DEVICES}").result_rows
+    names = client.query(f"SELECT place, name FROM {DATABASE}.identities ARRAY JOIN rack AS place, device AS name "
+                         f"WHERE who IN (SELECT who FROM {DATABASE}.gpu_frames) GROUP BY place, name ORDER BY cityHash64(name) LIMIT {DEVICES}").result_rows
     windows = rollups = wrong = 0
     for rack, name in names:
-        place = {"parameters": {"r": rack, "d": name}}
+        place = {"r": rack, "d": name}
         raw = client.query(f"SELECT ts, {', '.join(METRICS)}, energy_j FROM {DATABASE}.gpu WHERE rack = {{r:String}} AND device = {{d:String}} ORDER BY ts",
-                           **place).result_rows
+                           parameters=place).result_rows
         at = np.array([_ms(r[0]) for r in raw])
         values = np.array([[np.nan if v is None else v for v in r[1:]] for r in raw], np.float64)
         columns = ", ".join(f"{m}_{s}" for m in METRICS for s in ("mean", "max", "p95"))
         for end, width, samples, *found in client.query(
                 f"SELECT ts, window_s, samples, {columns} FROM {DATABASE}.device_windows WHERE kind = 'gpu' AND rack = {{r:String}} AND device = {{d:String}}",
-                **place).result_rows:
+                parameters=place).result_rows:
             inside = (at >= _ms(end) - width * 1000) & (at < _ms(end))
             windows += 1
             wrong += samples != inside.sum() or not _same(found, [f(values[inside, k]) for k in range(3) for f in (np.mean, np.max, _p95)])
         for end, samples, *found in client.query(
-                f"SELECT ts, samples, {', '.join(f'{m}_mean, {m}_max' for m in METRICS)} FROM {DATABASE}.gpu_10s WHERE rack = {{r:String}} AND device = {{d:String}}",
-                **place).result_rows:
+                f"SELECT ts, samples, {', '.join(f'{m}_mean, {m}_max' for m in METRICS)} FROM {DATABASE}.gpu_10s "
+                "WHERE rack = {r:String} AND device = {d:String}",
+                parameters=place).result_rows:
             inside = (at >= _ms(end) - 10_000) & (at < _ms(end))
             rollups += 1
             wrong += samples != inside.sum() or not _same(found, [f(values[inside, k]) for k in range(3) for f in (np.mean, np.max)])

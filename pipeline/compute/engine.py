@@ -187,10 +187,8 @@ class KindEngine:
                 plain.setdefault(part.stack.layout, []).append(part)
             else:
                 out.append(part)
-        for alike in plain.values():
-            out.append(alike[0] if len(alike) == 1 else Part(Stack([f for p in alike for f in p.stack.frames]), np.concatenate([p.rows for p in alike]),
-                                                             np.concatenate([p.order for p in alike])))
-        return out
+        return out + [Part(Stack([f for p in alike for f in p.stack.frames]), np.concatenate([p.rows for p in alike]),
+                           np.concatenate([p.order for p in alike])) for alike in plain.values()]
 
     def _fresh(self, tick: int, parts: Sequence[Part]) -> Iterator[tuple[Part, Rows, Bools | None]]:
         """(part, rows, which samples) with only the first sample of each device in the tick, in the order of the log."""

@@ -44,7 +44,7 @@ def block(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identi
     tables = [_grouped(table, found, log_id, counts) for found in groups.values()]
     names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
     names += [n for n in table.arrays if n not in names and any(n in t.column_names for t in tables)]
-    return pa.concat_tables([_with(t, names, tables) for t in tables]) if len(tables) > 1 else tables[0]
+    return pa.concat_tables([_with(t, names, tables) for t in tables]).unify_dictionaries() if len(tables) > 1 else tables[0]
 
 
 def identities_table(rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
@@ -71,14 +71,11 @@ def _moments(piece: Piece, identities: Identities, counts: Counts) -> Iterator[_
 def _by_moment(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Rows that share time stamp, kind and width of window."""
     stamps = np.asarray(batch.column(batch.schema.get_field_index("ts")).cast(pa.int64()))
-    if (stamps == stamps[0]).all():
-        moments = [(int(stamps[0]), batch)]
-    else:
-        moments = [(int(ts), batch.filter(pa.array(stamps == ts))) for ts in np.unique(stamps)]
-    for ts, rows in moments:
-        parts = [rows]
+    times = np.unique(stamps)
+    for ts in times.tolist():
+        parts = [batch if len(times) == 1 else batch.filter(pa.array(stamps == ts))]
         for name in ("kind", "window_s"):
-            at = rows.schema.get_field_index(name)
+            at = batch.schema.get_field_index(name)
             if at >= 0:
                 parts = [p if len(values) == 1 else p.filter(pc.equal(p.column(at), value)) for p in parts for values in [pc.unique(p.column(at))]
                          for value in values]

@@ -74,8 +74,9 @@ QUESTIONS: dict[str, Question] = {q.name: q for q in (
              "ORDER BY silent DESC, rack LIMIT {limit}", "every known GPU reports"),
     Question("stored", "What is stored: rows, devices, time span and bytes by kind.",
              "SELECT * FROM (" + " UNION ALL ".join(
-                 f"SELECT '{k}' AS kind, sum(rows) AS rows, (SELECT uniqExact(site, place, name) FROM {DATABASE}.identities ARRAY JOIN rack AS place, device AS name "
-                 f"WHERE who IN (SELECT who FROM {DATABASE}.{k}_frames)) AS devices, min(ts) AS first, max(ts) AS last, "
+                 f"SELECT '{k}' AS kind, sum(rows) AS rows, (SELECT uniqExact(site, place, name) FROM {DATABASE}.identities "
+                 f"ARRAY JOIN rack AS place, device AS name WHERE who IN (SELECT who FROM {DATABASE}.{k}_frames)) AS devices, "
+                 "min(ts) AS first, max(ts) AS last, "
                  f"(SELECT sum(bytes_on_disk) FROM system.parts WHERE database = '{DATABASE}' AND table = '{k}_frames' AND active) AS bytes "
                  f"FROM {DATABASE}.{k}_frames" for k in ("gpu", "node", "power", "cooling")) + ") ORDER BY kind LIMIT {limit}"),
 )}

@@ -72,7 +72,7 @@ class Table:
         if not self.frames:
             return self.columns
         plain = tuple(c for c in self.columns if c[0] in self.plain)
-        last = tuple(c for c in self.columns if c in _ORIGIN or c == _VERSION or c == _STORED_AT)
+        last = tuple(c for c in self.columns if c in (*_ORIGIN, _VERSION, _STORED_AT))
         return (*plain, *_PLACE, *((name, _array(kind)) for name, kind in self.columns if name in self.arrays), *last)
 
     @property
@@ -105,9 +105,9 @@ class Table:
                   if cluster else f"ReplacingMergeTree({version})")
         window = "replicated_deduplication_window = 1000" if cluster else "non_replicated_deduplication_window = 1000"
         lasts = (f"PARTITION BY {self.day}\n", f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n") if self.ttl_days else ("", "")
-        out = [f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
-               f"{lasts[0]}ORDER BY ({', '.join(self.order)})\n{lasts[1]}"
-               f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'"]
+        out = [(f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
+                f"{lasts[0]}ORDER BY ({', '.join(self.order)})\n{lasts[1]}"
+                f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'")]
         if cluster:
             names = dict(self.stored)
             spread = "cityHash64(site, rack)" if "rack" in names else "who" if "who" in names else "cityHash64(site)" if "site" in names else "rand()"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
 from pipeline import kafka
@@ -67,7 +67,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     choose = DefaultPartitioner()
 
     async def publish(topic: str, key: bytes, value: bytes) -> None:
-        producer = app.producer._producer  # noqa: SLF001 - faust has no way to send a batch that is made already
+        producer: AIOKafkaProducer = app.producer._producer  # type: ignore[attr-defined]  # noqa: SLF001 - faust cannot send a finished batch
         partitions = sorted(await producer.partitions_for(topic))
         await (await producer.send_batch(single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)))
 

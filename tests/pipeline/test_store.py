@@ -14,7 +14,8 @@ from pipeline.store import insert, origin
 from pipeline.store.batcher import Batch, Batcher, Record
 from pipeline.store.freshness import Freshness
 from pipeline.store.history import AskError, find_metric, span_s
-from pipeline.store.insert import Piece, Refusal, classify
+from pipeline.store.insert import Refusal, classify
+from pipeline.store.piece import Piece
 from pipeline.store.rollup import _spans
 from pipeline.store.tables import BY_TOPIC, TABLES, TTL_DAYS
 from pipeline.store.writer import Aborted, StoppedByConfig, Writer
@@ -36,7 +37,9 @@ def test_raw_tables_have_every_metric(kind: str) -> None:
     for metric in KINDS[kind].metrics:
         assert metric.name in columns
         assert metric.kind == "derived" or "CODEC" in columns[metric.name]
-    assert TABLES[kind].order == ("site", "rack", "device", "ts")
+    stored = dict(TABLES[kind].stored)
+    assert all(stored[m.name].startswith(f"Array({m.dtype.title()})") for m in KINDS[kind].stored)
+    assert TABLES[kind].order[-2:] == ("ts", "who")
 
 
 def test_every_stored_topic_exists_and_every_topic_is_dealt_with() -> None:
@@ -46,14 +49,17 @@ def test_every_stored_topic_exists_and_every_topic_is_dealt_with() -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_ddl_for_one_server_and_for_a_cluster(name: str) -> None:
-    (single,) = TABLES[name].ddl()
+    table = TABLES[name]
+    single, *view = table.ddl()
     assert "ENGINE = ReplacingMergeTree(" in single
-    assert "PARTITION BY toDate(" in single
-    assert re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)
-    local, spread = TABLES[name].ddl("prod")
+    assert ("PARTITION BY toDate(" in single) is (name != "identities"), "who is who is kept for good"
+    assert bool(re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)) is (name != "identities")
+    assert len(view) == table.frames
+    local, spread, *view = table.ddl("prod")
     assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/" in local
     assert "ON CLUSTER 'prod'" in local
-    assert f"Distributed('prod', 'gigawatch', '{name}_local'" in spread
+    assert f"Distributed('prod', 'gigawatch', '{table.stored_as}_local'" in spread
+    assert all("GLOBAL INNER JOIN" in v and "ON CLUSTER 'prod'" in v for v in view)
 
 
 def test_tiers_are_kept_longer_the_coarser_they_are() -> None:
@@ -120,16 +126,6 @@ def test_days_are_inserted_apart_and_recognised_apart() -> None:
     assert left.column("device").to_pylist() == ["b", "c"]
 
 
-def test_a_block_has_its_origin_and_null_for_missing() -> None:
-    pieces = [Piece(small_frame(), 3, 17, START_MS), Piece(build("gpu", START_MS, {"device": ["x"]}, {"util_pct": [5.0]}), 3, 18, START_MS)]
-    body = insert.block(TABLES["gpu"], pieces, "log-1")
-    assert body.num_rows == 3
-    assert body["temp_c"].to_pylist() == [59.0, None, None]
-    assert body["util_pct"].to_pylist() == [None, None, 5.0]
-    assert body["kafka_offset"].to_pylist() == [17, 17, 18]
-    assert set(body["kafka_log"].to_pylist()) == {"log-1"}
-
-
 def test_tokens_name_exact_content() -> None:
     a, b = (Piece(small_frame(), 0, n, START_MS) for n in (1, 2))
     table = TABLES["gpu"]
@@ -159,12 +155,16 @@ class FakeClient:
         self.plan, self.guilty = list(plan or []), guilty
         self.tokens: dict[str, bytes] = {}
         self.offsets: list[int] = []
+        self.identities: list[list[str]] = []
 
     def raw_insert(self, table: str, columns: Any, insert_block: memoryview, fmt: str, settings: dict[str, Any]) -> None:
         if self.plan:
             raise self.plan.pop(0)
         data = bytes(insert_block)
         body = pa.ipc.open_stream(data).read_all()
+        if table == "gigawatch.identities":
+            self.identities += body["device"].to_pylist()
+            return
         offsets = body["kafka_offset"].to_pylist()
         if set(offsets) & self.guilty:
             raise Refuses(53)
@@ -190,6 +190,7 @@ def test_transient_errors_are_retried_with_the_same_bytes() -> None:
     assert writer.retries == 3
     assert sorted(set(client.offsets)) == [0, 1, 2]
     assert writer.rows == {"gpu": 6}
+    assert len(client.identities) == 1, "who is who is stored once"
 
 
 def test_poison_is_isolated_and_the_rest_is_stored() -> None:
@@ -201,7 +202,7 @@ def test_poison_is_isolated_and_the_rest_is_stored() -> None:
 
 
 def test_a_missing_table_stops_and_dead_letters_nothing() -> None:
-    with pytest.raises(StoppedByConfig, match="refused rows for gpu"):
+    with pytest.raises(StoppedByConfig, match="refused rows for identities"):
         Writer(FakeClient([Refuses(60)]), "log").write(batch_of(2))  # type: ignore[arg-type]
 
 

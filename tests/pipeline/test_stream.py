@@ -162,14 +162,14 @@ async def test_the_agent_hands_messages_to_the_worker_and_acknowledges_after(app
     seen: list[tuple[str, list[bytes]]] = []
     done = asyncio.Event()
 
-    async def take(topic: str, pairs: list[tuple[int, Message]]) -> None:
-        seen.append((topic, [m.value for _, messages in pairs for m in messages]))
+    async def take(topic: str, bundles: list[tuple[int, list[Message]]]) -> None:
+        seen.append((topic, [m.value for _, messages in bundles for m in messages]))
         done.set()
 
     app.worker.take = take  # type: ignore[method-assign,assignment]
     agent = app.agents["agent.telemetry.gpu"]
     async with agent.test_context() as tested:
-        await tested.put(Bundle([(4, START, b"one"), (5, START, b"two")]), wait=False)
+        await tested.put(Bundle([Message(4, START, b"one"), Message(5, START, b"two")]), wait=False)
         await asyncio.wait_for(done.wait(), 5)
     assert seen == [("telemetry.gpu", [b"one", b"two"])]
 

@@ -1,0 +1,159 @@
+"""Messages as ClickHouse stores and shows them, on the real engine: rows come out of the views as they went into the log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from pipeline.compute.registry import Registry
+from pipeline.store import rollup
+from pipeline.store.client import StoreError, open_folder
+from pipeline.store.frames import block, identities_table
+from pipeline.store.identities import Identities
+from pipeline.store.migrate import migrate
+from pipeline.store.piece import Piece
+from pipeline.store.tables import IDENTITIES, TABLES
+from schemas.codec import Decoder, encode
+from schemas.derived import ROLLUPS
+from schemas.frame import Frame, build
+
+#: A whole minute of today: what is older than its table keeps would be dropped.
+START = int(time.time()) // 60 * 60_000
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    (tmp_path / "clickhouse").mkdir()
+    made = open_folder(tmp_path)
+    migrate(made)
+    yield made
+    made.close()
+
+
+def store(client: Client, name: str, contents: list[Frame | pa.RecordBatch], identities: Identities | None = None) -> Identities:
+    table = TABLES[name]
+    known = identities or Identities(table.by_rack)
+    body = block(table, [Piece(c, 3, 17 + n, START) for n, c in enumerate(contents)], "log-1", known)
+    new = identities_table(known.new)
+    known.taken(dict(known.new))
+    client.insert_arrow(f"gigawatch.{IDENTITIES.name}", new)
+    client.insert_arrow(f"gigawatch.{table.stored_as}", body)
+    return known
+
+
+def rack(name: str, devices: list[str], ts: Any = START, **values: list[float]) -> Frame:
+    size = len(devices)
+    return build("gpu", ts, {"site": ["s"] * size, "rack": [name] * size, "node": ["n"] * size, "device": devices, "model": ["H100"] * size, "job": ["j"] * size}, values)
+
+
+def over_the_wire(frame: Frame, decoder: Decoder) -> Frame:
+    return decoder.decode(encode(frame))
+
+
+def test_rows_come_out_as_they_went_in_missing_as_null(client: Client) -> None:
+    decoder = Decoder()
+    frames = [over_the_wire(rack("R1", ["b", "a"], START + t, temp_c=[59.0 + t / 1000, np.nan], util_pct=[5.0, 6.0]), decoder) for t in (0, 1000)]
+    frames += [rack("R2", ["x"], power_w=[7.0])]
+    store(client, "gpu", frames)
+    found = client.query("SELECT toUnixTimestamp64Milli(ts), rack, device, temp_c, util_pct, power_w, kafka_offset FROM gigawatch.gpu ORDER BY ts, rack, device").result_rows
+    assert [tuple(row) for row in found] == [
+        (START, "R1", "a", None, 6.0, None, 17), (START, "R1", "b", 59.0, 5.0, None, 17), (START, "R2", "x", None, None, 7.0, 19),
+        (START + 1000, "R1", "a", None, 6.0, None, 18), (START + 1000, "R1", "b", 60.0, 5.0, None, 18)]
+    assert client.query("SELECT count() FROM gigawatch.gpu_frames").result_rows[0][0] == 3
+    assert client.query("SELECT site, node, model, job FROM gigawatch.gpu WHERE device = 'x'").result_rows[0] == ("s", "n", "H100", "j")
+
+
+def test_the_same_devices_have_the_same_number_in_whichever_order_they_come() -> None:
+    identities = Identities(by_rack=True)
+    one, other = identities.of_frame(rack("R1", ["a", "b", "c"])), identities.of_frame(rack("R1", ["c", "a", "b"]))
+    assert one.runs == other.runs
+    assert one.order is None
+    assert other.order is not None
+    assert other.order.tolist() == [1, 2, 0]
+    assert identities.of_frame(rack("R1", ["a", "b"])).runs != one.runs
+    assert identities.of_frame(rack("R2", ["a", "b", "c"])).runs != one.runs
+    assert len(identities.new) == 3
+
+
+def test_what_is_stored_twice_in_another_order_is_shown_once(client: Client) -> None:
+    """A worker that takes over publishes the same pane again, its devices perhaps in another order."""
+    def pane(devices: list[str], power: list[float]) -> pa.RecordBatch:
+        size = len(devices)
+        return ROLLUPS["gpu"].build({"ts": np.full(size, START + 10_000), **{n: [v] * size for n, v in (("site", "s"), ("rack", "R1"), ("node", ""), ("model", ""), ("job", ""))},
+                                     "device": devices, "samples": [10] * size, "power_w_mean": power, "power_w_max": power})
+
+    known = store(client, "gpu_10s", [pane(["a", "b"], [1.0, 2.0])])
+    store(client, "gpu_10s", [pane(["b", "a"], [2.0, 1.0])], known)
+    assert client.query("SELECT device, power_w_mean, util_pct_mean FROM gigawatch.gpu_10s ORDER BY device").result_rows == [("a", 1.0, None), ("b", 2.0, None)]
+
+
+def test_kinds_with_few_devices_a_rack_are_stored_by_message(client: Client) -> None:
+    who = {"site": ["s"] * 3, "rack": ["R1", "R2", "R2"], "device": ["loop-1", "loop-2", "cdu"], "model": ["rack-loop", "rack-loop", "cdu"]}
+    store(client, "cooling", [build("cooling", START, who, {"flow_lpm": [50.0, 40.0, np.nan], "supply_temp_c": [32.0] * 3, "return_temp_c": [42.0] * 3})])
+    assert client.query("SELECT count(), sum(rows) FROM gigawatch.cooling_frames").result_rows == [(1, 3)]
+    assert client.query("SELECT rack, device, round(heat_w) FROM gigawatch.cooling ORDER BY device").result_rows == [
+        ("R2", "cdu", None), ("R1", "loop-1", 32500.0), ("R2", "loop-2", 26000.0)]
+
+
+def test_a_message_of_several_moments_is_stored_moment_by_moment(client: Client) -> None:
+    mixed = rack("R1", ["a", "a", "b"], np.array([START, START + 500, START]), power_w=[1.0, 2.0, 3.0])
+    store(client, "gpu", [mixed])
+    found = client.query("SELECT toUnixTimestamp64Milli(ts) - {t:Int64}, device, power_w FROM gigawatch.gpu ORDER BY ts, device", parameters={"t": START}).result_rows
+    assert found == [(0, "a", 1.0), (0, "b", 3.0), (500, "a", 2.0)]
+
+
+def test_a_minute_is_made_of_its_panes_weighted_and_without_what_is_missing(client: Client) -> None:
+    rng = np.random.default_rng(1)
+    power, inc = rng.uniform(100, 900, (6, 2)).astype(np.float32), rng.uniform(0, 9, (6, 2))
+    power[2, 0], power[:, 1], inc[4, 0] = np.nan, np.nan, np.nan
+    samples = rng.integers(1, 11, (6, 2))
+    who = {"site": ["s"] * 2, "rack": ["R1"] * 2, "node": [""] * 2, "device": ["a", "b"], "model": [""] * 2, "job": [""] * 2}
+    panes = [ROLLUPS["gpu"].build({"ts": np.full(2, START + 10_000 * (k + 1)), **who, "samples": samples[k], "power_w_mean": power[k], "power_w_max": power[k],
+                                   "energy_j_inc": inc[k]}) for k in range(6)]
+    store(client, "gpu_10s", panes)
+    assert rollup.Roller(client).roll(everything=True) > 0
+    for tier in ("1m", "1h"):
+        a, b = client.query(f"SELECT samples, power_w_mean, power_w_max, energy_j_inc, util_pct_mean FROM gigawatch.gpu_{tier} ORDER BY device").result_rows
+        there = ~np.isnan(power[:, 0])
+        assert a[0] == samples[:, 0].sum()
+        assert a[1] == pytest.approx(np.average(power[there, 0], weights=samples[there, 0]), rel=1e-6)
+        assert a[2] == np.nanmax(power[:, 0])
+        assert a[3] == pytest.approx(np.nansum(inc[:, 0]))
+        assert (b[1], b[2], a[4], b[4]) == (None, None, None, None)
+        assert b[3] == pytest.approx(inc[:, 1].sum())
+
+
+def test_the_engine_gives_racks_together_whoever_met_them_first() -> None:
+    def met(order: list[str]) -> list[str]:
+        registry = Registry()
+        for name in order:
+            registry.rows_of(rack(name.split("-")[0], [name]))
+        return [registry.columns["device"][row] for row in np.arange(len(registry))[registry.chosen(np.ones(len(registry), bool))]]
+
+    assert met(["R1-a", "R1-b", "R2-a"]) == ["R1-a", "R1-b", "R2-a"]
+    assert [name.split("-")[0] for name in met(["R2-a", "R1-b", "R2-b", "R1-a"])] == ["R1", "R1", "R2", "R2"]
+
+
+def test_a_store_of_the_old_layout_is_not_touched(client: Client) -> None:
+    client.command("DROP VIEW gigawatch.gpu")
+    client.command("DROP TABLE gigawatch.gpu_frames")
+    client.command("CREATE TABLE gigawatch.gpu (ts DateTime64(3), device String) ENGINE = MergeTree ORDER BY ts")
+    with pytest.raises(StoreError, match=r"RENAME TABLE gigawatch\.gpu TO"):
+        migrate(client)
+    assert client.query("SELECT count() FROM gigawatch.gpu").result_rows == [(0,)]
+
+
+def test_a_metric_that_is_new_shows_in_the_view(client: Client) -> None:
+    client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid")
+    assert migrate(client) == ["added gpu.xid", "view gpu"]
+    store(client, "gpu", [rack("R1", ["a"], xid=[79.0])])
+    assert client.query("SELECT xid, ts FROM gigawatch.gpu").result_rows == [(79.0, dt.datetime.fromtimestamp(START / 1000, dt.UTC).replace(tzinfo=None))]
+    assert migrate(client) == []
