@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.store.identities import Identities, Place
+from pipeline.store.multiples import multiples
 from pipeline.store.piece import Piece, origin
 from pipeline.store.tables import IDENTITIES, Table
 from schemas.arrays import Floats, Ints
@@ -43,7 +44,7 @@ def block(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identi
             groups.setdefault(key, []).append(moment)
     tables = [_grouped(table, found, log_id, counts) for found in groups.values()]
     names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
-    names += [n for n in table.arrays if n not in names and any(n in t.column_names for t in tables)]
+    names += [n for n in table.inserted if n not in names and any(n in t.column_names for t in tables)]
     return pa.concat_tables([_with(t, names, tables) for t in tables]).unify_dictionaries() if len(tables) > 1 else tables[0]
 
 
@@ -98,8 +99,11 @@ def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) 
                                       for _ in m.place.runs])
     columns |= {"site": pa.array([run.site for run in runs], _TEXT)} | ({"rack": pa.array([run.rack for run in runs], _TEXT)} if table.by_rack else {})
     columns |= {"who": pa.array(np.array([run.who for run in runs], np.uint64)), "rows": pa.array(sizes.astype(np.uint32))}
+    resolutions = dict(table.resolutions)
     for name, values in _values(table, moments, counts):
-        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(values if order is None else values[order]))
+        whole = multiples(values, resolutions[name]) if name in resolutions else None
+        column, found = (name, values) if whole is None else (f"{name}_n", whole)
+        columns[column] = pa.ListArray.from_arrays(offsets, pa.array(found if order is None else found[order]))
     return pa.table(columns | origin([m.piece for m in moments], each, log_id))
 
 

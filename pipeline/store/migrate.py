@@ -13,10 +13,10 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
     done: list[str] = []
     client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}{on}")
-    rows = client.query("SELECT table, name, type FROM system.columns WHERE database = {db:String}", parameters={"db": DATABASE}).result_rows
+    rows = client.query("SELECT table, name, type, comment FROM system.columns WHERE database = {db:String}", parameters={"db": DATABASE}).result_rows
     have: dict[str, dict[str, str]] = {}
-    for table, name, kind in rows:
-        have.setdefault(str(table), {})[str(name)] = str(kind)
+    for table, name, kind, comment in rows:
+        have.setdefault(str(table), {})[str(name)] = f"{kind} COMMENT '{comment}'" if comment else str(kind)
     for table in TABLES.values():
         local = f"{table.stored_as}_local" if cluster else table.stored_as
         if local not in have:
@@ -37,8 +37,9 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
 
 def _lacks(have: dict[str, str], table: Table, name: str, kind: str) -> bool:
     found = have.get(name)
-    if found is not None and _bare(found) != _bare(kind):
-        raise StoreError(f"{DATABASE}.{table.stored_as}.{name} is {found}, this version wants {_bare(kind)}. Migrations only add: "
+    wanted = kind.split(" CODEC", maxsplit=1)[0]
+    if found is not None and (_bare(found) != _bare(kind) or (" COMMENT " in wanted and found != wanted)):
+        raise StoreError(f"{DATABASE}.{table.stored_as}.{name} is {found}, this version wants {wanted}. Migrations only add: "
                          "store the old table elsewhere (RENAME TABLE) and start again")
     return found is None
 
@@ -52,6 +53,6 @@ def _add(client: Client, table: Table, name: str, kind: str, local: str, on: str
 
 def _bare(kind: str) -> str:
     """A column's type without codec, default or white space."""
-    for word in (" CODEC", " DEFAULT", " ALIAS", " MATERIALIZED"):
+    for word in (" CODEC", " COMMENT", " DEFAULT", " ALIAS", " MATERIALIZED"):
         kind = kind.split(word, maxsplit=1)[0]
     return kind.replace(" ", "")

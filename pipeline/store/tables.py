@@ -11,6 +11,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from pipeline.store.multiples import MISSING
 from schemas import derived, topics
 from schemas.catalogue import KINDS
 from schemas.metric import Metric
@@ -60,6 +61,8 @@ class Table:
     dated: str = "ts"
     frames: bool = False
     by_rack: bool = True
+    #: metrics that are stored as whole multiples of a resolution (in `<name>_n`) where they are, and as they came where they are not
+    resolutions: tuple[tuple[str, float], ...] = ()
 
     @property
     def stored_as(self) -> str:
@@ -73,7 +76,10 @@ class Table:
             return self.columns
         plain = tuple(c for c in self.columns if c[0] in self.plain)
         last = tuple(c for c in self.columns if c in (*_ORIGIN, _VERSION, _STORED_AT))
-        return (*plain, *_PLACE, *((name, _array(kind)) for name, kind in self.columns if name in self.arrays), *last)
+        whole = dict(self.resolutions)
+        arrays = [c for name, kind in self.columns if name in self.arrays
+                  for c in ((name, _array(kind)), *([(f"{name}_n", _multiples(kind, whole[name]))] if name in whole else []))]
+        return (*plain, *_PLACE, *arrays, *last)
 
     @property
     def plain(self) -> tuple[str, ...]:
@@ -118,15 +124,25 @@ class Table:
     def view(self, cluster: str = "") -> str:
         """The statement that makes a row a device of the stored frames; arrays that a frame lacks, and NaN in them, read as NULL."""
         on = f" ON CLUSTER '{cluster}'" if cluster else ""
-        plain = [n for n, _ in self.stored if n not in self.arrays and n != "rows"]
+        plain = [n for n, kind in self.stored if not kind.startswith("Array") and n != "rows"]
         columns = [self._shown(n, kind) for n, kind in self.columns]
-        joined = [*self.named, *(n for n, _ in self.stored if n in self.arrays)]
+        arrays = [(n, kind) for n, kind in self.columns if n in self.arrays]
+        joined = [*self.named, *(n for n, _ in arrays)]
         inner = ", ".join([*(f"f.{n} AS {n}" for n in plain), *(f"i.{n} AS {n}" for n in self.named),
-                           *(f"arrayResize(f.{n}, f.rows, {_empty(kind)}) AS {n}" for n, kind in self.stored if n in self.arrays)])
+                           *(f"{self._values(n, kind)} AS {n}" for n, kind in arrays)])
         final = " FINAL" if self.version else ""
         return (f"CREATE OR REPLACE VIEW {DATABASE}.{self.name}{on} AS SELECT {', '.join(columns)}, who FROM (SELECT * FROM (SELECT {inner} "
                 f"FROM {DATABASE}.{self.stored_as} AS f{final} {'GLOBAL ' if cluster else ''}INNER JOIN (SELECT who, {', '.join(self.named)} "
                 f"FROM {DATABASE}.identities FINAL) AS i ON f.who = i.who) ARRAY JOIN {', '.join(joined)})")
+
+    def _values(self, name: str, kind: str) -> str:
+        resolution = dict(self.resolutions).get(name)
+        if resolution is None:
+            return f"arrayResize(f.{name}, f.rows, {'nan' if 'Float' in kind else '0'})"
+        width = 64 if "Float64" in kind else 32
+        value = f"toFloat{width}(n * {resolution!r})"
+        return (f"if(empty(f.{name}_n), arrayResize(f.{name}, f.rows, nan), "
+                f"arrayMap(n -> if(n = {MISSING[f'int{width}']}, CAST(nan AS Float{width}), {value}), f.{name}_n))")
 
     def _shown(self, name: str, kind: str) -> str:
         if " ALIAS " in kind:
@@ -148,8 +164,10 @@ def _array(kind: str) -> str:
     return f"Array({base.removeprefix('Nullable(').removesuffix(')')}){codec}{rest}"
 
 
-def _empty(kind: str) -> str:
-    return "nan" if "Float" in kind else "0"
+def _multiples(kind: str, resolution: float) -> str:
+    """The array of whole multiples beside it. The resolution is part of what is stored: changing one wants a new column."""
+    codec = "Delta(8), T64, ZSTD(1)" if "Delta(8)" in kind else "T64, ZSTD(1)"
+    return f"Array(Int{64 if 'Float64' in kind else 32}) COMMENT 'multiples of {resolution!r}' CODEC({codec})"
 
 
 #: Kinds with many devices a rack.
@@ -174,8 +192,9 @@ def _raw(kind: str) -> Table:
             metrics.append((metric.name, "Nullable(Float32) ALIAS flow_lpm * (return_temp_c - supply_temp_c) * 65.0"))
         else:
             metrics.append((metric.name, _metric_type(metric)))
-    return Table(kind, (("ts", _TS), *_WHO, *metrics, *_ORIGIN), _order(kind), TTL_DAYS["raw"],
-                 topic=topics.telemetry(kind), comment=KINDS[kind].help.replace("'", ""), frames=True, by_rack=kind in _BY_RACK)
+    resolutions = tuple((m.name, m.resolution or 1.0) for m in KINDS[kind].stored)
+    return Table(kind, (("ts", _TS), *_WHO, *metrics, *_ORIGIN), _order(kind), TTL_DAYS["raw"], topic=topics.telemetry(kind),
+                 comment=KINDS[kind].help.replace("'", ""), frames=True, by_rack=kind in _BY_RACK, resolutions=resolutions)
 
 
 _ARROW = {pa.string(): "LowCardinality(String)", pa.float32(): "Nullable(Float32) CODEC(ZSTD(1))",

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.compute.registry import Registry
 from pipeline.store import rollup
@@ -19,6 +21,7 @@ from pipeline.store.client import StoreError, open_folder
 from pipeline.store.frames import block, identities_table
 from pipeline.store.identities import Identities
 from pipeline.store.migrate import migrate
+from pipeline.store.multiples import multiples, restored
 from pipeline.store.piece import Piece
 from pipeline.store.tables import IDENTITIES, TABLES
 from schemas.codec import Decoder, encode
@@ -152,8 +155,38 @@ def test_a_store_of_the_old_layout_is_not_touched(client: Client) -> None:
 
 
 def test_a_metric_that_is_new_shows_in_the_view(client: Client) -> None:
-    client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid")
-    assert migrate(client) == ["added gpu.xid", "view gpu"]
+    client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid, DROP COLUMN xid_n")
+    assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu"]
     store(client, "gpu", [rack("R1", ["a"], xid=[79.0])])
     assert client.query("SELECT xid, ts FROM gigawatch.gpu").result_rows == [(79.0, dt.datetime.fromtimestamp(START / 1000, dt.UTC).replace(tzinfo=None))]
     assert migrate(client) == []
+
+
+@given(st.lists(st.integers(-(10**7), 10**7), min_size=1, max_size=200), st.sampled_from([0.001, 0.1, 1.0, 10.0, 15.0, 100.0, 1e6]), st.sampled_from(["float32", "float64"]),
+       st.integers(0, 2**32))
+@settings(max_examples=300, deadline=None)
+def test_multiples_give_back_exactly_what_they_were_made_of(whole: list[int], resolution: float, dtype: str, seed: int) -> None:
+    values = (np.array(whole) * resolution).astype(dtype)
+    values[np.random.default_rng(seed).random(len(values)) < 0.1] = np.nan
+    found = multiples(values, resolution)
+    assert found is not None
+    assert np.array_equal(restored(found, resolution), values, equal_nan=True)
+    off = values.copy()
+    off[-1] = resolution * 3.3
+    assert multiples(off, resolution) is None
+
+
+def test_what_is_no_multiple_is_kept_as_it_came(client: Client) -> None:
+    store(client, "gpu", [rack("R1", ["a", "b", "c"], temp_c=[59.0, np.nan, 61.0], power_w=[320.6, 320.65, np.nan], energy_j=[1e9 + 0.123, 2.0, np.nan])])
+    stored = client.query("SELECT temp_c, temp_c_n, length(power_w), power_w_n, length(energy_j_n) FROM gigawatch.gpu_frames").result_rows[0]
+    assert stored == ([], [59, -(2**31), 61], 3, [], 3)
+    found = client.query("SELECT temp_c, power_w, energy_j FROM gigawatch.gpu ORDER BY device").result_rows
+    assert [r[0] for r in found] == [59.0, None, 61.0]
+    assert [r[1] for r in found] == [pytest.approx(320.6), pytest.approx(320.65), None]
+    assert [r[2] for r in found] == [1e9 + 0.123, 2.0, None]
+
+
+def test_a_resolution_is_part_of_what_is_stored(client: Client) -> None:
+    client.command("ALTER TABLE gigawatch.gpu_frames COMMENT COLUMN power_w_n 'multiples of 0.5'")
+    with pytest.raises(StoreError, match=r"power_w_n is .* 'multiples of 0.5', this version wants .* 'multiples of 0.1'"):
+        migrate(client)

@@ -39,6 +39,7 @@ def test_raw_tables_have_every_metric(kind: str) -> None:
         assert metric.kind == "derived" or "CODEC" in columns[metric.name]
     stored = dict(TABLES[kind].stored)
     assert all(stored[m.name].startswith(f"Array({m.dtype.title()})") for m in KINDS[kind].stored)
+    assert all(stored[f"{m.name}_n"].startswith(f"Array(Int{m.dtype.removeprefix('float')}) COMMENT") for m in KINDS[kind].stored)
     assert TABLES[kind].order[-2:] == ("ts", "who")
 
 
