@@ -13,8 +13,10 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 #: Our own processes keep the memory they have used: the same hundreds of megabytes are wanted again a second later, and the
-#: kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes through malloc.
-KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30), "ARROW_DEFAULT_MEMORY_POOL": "system"}
+#: kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes through malloc;
+#: `JE_MALLOC_CONF`: ClickHouse's own allocator (chDB) gives back what it has not used for two minutes, not after five seconds.
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30), "ARROW_DEFAULT_MEMORY_POOL": "system",
+               "JE_MALLOC_CONF": "oversize_threshold:0,dirty_decay_ms:120000"}
 #: For programs with threads of their own.
 KEEP_MEMORY_THREADS = {**KEEP_MEMORY, "MALLOC_ARENA_MAX": "2"}
 _TICKS = os.sysconf("SC_CLK_TCK")
