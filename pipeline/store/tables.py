@@ -122,32 +122,34 @@ class Table:
         return [*out, self.view(cluster)] if self.frames else out
 
     def view(self, cluster: str = "") -> str:
-        """The statement that makes a row a device of the stored frames; arrays that a frame lacks, and NaN in them, read as NULL."""
+        """The statement that makes a row a device of the stored frames; arrays that a frame lacks, and NaN in them, read as NULL. One SELECT, since
+        ClickHouse plans each level with all its columns anew."""
         on = f" ON CLUSTER '{cluster}'" if cluster else ""
-        plain = [n for n, kind in self.stored if not kind.startswith("Array") and n != "rows"]
+        whole = dict(self.resolutions)
+        arrays = {n: kind for n, kind in self.columns if n in self.arrays}
+        joined = [f"i.{n} AS name_{n}" for n in self.named]
+        for name, kind in arrays.items():
+            joined.append(f"arrayResize(f.{name}, f.rows, {'nan' if 'Float' in kind else '0'}) AS value_{name}")
+            if name in whole:
+                joined.append(f"arrayResize(f.{name}_n, f.rows, {MISSING[_width(kind)]}) AS whole_{name}")
         columns = [self._shown(n, kind) for n, kind in self.columns]
-        arrays = [(n, kind) for n, kind in self.columns if n in self.arrays]
-        joined = [*self.named, *(n for n, _ in arrays)]
-        inner = ", ".join([*(f"f.{n} AS {n}" for n in plain), *(f"i.{n} AS {n}" for n in self.named),
-                           *(f"{self._values(n, kind)} AS {n}" for n, kind in arrays)])
         final = " FINAL" if self.version else ""
-        return (f"CREATE OR REPLACE VIEW {DATABASE}.{self.name}{on} AS SELECT {', '.join(columns)}, who FROM (SELECT * FROM (SELECT {inner} "
-                f"FROM {DATABASE}.{self.stored_as} AS f{final} {'GLOBAL ' if cluster else ''}INNER JOIN (SELECT who, {', '.join(self.named)} "
-                f"FROM {DATABASE}.identities FINAL) AS i ON f.who = i.who) ARRAY JOIN {', '.join(joined)})")
-
-    def _values(self, name: str, kind: str) -> str:
-        resolution = dict(self.resolutions).get(name)
-        if resolution is None:
-            return f"arrayResize(f.{name}, f.rows, {'nan' if 'Float' in kind else '0'})"
-        width = 64 if "Float64" in kind else 32
-        value = f"toFloat{width}(n * {resolution!r})"
-        return (f"if(empty(f.{name}_n), arrayResize(f.{name}, f.rows, nan), "
-                f"arrayMap(n -> if(n = {MISSING[f'int{width}']}, CAST(nan AS Float{width}), {value}), f.{name}_n))")
+        return (f"CREATE OR REPLACE VIEW {DATABASE}.{self.name}{on} AS SELECT {', '.join(columns)}, f.who AS who FROM {DATABASE}.{self.stored_as} AS f{final} "
+                f"{'GLOBAL ' if cluster else ''}INNER JOIN (SELECT who, {', '.join(self.named)} FROM {DATABASE}.identities FINAL) AS i ON f.who = i.who "
+                f"ARRAY JOIN {', '.join(joined)}")
 
     def _shown(self, name: str, kind: str) -> str:
         if " ALIAS " in kind:
             return f"{kind.partition(' ALIAS ')[2]} AS {name}"
-        return f"if(isNaN({name}), NULL, {name}) AS {name}" if name in self.arrays and "Float" in kind else name
+        if name in self.named:
+            return f"name_{name} AS {name}"
+        if name not in self.arrays:
+            return f"f.{name} AS {name}"
+        resolution = dict(self.resolutions).get(name)
+        if resolution is not None:
+            restored = f"toFloat{_width(kind).removeprefix('int')}(whole_{name} * {resolution!r})"
+            return f"multiIf(whole_{name} != {MISSING[_width(kind)]}, {restored}, isNaN(value_{name}), NULL, value_{name}) AS {name}"
+        return f"if(isNaN(value_{name}), NULL, value_{name}) AS {name}" if "Float" in kind else f"value_{name} AS {name}"
 
     def _indexes(self) -> list[str]:
         return ["INDEX by_offset kafka_offset TYPE minmax GRANULARITY 4"] if self.topic else []
@@ -167,7 +169,12 @@ def _array(kind: str) -> str:
 def _multiples(kind: str, resolution: float) -> str:
     """The array of whole multiples beside it. The resolution is part of what is stored: changing one wants a new column."""
     codec = "Delta(8), T64, ZSTD(1)" if "Delta(8)" in kind else "T64, ZSTD(1)"
-    return f"Array(Int{64 if 'Float64' in kind else 32}) COMMENT 'multiples of {resolution!r}' CODEC({codec})"
+    return f"Array(I{_width(kind)[1:]}) COMMENT 'multiples of {resolution!r}' CODEC({codec})"
+
+
+def _width(kind: str) -> str:
+    """The whole numbers that go with a type's floats."""
+    return "int64" if "Float64" in kind else "int32"
 
 
 #: Kinds with many devices a rack.
