@@ -111,22 +111,18 @@ class KindEngine:
             self._take(self._run)
             self._run = []
             self._take([frame], before_ms=due)  # what the frame still has for the panes that it closes comes first
-            self._settle()
+            self.settle()
             out += self._close_until(due)
             self._take([frame], from_ms=due)
         self._take(self._run)
         self._run = []
         # the newest tick may go on in the next messages: whole ticks are filed in one go
-        self._settle(before=max(self._pending, default=0) if len(self._pending) <= MOST_PENDING else 1 << 62)
+        self.settle(before=max(self._pending, default=0) if len(self._pending) <= MOST_PENDING else 1 << 62)
         return out
-
-    def settle(self) -> None:
-        """Files all that was taken: for a snapshot."""
-        self._settle()
 
     def flush(self) -> list[Closed]:
         """Closes every pane whose end has been passed, lateness or not: the end of a recording."""
-        self._settle()
+        self.settle()
         if not len(self.registry) or self.watermark_ms < self.closed_ms:
             return []
         return self._close_until(self.watermark_ms // self._pane_ms * self._pane_ms + self._pane_ms)
@@ -163,7 +159,7 @@ class KindEngine:
         for tick in np.unique(ticks[wanted]):
             self._pending.setdefault(int(tick), []).append(Part(stack, rows, np.array([order]), wanted & (ticks == tick)))
 
-    def _settle(self, before: int = 1 << 62) -> None:
+    def settle(self, before: int = 1 << 62) -> None:
         """Adds what is pending of earlier ticks to the rings: all frames of a tick and layout in one numpy pass a metric."""
         due = [tick for tick in self._pending if tick < before]
         if not due:

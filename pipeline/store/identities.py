@@ -33,9 +33,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The runs of a message; `order` is how its rows must be taken for them, None when they lie so. `number` counts places as they were met."""
+    """The runs of a message; `order` is how its rows must be taken for them, None when they lie so."""
 
-    number: int
     runs: tuple[Run, ...]
     order: Ints | None
 
@@ -111,7 +110,7 @@ class Identities:
                 self.new[who] = {"who": who, "site": site, **named}
             runs.append(Run(site, racks[rows[0]] if self._by_rack else "", who, len(rows)))
             order += rows
-        return Place(len(self._blocks) + len(self._columns), tuple(runs), None if order == list(range(len(device))) else np.array(order))
+        return Place(tuple(runs), None if order == list(range(len(device))) else np.array(order))
 
 
 def _number(site: str, named: Mapping[str, Sequence[str]]) -> int:

@@ -14,7 +14,8 @@ _LOOK = 64
 
 
 def multiples(values: Floats, resolution: float) -> Ints | None:
-    """int32 (of float32) or int64 (of float64) such that `restored` gives exactly `values` back; None when some are no multiples.
+    """int32 (of float32) or int64 (of float64) that times `resolution`, in float64 and then in the values' own width, are exactly `values`;
+    None when some are no multiples. So do the views restore them.
 
     float32 is worked on as it is: a quotient of whole numbers below 2**24 rounds the same whether it is taken there or in float64.
     """
@@ -34,9 +35,3 @@ def multiples(values: Floats, resolution: float) -> Ints | None:
     if not same.all():
         found[~same] = MISSING[found.dtype.name]
     return found  # type: ignore[no-any-return]
-
-
-def restored(whole: Ints, resolution: float) -> Floats:
-    """The values, as the views compute them: in float64, then in the metric's own width; NaN for missing."""
-    values = np.where(whole == MISSING[whole.dtype.name], np.nan, whole * np.float64(resolution))
-    return values if whole.dtype == np.int64 else values.astype(np.float32)

@@ -1,6 +1,6 @@
 """ClickHouse tables derived from the catalogue: columns, codecs, partitions, TTL; for one server or a cluster.
 
-What devices give is stored a message's rack a row (`<name>_frames`: a metric is an array over the rack's devices, `who` names
+What devices give is stored a rack (or a message) and moment a row (`<name>_frames`: a metric is an array over the devices, `who` names
 them in `identities`) and read through a view (`<name>`) that shows a row a device. See docs/decisions/0009.
 """
 
@@ -31,7 +31,7 @@ _ORIGIN = (("kafka_log", "LowCardinality(String)"), ("kafka_partition", "UInt16 
            _STORED_AT)
 _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1048576 + kafka_offset % 1048576 CODEC(ZSTD(1))")
 
-#: A merge costs as much as two inserts: a hundred parts at a time pass each row through few of them. Young parts are one file each,
+#: A merge costs as much as an insert: a hundred parts at a time pass each row through few of them. Young parts are one file each,
 #: since ninety files a second cost more than the rows in them.
 _MERGES = "min_parts_to_merge_at_once = 100, min_bytes_for_wide_part = 268435456"
 #: A row of frames is some kilobytes: a granule of a hundred is what eight thousand narrow rows are.

@@ -21,9 +21,10 @@ from pipeline.store.client import StoreError, open_folder
 from pipeline.store.frames import block, identities_table
 from pipeline.store.identities import Identities
 from pipeline.store.migrate import migrate
-from pipeline.store.multiples import multiples, restored
+from pipeline.store.multiples import MISSING, multiples
 from pipeline.store.piece import Piece
 from pipeline.store.tables import IDENTITIES, TABLES
+from schemas.arrays import Floats, Ints
 from schemas.codec import Decoder, encode
 from schemas.derived import ROLLUPS
 from schemas.frame import Frame, build
@@ -160,6 +161,12 @@ def test_a_metric_that_is_new_shows_in_the_view(client: Client) -> None:
     store(client, "gpu", [rack("R1", ["a"], xid=[79.0])])
     assert client.query("SELECT xid, ts FROM gigawatch.gpu").result_rows == [(79.0, dt.datetime.fromtimestamp(START / 1000, dt.UTC).replace(tzinfo=None))]
     assert migrate(client) == []
+
+
+def restored(whole: Ints, resolution: float) -> Floats:
+    """As the views do it."""
+    values = np.where(whole == MISSING[whole.dtype.name], np.nan, whole * np.float64(resolution))
+    return values if whole.dtype == np.int64 else values.astype(np.float32)
 
 
 @given(st.lists(st.integers(-(10**7), 10**7), min_size=1, max_size=200), st.sampled_from([0.001, 0.1, 1.0, 10.0, 15.0, 100.0, 1e6]), st.sampled_from(["float32", "float64"]),
