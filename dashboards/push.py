@@ -35,13 +35,14 @@ def datasource(url: str) -> dict[str, Any]:
     return body
 
 
-def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None) -> Iterator[str]:
-    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. Raises PushError."""
+def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, ca: str = "") -> Iterator[str]:
+    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust. Raises PushError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"Grafana address {url!r}: wants http://HOST:3000")
     prefix = parts.path.strip("/")
-    grafana = GrafanaFace(auth, host=parts.hostname, port=parts.port, protocol=parts.scheme, url_path_prefix=f"{prefix}/" if prefix else "", timeout=10.0)
+    grafana = GrafanaFace(auth, host=parts.hostname, port=parts.port, protocol=parts.scheme, url_path_prefix=f"{prefix}/" if prefix else "", timeout=10.0,
+                          verify=ca or True)
     try:
         yield from _push(grafana, url, clickhouse)
     except GrafanaClientError as err:

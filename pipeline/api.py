@@ -34,8 +34,9 @@ async def live(kind: str | None = None, place: str = "", *, broker: str | None =
     options = {**kafka.consumer_options(address, None), "auto_offset_reset": "latest"}
     consumer = AIOKafkaConsumer(*(topics.telemetry(k) for k in ([kind] if kind else KINDS)), **options)
     decoder = Decoder()
-    await consumer.start()
     try:
+        with kafka.explained(address):
+            await consumer.start()
         async for record in consumer:
             if place and place not in (record.key or b"").decode("utf-8", "replace"):
                 continue

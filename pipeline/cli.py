@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline import security
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
 
@@ -29,6 +31,7 @@ _COMMANDS = {
     "top": ("pipeline.commands.top:top", "Site, racks, worst devices and incidents, live in the terminal."),
     "dashboards": ("pipeline.cli:dashboards", "Grafana dashboards: build, check, push."),
     "inject": ("pipeline.cli:inject", "A labelled fault into the running synthetic plant."),
+    "dlq": ("pipeline.commands.dlq:dlq", "Messages that were set aside: list, show, replay, drop."),
     "record": ("pipeline.commands.record:record", "Telemetry from Kafka or ClickHouse into Parquet, for replay."),
     "bench": ("pipeline.commands.bench:bench", "The published figures on this machine, peers beside them."),
     "doctor": ("pipeline.commands.doctor:doctor", "What can be reached, what is missing."),
@@ -56,11 +59,14 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="gigawatch")
+@options.trust
 def gigawatch() -> None:
     """Gigawatch watches an AI factory: every GPU, every watt and every litre of coolant.
 
     Begin with `gigawatch up`. In another terminal: `gigawatch top`, `gigawatch query heat-balance`.
     """
+    for noisy in ("aiokafka", "clickhouse_connect"):  # what they say without a log is in our errors
+        logging.getLogger(noisy).addHandler(logging.NullHandler())
 
 
 _SOURCE_HELP = """SOURCE is one of
@@ -167,7 +173,7 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
-        producer = await connect(bootstrap)
+        producer = await connect(kafka.client_options(bootstrap))
         publisher = Publisher(producer, merge_s=merge_s, held=hold.exists if hold else (lambda: False))
         keeper = asyncio.create_task(Status(status_file, lambda: {"source": made.describe, **publisher.status()}).keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
@@ -283,21 +289,24 @@ def check_panels(clickhouse: str | None, data_dir: Path, minutes: float) -> None
 
 @dashboards.command()
 @click.option("--url", required=True, envvar="GRAFANA_URL", help="Grafana, http://HOST:3000.")
-@click.option("--token", envvar="GRAFANA_TOKEN", help="Service account token. Or --user and --password.")
-@click.option("--user", envvar="GRAFANA_USER")
-@click.option("--password", envvar="GRAFANA_PASSWORD")
-@click.option("--clickhouse", envvar="GIGAWATCH_CLICKHOUSE", help="Also create the datasource for this ClickHouse, as Grafana reaches it.")
-def push(url: str, token: str | None, user: str | None, password: str | None, clickhouse: str | None) -> None:
-    """Pushes the dashboards to a Grafana that already runs (through grafana-api)."""
+@click.option("--clickhouse", envvar="GIGAWATCH_CLICKHOUSE", callback=options.no_secret,
+              help="Also create the datasource for this ClickHouse, as Grafana reaches it.")
+def push(url: str, clickhouse: str | None) -> None:
+    """Pushes the dashboards to a Grafana that already runs (through grafana-api).
+
+    Who you are comes from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also with _FILE).
+    """
     from dashboards.push import PushError
     from dashboards.push import push as push_all
 
-    if not token and not (user and password):
-        raise Trouble("Grafana needs --token, or --user and --password (GRAFANA_TOKEN, GRAFANA_USER, GRAFANA_PASSWORD)")
     try:
-        for line in push_all(url, token or (user or "", password or ""), clickhouse):
+        token, user, password, ca = (security.value("grafana", name) for name in ("token", "user", "password", "ca"))
+        if not token and not (user and password):
+            raise Trouble("Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD "
+                          "(a file's name in ..._FILE will do)")
+        for line in push_all(url, token or (user, password), clickhouse, ca):
             click.echo(line)
-    except PushError as err:
+    except (PushError, security.SecurityError) as err:
         raise Trouble(str(err)) from err
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
+from pipeline import security
 from schemas import topics
 
 
@@ -25,24 +27,55 @@ HEARTBEAT_MS = 1_000
 FETCH_BYTES = 4 << 20
 
 
+def client_options(bootstrap: str) -> dict[str, Any]:
+    """Where the broker is, whom we trust and who we are: for every aiokafka client. Raises BrokerError."""
+    try:
+        return {"bootstrap_servers": bootstrap, **security.kafka_options()}
+    except security.SecurityError as err:
+        raise BrokerError(str(err)) from err
+
+
 def consumer_options(bootstrap: str, group: str | None) -> dict[str, Any]:
     """Settings of every plain aiokafka consumer here: explicit commits only, from the earliest record."""
-    return {"bootstrap_servers": bootstrap, "group_id": group, "enable_auto_commit": False, "auto_offset_reset": "earliest",
+    return {**client_options(bootstrap), "group_id": group, "enable_auto_commit": False, "auto_offset_reset": "earliest",
             "session_timeout_ms": SESSION_TIMEOUT_MS, "rebalance_timeout_ms": REBALANCE_TIMEOUT_MS,
             "heartbeat_interval_ms": HEARTBEAT_MS, "max_poll_interval_ms": 300_000, "fetch_max_bytes": 4 * FETCH_BYTES,
             "max_partition_fetch_bytes": FETCH_BYTES}
 
 
+class _Heard(logging.Handler):
+    """Keeps the last thing that was said."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+@contextmanager
+def explained(bootstrap: str) -> Iterator[None]:
+    """While a client starts: aiokafka raises that it cannot connect and logs why; a BrokerError says both."""
+    said, heard, before = logging.getLogger("aiokafka"), _Heard(), logging.getLogger("aiokafka").propagate
+    said.addHandler(heard)
+    said.propagate = False
+    try:
+        yield
+    except (KafkaError, OSError) as err:
+        hint = "; if it wants TLS or a user, see docs/security.md" if client_options(bootstrap)["security_protocol"] == "PLAINTEXT" else ""
+        why = heard.text or str(err) or type(err).__name__
+        raise BrokerError(f"no Kafka broker answers at {bootstrap}: {why}. Start one, or use --broker embedded{hint}") from err
+    finally:
+        said.removeHandler(heard)
+        said.propagate = before
+
+
 @asynccontextmanager
 async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started admin client; raises BrokerError when there is no broker."""
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+    client = AIOKafkaAdminClient(**client_options(bootstrap), request_timeout_ms=10_000)
     try:
-        await client.start()
-    except (KafkaError, OSError) as err:
-        await client.close()
-        raise BrokerError(f"no Kafka broker answers at {bootstrap}: {err}. Start one, or use --broker embedded") from err
-    try:
+        with explained(bootstrap):
+            await client.start()
         yield client
     finally:
         await client.close()

@@ -19,6 +19,7 @@ from rich.text import Text
 from pipeline.store.client import StoreError, connect
 from pipeline.store.questions import QUESTIONS, latest
 from pipeline.store.tables import DATABASE
+from pipeline.terminal import cell, plain
 
 Statuses = Callable[[], dict[str, dict[str, Any]]]
 
@@ -78,9 +79,9 @@ def line(picture: Picture, statuses: dict[str, dict[str, Any]]) -> str:
     words = [f"{rows} rows stored", f"fresh within {(sink.get('freshness') or {}).get('p99_s') or '-'} s"]
     for site, _, racks, gpus, expected, util, it_w, *_ in picture.site:
         pue = picture.pue.get(site, (None, None))[0]
-        words.append(f"{site}: {racks} racks, {gpus}/{expected} GPUs at {_num(util, 0)} %, IT {_num(it_w, 1, 1e6, 3)} MW, PUE {_num(pue, 3)}")
+        words.append(f"{plain(site)}: {racks} racks, {gpus}/{expected} GPUs at {_num(util, 0)} %, IT {_num(it_w, 1, 1e6, 3)} MW, PUE {_num(pue, 3)}")
     if picture.worst:
-        words.append(f"worst {picture.worst[0][0]} {_num(picture.worst[0][3], 2)} ({picture.worst[0][4]})")
+        words.append(f"worst {plain(picture.worst[0][0])} {_num(picture.worst[0][3], 2)} ({picture.worst[0][4]})")
     if picture.incidents:
         words.append(f"{len(picture.incidents)} open incidents")
     return "; ".join(words)
@@ -114,7 +115,7 @@ def _head(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Panel:
     text = Text()
     for site, ts, racks, gpus, expected, util, it_w, facility_w, heat_w in picture.site:
         pue, balance = picture.pue.get(site, (None, None))
-        text.append(f"{site}  ", "bold")
+        text.append(f"{plain(site)}  ", "bold")
         text.append(f"{racks} racks  ")
         text.append(f"{gpus}/{expected} GPUs", "bold red" if gpus < expected else "")
         text.append(f"  util {_num(util, 1)} %  IT {_num(it_w, 1, 1e3)} kW  facility {_num(facility_w, 1, 1e3)} kW  PUE {_num(pue, 3)}  "
@@ -122,16 +123,16 @@ def _head(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Panel:
     if not picture.site:
         text.append("waiting for the first ten seconds of telemetry ...\n", "dim")
     if picture.trouble:
-        text.append(picture.trouble + "\n", "red")
+        text.append(plain(picture.trouble) + "\n", "red")
     producer, sink = statuses.get("producer", {}), statuses.get("sink", {})
     if sink:
         fresh = sink.get("freshness", {})
         rows = sum(sink.get("rows", {}).get(k, 0) for k in ("gpu", "node", "power", "cooling"))
-        text.append(f"{producer.get('source', '')}\n" if producer else "", "dim")
+        text.append(f"{plain(producer.get('source', ''))}\n" if producer else "", "dim")
         text.append(f"produced {sum(v for k, v in producer.get('rows', {}).items()):,}  stored {rows:,} rows  fresh {fresh.get('p50_s') or '-'} s (p50) "
                     f"{fresh.get('p99_s') or '-'} s (p99)  dead letters {sink.get('dead_letters', 0)}", "dim")
         if sink.get("trouble"):
-            text.append(f"\nClickHouse: {sink['trouble']}", "red")
+            text.append(f"\n{plain(sink['trouble'])}", "red")
     return Panel(text, title="Gigawatch", title_align="left", border_style="green")
 
 
@@ -142,8 +143,8 @@ def _racks(rows: list[Any]) -> Table:
         column.justify = "right"
     for rack, model, gpus, expected, util, power, hottest, flow, supply, back, balance, worst in rows:
         odd = balance is not None and abs(balance - 0.94) > 0.09
-        table.add_row(rack, model, Text(f"{gpus}/{expected}", "red" if gpus < expected else ""), _num(util, 1), _num(power, 1, 1e3), _num(hottest, 0),
-                      _num(flow, 1), _num(supply, 1), _num(back, 1), Text(_num(balance, 3), "red" if odd else ""), _score(worst))
+        table.add_row(cell(rack), cell(model), Text(f"{gpus}/{expected}", "red" if gpus < expected else ""), _num(util, 1), _num(power, 1, 1e3),
+                      _num(hottest, 0), _num(flow, 1), _num(supply, 1), _num(back, 1), Text(_num(balance, 3), "red" if odd else ""), _score(worst))
     return table
 
 
@@ -154,7 +155,7 @@ def _worst(rows: list[Any]) -> Table | Text:
     for column in table.columns[4:]:
         column.justify = "right"
     for device, _, kind, worst, why, value, expected, _ in rows:
-        table.add_row(device, kind, _score(worst), why, "" if why in ("silent", "frozen") else _num(value, 2), _num(expected, 2))
+        table.add_row(cell(device), kind, _score(worst), cell(why), "" if why in ("silent", "frozen") else _num(value, 2), _num(expected, 2))
     return table
 
 
@@ -163,7 +164,7 @@ def _incidents(rows: list[Any]) -> Table | Text:
         return Text("none", "green")
     table = Table("since", "device", "rack", "job", "cause", "peak", box=None, pad_edge=False, header_style="dim", expand=True)
     for opened, _, _, device, rack, job, cause, peak, _ in rows:
-        table.add_row(f"{opened:%H:%M:%S}", device, rack, job, cause, _score(peak))
+        table.add_row(f"{opened:%H:%M:%S}", cell(device), cell(rack), cell(job), cell(cause), _score(peak))
     return table
 
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
@@ -44,9 +45,9 @@ class Published:
     metrics: dict[str, int] = field(default_factory=dict)
 
 
-async def connect(bootstrap: str, linger_ms: int = 20) -> AIOKafkaProducer:
-    """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas."""
-    options = {"bootstrap_servers": bootstrap, "linger_ms": linger_ms, "acks": "all", "max_batch_size": 1 << 20,
+async def connect(client: dict[str, Any], linger_ms: int = 20) -> AIOKafkaProducer:
+    """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas. `client`: address and security."""
+    options = {**client, "linger_ms": linger_ms, "acks": "all", "max_batch_size": 1 << 20,
                "max_request_size": MAX_REQUEST, "request_timeout_ms": 20_000}
     producer = AIOKafkaProducer(enable_idempotence=True, **options)
     logging.getLogger("aiokafka.producer").setLevel(logging.CRITICAL)

@@ -42,7 +42,7 @@ def test_the_commands_of_the_design_are_there() -> None:
     (["produce", "synthetic", "--gpu", "nosuch", "--broker", "127.0.0.1:1"], "NVL72-GB200"),
     (["up", "--source", "replay:/nowhere.csv"], "no such file"),
     (["up", "--fault", "nosuch"], "NAME is one of"),
-    (["dashboards", "push", "--url", "http://127.0.0.1:1"], "needs --token"),
+    (["dashboards", "push", "--url", "http://127.0.0.1:1"], "GIGAWATCH_GRAFANA_TOKEN"),
 ])
 def test_errors_are_for_people(argv: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,7 +61,7 @@ def test_catalogues_print() -> None:
 
 def test_ddl_prints() -> None:
     out = CliRunner().invoke(gigawatch, ["migrate", "--print", "--cluster", "prod"]).output
-    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == 25
+    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == 27
 
 
 def test_query_shows_its_sql() -> None:

@@ -21,7 +21,7 @@ ALLOWED = {
     "producers": {"schemas", "producers"},
     "pipeline.compute": {"schemas", "pipeline.compute"},
     "pipeline.stream": {"schemas", "pipeline.compute", "pipeline.stream", "pipeline.kafka", "pipeline.status"},
-    "pipeline.store": {"schemas", "pipeline.compute", "pipeline.store", "pipeline.kafka", "pipeline.status", "pipeline.embedded.factory"},
+    "pipeline.store": {"schemas", "pipeline.compute", "pipeline.store", "pipeline.kafka", "pipeline.security", "pipeline.status", "pipeline.embedded.factory"},
     "pipeline.embedded": {"schemas", "pipeline.store", "pipeline.stream.names", "pipeline.embedded", "pipeline.kafka", "pipeline.status"},
     "pipeline.bench": {"schemas", "pipeline"},
     "pipeline.commands": {"schemas", "pipeline"},

@@ -9,26 +9,34 @@ from pathlib import Path
 
 import click
 
+from pipeline import security
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
 
 
 @click.command()
-@click.option("--port", type=int, default=18123, show_default=True, help="Port on 127.0.0.1.")
-@click.option("--password", envvar="GIGAWATCH_CLICKHOUSE_PASSWORD", default="", help="Ask this password of every client.")
+@click.option("--port", type=int, default=18123, show_default=True, help="Port.")
+@click.option("--listen", default="127.0.0.1", show_default=True, help="Address. Another than loopback wants a password.")
 @options.data_dir
-def clickhouse(port: int, password: str, data_dir: Path) -> None:
-    """Serves the data of --data-dir on ClickHouse's HTTP interface, on loopback, until stopped. Grafana can read it."""
+def clickhouse(port: int, listen: str, data_dir: Path) -> None:
+    """Serves the data of --data-dir on ClickHouse's HTTP interface, on loopback, until stopped. Grafana can read it.
+
+    With GIGAWATCH_CLICKHOUSE_PASSWORD (or ..._FILE) set, every client must say it.
+    """
     from pipeline.embedded import gateway
     from pipeline.embedded.engine import Engine, EngineError
 
     options.setup_logging()
+    password = security.value("clickhouse", "password")
+    if listen not in ("127.0.0.1", "::1", "localhost") and not password:
+        raise Trouble(f"--listen {listen} lets others in: set GIGAWATCH_CLICKHOUSE_PASSWORD or GIGAWATCH_CLICKHOUSE_PASSWORD_FILE first. What they send is "
+                      "not encrypted: put a TLS proxy before it, or use a ClickHouse server")
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         shm = Path("/dev/shm")  # noqa: S108 - a mkdtemp folder in it
         scratch = Path(tempfile.mkdtemp(prefix="gigawatch-", dir=shm if shm.is_dir() else None))
         engine = await asyncio.to_thread(Engine, data_dir / "clickhouse")
-        runner = await gateway.start(gateway.Gateway(engine, scratch, password), "127.0.0.1", port)
+        runner = await gateway.start(gateway.Gateway(engine, scratch, password), listen, port)
         try:
             await stop.wait()
         finally:
@@ -44,5 +52,5 @@ def clickhouse(port: int, password: str, data_dir: Path) -> None:
     except EngineError as err:
         raise Trouble(err.text) from err
     except OSError as err:
-        raise Trouble(f"cannot listen on 127.0.0.1:{port}: {err.strerror}") from err
+        raise Trouble(f"cannot listen on {listen}:{port}: {err.strerror}") from err
     sys.exit(code)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -18,6 +19,7 @@ from pipeline.store import history as store_history
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.history import Ask, AskError
+from pipeline.terminal import plain
 
 
 @click.command()
@@ -56,7 +58,7 @@ def history(metric: str, place: str, last_span: str, first: dt.datetime | None, 
     if not found.num_rows:
         raise Trouble(f"nothing stored of {metric}" + (f" at {place!r}" if place else "") + " in that time range; `gigawatch query stored` shows what there is")
     if csv_file:
-        pa_csv.write_csv(found, csv_file)
+        pa_csv.write_csv(_harmless(found), csv_file)
     if parquet:
         pq.write_table(found, parquet)
     if plot:
@@ -67,6 +69,13 @@ def history(metric: str, place: str, last_span: str, first: dt.datetime | None, 
     if not (csv_file or parquet or plot):
         rows = [[_text(cell) for cell in row.values()] for row in found.to_pylist()]
         show(found.column_names, rows)
+
+
+def _harmless(found: pa.Table) -> pa.Table:
+    """A name that a spreadsheet would run as a formula gets an apostrophe before it."""
+    columns = {name: pc.if_else(pc.match_substring_regex(column, r"^[=+\-@\t\r]"), pc.binary_join_element_wise("'", column, ""), column)
+               if pa.types.is_string(column.type) else column for name, column in zip(found.column_names, found.columns, strict=True)}
+    return pa.table(columns)
 
 
 def _text(cell: object) -> object:
@@ -91,7 +100,7 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
         values.append(float("nan") if row[value] is None else row[value])
     for name, (times, values) in sorted(series.items()):
         axes.plot(times, values,  # type: ignore[arg-type]
-                  label=name, linewidth=1.4 if len(series) <= 12 else 0.8)
+                  label=plain(name).replace("$", r"\$"), linewidth=1.4 if len(series) <= 12 else 0.8)
     if len(series) <= 12:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     axes.set_title(f"{metric} by {by}: {found_metric.help}", fontsize=10, loc="left")

@@ -18,6 +18,7 @@ from pipeline.store.client import StoreError, connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
 from pipeline.store.sink import Sink
+from pipeline.store.storm import Storm
 from pipeline.store.writer import Aborted, StoppedByConfig
 
 log = logging.getLogger("gigawatch.sink")
@@ -33,9 +34,11 @@ log = logging.getLogger("gigawatch.sink")
 @click.option("--max-mb", type=click.IntRange(min=1), default=256, show_default=True, help="or at so many megabytes.")
 @click.option("--max-age", "max_age_days", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Set aside samples older than so many days.")
 @click.option("--roll-every", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds between rounds of roll-ups (10 s to 1 min to 1 h).")
+@click.option("--dead-most", type=click.IntRange(min=0), default=1000, show_default=True,
+              help="Pause reading when so many messages a minute (and a tenth of all) are refused; 0: never.")
 @click.option("--cluster", default="", help="ClickHouse cluster: Replicated and Distributed tables.")
 def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file: Path | None, max_rows: int, max_wait: float, max_mb: int,
-         max_age_days: float, roll_every: float, cluster: str) -> None:
+         max_age_days: float, roll_every: float, dead_most: int, cluster: str) -> None:
     """Stores everything on Kafka in ClickHouse: inserts, then dead letters, then offsets. Stop it with SIGTERM: it drains and commits."""
     options.setup_logging()
     options.tame_gc()
@@ -48,7 +51,7 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
             log.info("%s", line)
         await kafka.ensure_topics(bootstrap)
         batcher = Batcher(max_rows=max_rows, max_bytes=max_mb << 20, max_wait_s=max_wait, max_age_ms=int(max_age_days * 86_400_000))
-        made = Sink(bootstrap, clients[0], clients[1], await kafka.log_id(bootstrap), batcher=batcher)
+        made = Sink(bootstrap, clients[0], clients[1], await kafka.log_id(bootstrap), batcher=batcher, storm=Storm(dead_most))
         roller = Roller(clients[2])
 
         async def roll() -> None:

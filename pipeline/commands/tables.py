@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.terminal import plain
 
 
 def show(headers: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
@@ -23,7 +26,7 @@ def show(headers: Sequence[str], rows: Iterable[Sequence[object]], title: str = 
         if cells and all(_number(c) for c in cells):
             column.justify = "right"
     for row in shown:
-        table.add_row(*row)
+        table.add_row(*(Text(text) for text in row))
     Console().print(table)
 
 
@@ -32,7 +35,7 @@ def _text(cell: object) -> str:
         return ""
     if isinstance(cell, float):
         return f"{cell:.4g}" if abs(cell) < 1 else f"{cell:,.2f}"
-    return str(cell)
+    return plain(cell).replace("\t", "\\t").replace("\n", "\\n")
 
 
 def _number(text: str) -> bool:

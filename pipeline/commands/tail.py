@@ -13,6 +13,7 @@ import click
 from pipeline import api, kafka
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
+from pipeline.terminal import plain
 from schemas.catalogue import KINDS
 from schemas.frame import IDENTITY, Frame
 
@@ -63,7 +64,7 @@ def _line(frame: Frame) -> None:
         if len(there) and len(shown) < 6 and (metric.windowed or metric.score):
             shown.append(f"{metric.name} {float(there.mean()):.6g}")
     stamp = frame.batch.column(0)[0].as_py()
-    click.echo(f"{stamp:%H:%M:%S} {frame.kind:8s}{frame.key().decode():24s}{frame.rows:4d} rows  {'  '.join(shown)}")
+    click.echo(f"{stamp:%H:%M:%S} {frame.kind:8s}{plain(frame.key().decode()):24s}{frame.rows:4d} rows  {'  '.join(shown)}")
 
 
 def _rows(frame: Frame) -> None:

@@ -30,7 +30,7 @@ from schemas.topics import PARTITIONS
 @click.option("--broker", default="embedded", show_default=True, help="embedded (Tansu, in memory), apache (Apache Kafka, on disk), or HOST:PORT.")
 @click.option("--broker-memory", type=click.IntRange(min=64), default=2048, show_default=True, metavar="MB",
               help="Bound of the embedded broker's memory: when reached, producers pause, all is drained, and a fresh broker takes over.")
-@click.option("--clickhouse", default="embedded", show_default=True, help="embedded (chDB), or http://[USER:PASSWORD@]HOST:PORT.")
+@click.option("--clickhouse", default="embedded", show_default=True, callback=options.no_secret, help="embedded (chDB), or http://[USER@]HOST:PORT.")
 @options.data_dir
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="faust workers.")
 @click.option("--seconds", type=click.FloatRange(min=1), help="Run so long, drain, stop.")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -80,8 +81,10 @@ class Apache:
 
     bounded = False
 
-    def __init__(self, data_dir: Path, port: int | None = None, heap: str = "512m") -> None:
-        self._dir = data_dir / "kafka"
+    def __init__(self, data_dir: Path, port: int | None = None, heap: str = "512m", properties: Mapping[str, str] | None = None,
+                 scram: Mapping[str, str] | None = None) -> None:
+        """`properties` come on top of ours, `scram` are users and their passwords."""
+        self._dir, self._more, self._scram = data_dir / "kafka", dict(properties or {}), dict(scram or {})
         self._port, self._controller = port or free_port(KAFKA_PORT), free_port(CONTROLLER_PORT)
         self.bootstrap = f"127.0.0.1:{self._port}"
         self._heap = heap
@@ -99,7 +102,8 @@ class Apache:
         if not id_file.exists():
             cluster = subprocess.run([*base, "kafka.tools.StorageTool", "random-uuid"], capture_output=True, text=True, check=False)
             name = cluster.stdout.strip().splitlines()[-1] if cluster.stdout.strip() else ""
-            done = subprocess.run([*base, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(config)], capture_output=True,
+            users = [w for user, password in self._scram.items() for w in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")]
+            done = subprocess.run([*base, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(config), *users], capture_output=True,
                                   text=True, check=False)
             if done.returncode:
                 raise ProcessError(f"Apache Kafka could not format {self._dir}: {(done.stderr or done.stdout).strip()[-400:]}")
@@ -112,14 +116,15 @@ class Apache:
         self.process.stop(30)
 
     def _properties(self) -> str:
-        return "\n".join([
+        ours = dict(line.split("=", 1) for line in [
             "process.roles=broker,controller", "node.id=1", f"controller.quorum.voters=1@127.0.0.1:{self._controller}",
             f"listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller}",
             f"advertised.listeners=PLAINTEXT://{self.bootstrap}", "controller.listener.names=CONTROLLER",
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT", f"log.dirs={self._dir / 'logs'}",
             "offsets.topic.replication.factor=1", "offsets.topic.num.partitions=4", "transaction.state.log.replication.factor=1",
             "transaction.state.log.min.isr=1", "group.initial.rebalance.delay.ms=0", "auto.create.topics.enable=false",
-            "message.max.bytes=33554432", "replica.fetch.max.bytes=33554432", "num.partitions=4", "log.retention.hours=24", ""])
+            "message.max.bytes=33554432", "replica.fetch.max.bytes=33554432", "num.partitions=4", "log.retention.hours=24"])
+        return "".join(f"{name}={value}\n" for name, value in {**ours, **self._more}.items())
 
 
 def find_java() -> str:

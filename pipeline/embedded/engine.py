@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CODE = re.compile(r"Code: (\d+)")
+#: A question that runs away ends by itself.
+_BOUNDS = ("max_execution_time = 120", "max_memory_usage = 8000000000", "max_result_bytes = 2000000000")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -59,7 +61,7 @@ class Engine:
         path.mkdir(parents=True, exist_ok=True)
         self._path = str(path)
         self._pools: dict[bool, queue.Queue[_Connection]] = {False: queue.Queue(), True: queue.Queue()}
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[tuple[str, bool], _Session] = {}
         self._guard = threading.Lock()
         try:
             for readonly in (False, True):
@@ -72,6 +74,8 @@ class Engine:
         connection = _Connection(chdb.connect(self._path))
         connection.raw.query("SET max_threads = 2")
         if readonly:
+            for setting in _BOUNDS:
+                connection.raw.query(f"SET {setting}")
             connection.raw.query("SET readonly = 2")
         return connection
 
@@ -80,7 +84,7 @@ class Engine:
             session_timeout_s: float = 60.0, session_check: bool = False) -> Result:
         """One statement; raises EngineError. Settings hold for this statement alone."""
         if session:
-            with self._in_session(session, session_timeout_s, session_check) as connection:
+            with self._in_session((session, readonly), session_timeout_s, session_check) as connection:
                 return self._execute(connection, sql, fmt, params or {}, settings or {}, database)
         pool = self._pools[readonly]
         connection = pool.get()
@@ -90,17 +94,17 @@ class Engine:
             pool.put(connection)
 
     @contextmanager
-    def _in_session(self, name: str, timeout_s: float, check: bool) -> Iterator[_Connection]:
+    def _in_session(self, key: tuple[str, bool], timeout_s: float, check: bool) -> Iterator[_Connection]:
         with self._guard:
             for other in [k for k, s in self._sessions.items() if s.expires < time.monotonic() and not s.lock.locked()]:
                 self._sessions.pop(other).connection.raw.close()
-            found = self._sessions.get(name)
+            found = self._sessions.get(key)
             if found is None:
                 if check:
-                    raise EngineError(f"Code: 372. DB::Exception: Session {name} not found. (SESSION_NOT_FOUND)")
-                found = self._sessions[name] = _Session(self._open(False), threading.Lock(), 0.0)
+                    raise EngineError(f"Code: 372. DB::Exception: Session {key[0]} not found. (SESSION_NOT_FOUND)")
+                found = self._sessions[key] = _Session(self._open(key[1]), threading.Lock(), 0.0)
             if not found.lock.acquire(blocking=False):
-                raise EngineError(f"Code: 373. DB::Exception: Session {name} is locked by a concurrent client. (SESSION_IS_LOCKED)")
+                raise EngineError(f"Code: 373. DB::Exception: Session {key[0]} is locked by a concurrent client. (SESSION_IS_LOCKED)")
         try:
             yield found.connection
         finally:

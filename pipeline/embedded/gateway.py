@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
+import hmac
+import ipaddress
 import json
 import logging
 import re
@@ -16,6 +19,7 @@ import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -79,6 +83,7 @@ class Gateway:
         query_id = request.query.get("query_id") or str(uuid.uuid4())
         self.requests += 1
         try:
+            self._refuse_strangers(request)
             self._authorize(request)
             parsed = await self._parse(request)
             if not parsed.statement.strip():
@@ -94,9 +99,20 @@ class Gateway:
         given = request.headers.get("X-ClickHouse-Key") or request.query.get("password") or ""
         basic = request.headers.get("Authorization", "")
         if not given and basic.startswith("Basic "):
-            given = base64.b64decode(basic[6:]).decode("utf-8", "replace").partition(":")[2]
-        if given != self._password:
+            try:
+                given = base64.b64decode(basic[6:], validate=True).decode("utf-8", "replace").partition(":")[2]
+            except (binascii.Error, ValueError):
+                given = ""
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self._password.encode()):
             raise EngineError("Code: 516. DB::Exception: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)")
+
+    def _refuse_strangers(self, request: web.Request) -> None:
+        """No web page of somewhere else reads or writes here through a visitor's browser, nor under a name made to point here."""
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+        elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") or (origin is not None and urlsplit(origin).netloc != host)
+        if elsewhere or (not self._password and not _is_here(host)):
+            raise EngineError("Code: 497. DB::Exception: requests from web pages of another origin, or under another name than this machine's loopback address "
+                              "without a password, are refused. (ACCESS_DENIED)")
 
     async def _parse(self, request: web.Request) -> _Request:
         options = dict(request.query)
@@ -156,7 +172,7 @@ class Gateway:
         session = options.get("session_id", "")
         common = {"params": request.params, "settings": request.settings, "database": options.get("database", ""),
                   "session": session, "session_timeout_s": float(options.get("session_timeout", 60)),
-                  "session_check": options.get("session_check") == "1", "readonly": request.readonly and not session}
+                  "session_check": options.get("session_check") == "1", "readonly": request.readonly}
         insert = _INSERT.match(request.statement)
         if insert and not request.readonly:
             file = request.body
@@ -197,6 +213,14 @@ class Gateway:
         headers = {"X-ClickHouse-Exception-Code": str(err.code), "X-ClickHouse-Query-Id": query_id,
                    "X-ClickHouse-Server-Display-Name": "gigawatch-embedded", "X-ClickHouse-Timezone": "UTC"}
         return web.Response(status=status, text=err.text + "\n", headers=headers)
+
+
+def _is_here(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name in ("localhost", "")
 
 
 async def start(gateway: Gateway, host: str, port: int) -> web.AppRunner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -16,10 +17,12 @@ from pipeline.store.tables import BY_TOPIC
 from schemas import derived, topics
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder, InvalidFrame
+from schemas.deadletter import DeadLetter
 from schemas.frame import Frame
 from schemas.quality import MAX_AGE_MS, judge_times
 
 _DAY_MS = 86_400_000
+_STORED_BEFORE = "stored-before"
 
 
 class Record(NamedTuple):
@@ -30,13 +33,7 @@ class Record(NamedTuple):
     offset: int
     kafka_ms: int
     value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    record: Record
-    reason: str
-    detail: str
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -76,7 +73,7 @@ class Batcher:
         try:
             content, dated = self._decode(record), table.dated
         except InvalidFrame as err:
-            batch.dead.append(DeadLetter(record, err.reason, err.detail))
+            batch.dead.append(DeadLetter(record.topic, record.partition, record.offset, record.kafka_ms, record.value, err.reason, err.detail))
             self.discarded[err.reason] += 1
             return
         if isinstance(content, Frame) and not days:
@@ -88,7 +85,7 @@ class Batcher:
         if days:
             rows = origin.remaining(rows, dated, days)
             if not rows.num_rows:
-                self.discarded["stored-before"] += 1
+                self.discarded[_STORED_BEFORE] += 1
                 return
         for day, part in origin.by_day(rows, dated):
             self._add(table.name, day, Frame(content.kind, part) if isinstance(content, Frame) else part, record)
@@ -97,6 +94,11 @@ class Batcher:
         piece = Piece(content, record.partition, record.offset, record.kafka_ms)
         self.batch.pieces.setdefault((table, day), []).append(piece)
         self.batch.rows += piece.rows
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Dead letters so far, by reason."""
+        return Counter({reason: n for reason, n in self.discarded.items() if reason != _STORED_BEFORE})
 
     def due(self, now: float) -> bool:
         batch = self.batch
@@ -108,12 +110,14 @@ class Batcher:
         return batch
 
     def _decode(self, record: Record) -> Frame | pa.RecordBatch:
-        """A frame, its times judged against the record's own, so that a replay judges as the first run did; or derived rows."""
+        """A frame, its times judged against the record's own, so that a replay judges as the first run did; derived rows; or a dead letter."""
         kind = record.topic.removeprefix("telemetry.")
         if kind in KINDS:
             frame = self._decoder.decode(record.value, kind)
             judge_times(*frame.span(), record.kafka_ms, self._max_age_ms)
             return frame
+        if record.topic == topics.DEAD_LETTERS:
+            return DeadLetter.read(record.value, record.headers, record.kafka_ms).row()
         stream, batch = derived.decode(record.value)
         if record.topic != topics.derived(stream.name):
             raise InvalidFrame("kind", f"a {stream.name} message on {record.topic}")

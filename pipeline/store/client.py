@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from pipeline import security
 
 
 class StoreError(RuntimeError):
@@ -23,12 +26,30 @@ def connect(url: str, *, readonly: bool = False) -> Client:
     try:
         return clickhouse_connect.get_client(
             host=parts.hostname, port=parts.port or (8443 if parts.scheme == "https" else 8123), secure=parts.scheme == "https",
-            username=unquote(parts.username) if parts.username else "default", password=unquote(parts.password or ""),
+            username=unquote(parts.username or "") or security.value("clickhouse", "user") or "default",
+            password=unquote(parts.password or "") or security.value("clickhouse", "password"),
+            ca_cert=_authority(parts.scheme),
             autogenerate_session_id=False, settings=settings, send_receive_timeout=120, connect_timeout=5, compress=False)
+    except security.SecurityError as err:
+        raise StoreError(str(err)) from err
     except (ClickHouseError, OperationalError, OSError) as err:
+        innermost: BaseException = err
+        while innermost.__cause__ or innermost.__context__:
+            innermost = innermost.__cause__ or innermost.__context__ or innermost
+        if isinstance(innermost, ssl.SSLCertVerificationError):
+            raise StoreError(f"ClickHouse at {parts.hostname}:{parts.port or 8443} shows a certificate that is not trusted ({innermost.verify_message}): "
+                             "name its authority in --clickhouse-ca or GIGAWATCH_CLICKHOUSE_CA") from err
         reason = str(err).split("\n")[0][:200]
         raise StoreError(f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {reason}. "
                          "Is it running? `gigawatch doctor` tells what can be reached") from err
+
+
+def _authority(scheme: str) -> str | None:
+    found = security.value("clickhouse", "ca") if scheme == "https" else ""
+    if found in ("", "system"):
+        return None
+    security.context("clickhouse", found)  # says what is wrong with the file
+    return found
 
 
 def open_folder(data_dir: Path) -> Client:

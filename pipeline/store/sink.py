@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -20,12 +21,15 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
 from pipeline.store import origin
-from pipeline.store.batcher import Batch, Batcher, DeadLetter, Record
+from pipeline.store.batcher import Batch, Batcher, Record
 from pipeline.store.freshness import Freshness
-from pipeline.store.tables import BY_TOPIC
+from pipeline.store.storm import Storm
+from pipeline.store.tables import BY_TOPIC, TABLES
 from pipeline.store.writer import Aborted, Writer
 from schemas import topics
-from schemas.frame import VERSION
+from schemas.codec import encode, encode_batch
+from schemas.deadletter import DeadLetter
+from schemas.frame import Frame
 
 log = logging.getLogger("gigawatch.sink")
 
@@ -36,9 +40,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     """Run `run()` until `stop()`; both clients of ClickHouse are used by one thread at a time each."""
 
     def __init__(self, bootstrap: str, client: Client, queries: Client, log_id: str, *, batcher: Batcher | None = None,
-                 group: str = GROUP, max_buffer: int = 512 << 20) -> None:
+                 group: str = GROUP, max_buffer: int = 512 << 20, storm: Storm | None = None) -> None:
         self._bootstrap, self._queries, self._log_id, self._group = bootstrap, queries, log_id, group
-        self._batcher = batcher or Batcher()
+        self._batcher, self._storm = batcher or Batcher(), storm or Storm()
         self._stop = asyncio.Event()
         self._abort = False
         self._writer = Writer(client, log_id, lambda: self._abort)
@@ -71,14 +75,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         return {"assigned": assigned, "rows": dict(self._writer.rows), "received": dict(self._batcher.received), "discarded": dict(self._batcher.discarded),
                 "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
                 "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries, "commits_refused": self.commits_refused,
-                "trouble": self._writer.trouble, "positions": self.positions, "last_commit": self.last_commit,
+                "trouble": self._writer.trouble or self._storm.trouble, "positions": self.positions, "last_commit": self.last_commit,
                 "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]} if self._began else None,
                 "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}
 
     async def run(self) -> None:
         """Consumes until stopped. Raises StoppedByConfig when only a person can help."""
         self._consumer = AIOKafkaConsumer(**kafka.consumer_options(self._bootstrap, self._group))
-        self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all", max_request_size=32 << 20)
+        self._producer = AIOKafkaProducer(**kafka.client_options(self._bootstrap), acks="all", max_request_size=32 << 20)
         await self._producer.start()
         self._consumer.subscribe(list(BY_TOPIC), listener=self)
         await self._consumer.start()
@@ -98,7 +102,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._flushing is not None and self._flushing.done():
             self._flushing.result()
             self._flushing = None
-        full = self._flushing is not None and self._batcher.batch.bytes >= self._max_buffer
+        full = (self._flushing is not None and self._batcher.batch.bytes >= self._max_buffer) or self._storm.raging(time.monotonic())
         if full != self._paused:
             tps = consumer.assignment()
             consumer.pause(*tps) if full else consumer.resume(*tps)
@@ -114,6 +118,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._stored[tp] = await self._ask_stored(consumer, tp, records[0].offset)
                 self._known.add(tp)
             self._take(tp, records, now)
+        if fetched:
+            self._storm.add(now, sum(len(r) for tp, r in fetched.items() if tp.topic != topics.DEAD_LETTERS), self._batcher.refused)
         if self._flushing is None and self._batcher.due(now):
             self._flushing = asyncio.create_task(self._flush(self._batcher.close()))
 
@@ -130,7 +136,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         stored = self._stored.get(tp)
         for r in records:
             days = stored.pop((r.offset, r.timestamp), None) if stored else None
-            self._batcher.take(Record(r.topic, r.partition, r.offset, r.timestamp, r.value or b""), now, days)
+            self._batcher.take(Record(r.topic, r.partition, r.offset, r.timestamp, r.value or b"", r.headers), now, days)
 
     async def _ask_stored(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int) -> origin.Stored:
         if self._flushing is not None:  # what is on its way counts as stored, so let it arrive first
@@ -165,8 +171,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._measure(batch)
         dead = list(batch.dead)
         for table, piece, why in poison:
-            topic = next(t for t, found in BY_TOPIC.items() if found.name == table)
-            dead.append(DeadLetter(Record(topic, piece.partition, piece.offset, piece.kafka_ms, b""), "refused", why))
+            content = piece.content
+            value = encode(content) if isinstance(content, Frame) else encode_batch(content)
+            dead.append(DeadLetter(TABLES[table].topic, piece.partition, piece.offset, piece.kafka_ms, value, "refused", why))
         await self._bury(dead)
         await self._commit(batch.offsets)
 
@@ -183,14 +190,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _bury(self, dead: list[DeadLetter]) -> None:
         """Dead letters go to their topic, raw bytes and why, and are acknowledged before any offset advances."""
         assert self._producer is not None
-        for letter in dead:
-            r = letter.record
-            headers = [("topic", r.topic.encode()), ("partition", str(r.partition).encode()), ("offset", str(r.offset).encode()),
-                       ("timestamp", str(r.kafka_ms).encode()), ("reason", letter.reason.encode()), ("detail", letter.detail.encode()),
-                       ("schema_version", str(VERSION).encode())]
-            await self._producer.send_and_wait(topics.DEAD_LETTERS, r.value, headers=headers)
+        for letter in [replace(found, log_id=self._log_id) for found in dead]:
+            log.warning("dead letter %s: %s partition %d offset %d: %s: %s", letter.id, letter.topic, letter.partition, letter.offset,
+                        letter.reason, letter.detail)
+            if letter.topic != topics.DEAD_LETTERS:  # a letter that cannot be stored stays on its topic
+                await self._producer.send_and_wait(topics.DEAD_LETTERS, letter.value, headers=letter.headers())
             self.dead[letter.reason] += 1
-            log.warning("dead letter: %s partition %d offset %d: %s: %s", r.topic, r.partition, r.offset, letter.reason, letter.detail)
 
     async def _commit(self, offsets: dict[tuple[str, int], int]) -> None:
         assert self._consumer is not None

@@ -237,7 +237,14 @@ IDENTITIES = Table("identities", (("who", "UInt64"), ("site", "LowCardinality(St
                                   *((n, "Array(String) CODEC(ZSTD(1))") for n in ("rack", *NAMED))), ("who",), 0,
                    comment="Who a frame is of: its devices in order, with their nodes, models and jobs")
 
-
+#: Messages that could not be taken, whole, until someone replays or drops them (`gigawatch dlq`).
+_DEAD = Table("dead_letters", (("ts", _TS), ("id", "String"), ("topic", "LowCardinality(String)"), ("partition", "UInt32"), ("offset", "UInt64"),
+                               ("reason", "LowCardinality(String)"), ("detail", "String CODEC(ZSTD(1))"), ("bytes", "UInt64"),
+                               ("value", "String CODEC(ZSTD(3))"), *_ORIGIN, _VERSION), ("id",), TTL_DAYS["derived"], "version", topics.DEAD_LETTERS,
+              "Messages that could not be taken, as they came, and why")
+#: What became of them. A letter without a mark is kept.
+_MARKS = Table("dead_letter_marks", (("ts", "DateTime64(3, 'UTC')"), ("id", "String"), ("state", "LowCardinality(String)"), _STORED_AT), ("id",),
+               TTL_DAYS["derived"], "stored_at", comment="Dead letters that were replayed or dropped")
 
 _PROGRESS = Table("rollup_progress", (("ts", "DateTime64(3, 'UTC')"), ("table", "LowCardinality(String)"),
                                       ("done", "DateTime64(3, 'UTC')")), ("table",), TTL_DAYS["1h"], "ts",
@@ -254,7 +261,7 @@ TABLES: dict[str, Table] = {
         *(_raw(kind) for kind in KINDS),
         *(_derived(name, table) for name, table in STORED.items()),
         *(_tier(kind, tier) for kind in KINDS for tier in ("1m", "1h")),
-        _PROGRESS,
+        _DEAD, _MARKS, _PROGRESS,
     )
 }
 

@@ -43,6 +43,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     app = StreamApp(
         group,
         broker=f"kafka://{bootstrap}",
+        broker_credentials=_credentials(bootstrap),
         store="memory://",
         datadir=tempfile.mkdtemp(prefix="gigawatch-faust-"),  # faust wants a folder, though nothing is kept in it
         web_enabled=False,  # no port, and no memory for its statistics
@@ -81,6 +82,15 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         app.worker.assign((tp.topic, tp.partition) for tp in got)
 
     return app
+
+
+def _credentials(bootstrap: str) -> Any:
+    """faust's form of the settings that every Kafka client here is given."""
+    given = kafka.client_options(bootstrap)
+    if "sasl_mechanism" in given:
+        return faust.SASLCredentials(username=given["sasl_plain_username"], password=given["sasl_plain_password"], mechanism=given["sasl_mechanism"],
+                                     ssl_context=given.get("ssl_context"))
+    return faust.SSLCredentials(context=given["ssl_context"]) if "ssl_context" in given else None
 
 
 def _agent(app: StreamApp, topic: str) -> Any:

@@ -45,7 +45,7 @@ def test_raw_tables_have_every_metric(kind: str) -> None:
 
 def test_every_stored_topic_exists_and_every_topic_is_dealt_with() -> None:
     assert set(BY_TOPIC) <= set(topics.TOPICS)
-    assert set(topics.TOPICS) - set(BY_TOPIC) == {topics.DEAD_LETTERS, topics.derived("part")}
+    assert set(topics.TOPICS) - set(BY_TOPIC) == {topics.derived("part")}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -86,7 +86,7 @@ def test_a_bad_record_is_a_dead_letter_and_its_offset_advances() -> None:
         batcher.take(record(n, value), 0.0)
     batch = batcher.close()
     assert batch.offsets == {("telemetry.gpu", 0): 3}
-    assert [(d.record.offset, d.reason) for d in batch.dead] == [(1, "not-arrow")]
+    assert [(d.offset, d.reason) for d in batch.dead] == [(1, "not-arrow")]
     assert [p.offset for pieces in batch.pieces.values() for p in pieces] == [0, 2]
     assert not batcher.batch
 

@@ -1,0 +1,92 @@
+"""Dead letters in the store: found by name, reason or topic; judged again; marked as replayed or dropped."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+
+from pipeline.store.batcher import Batcher, Record
+from pipeline.store.tables import DATABASE
+from schemas import topics
+from schemas.deadletter import DeadLetter
+
+KEPT, REPLAYED, DROPPED = "kept", "replayed", "dropped"
+_OF = (f"FROM (SELECT * FROM {DATABASE}.dead_letters FINAL) AS d LEFT JOIN (SELECT id, state FROM {DATABASE}.dead_letter_marks FINAL) AS m ON d.id = m.id")
+_STATE = f"if(m.state = '', '{KEPT}', m.state)"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters: `ids` (or beginnings of them), `reason`, `topic`; `states` empty is any."""
+
+    ids: tuple[str, ...] = ()
+    reason: str = ""
+    topic: str = ""
+    states: tuple[str, ...] = (KEPT,)
+
+    def where(self) -> tuple[str, dict[str, object]]:
+        parts = [(self.reason, "d.reason = {reason:String}"), (self.topic, "d.topic = {topic:String}"), (self.states, f"{_STATE} IN {{states:Array(String)}}"),
+                 (self.ids, "arrayExists(x -> startsWith(d.id, x), {ids:Array(String)})")]
+        found = [sql for given, sql in parts if given]
+        return (" WHERE " + " AND ".join(found) if found else ""), {"reason": self.reason, "topic": self.topic, "states": list(self.states),
+                                                                    "ids": list(self.ids)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A letter as a list shows it, without its bytes."""
+
+    id: str
+    ts: dt.datetime
+    topic: str
+    partition: int
+    offset: int
+    size: int
+    reason: str
+    state: str
+    detail: str
+
+
+def listed(client: Client, wanted: Wanted, limit: int = 50) -> list[Kept]:
+    """Newest first."""
+    where, parameters = wanted.where()
+    rows = client.query(f"SELECT d.id, d.ts, d.topic, d.partition, d.offset, d.bytes, d.reason, {_STATE}, d.detail {_OF}{where} "
+                        f"ORDER BY d.ts DESC, d.offset DESC LIMIT {limit:d}", parameters=parameters).result_rows
+    return [Kept(*row) for row in rows]
+
+
+def counted(client: Client, wanted: Wanted) -> int:
+    where, parameters = wanted.where()
+    return int(client.query(f"SELECT count() {_OF}{where}", parameters=parameters).result_rows[0][0])
+
+
+def letters(client: Client, wanted: Wanted, limit: int = 1000) -> list[DeadLetter]:
+    """With their bytes, oldest first, in the order of their log."""
+    where, parameters = wanted.where()
+    rows = client.query(f"SELECT d.topic, d.partition, d.offset, toUnixTimestamp64Milli(d.ts), d.value, d.reason, d.detail, d.kafka_log {_OF}{where} "
+                        f"ORDER BY d.ts, d.topic, d.partition, d.offset LIMIT {limit:d}", parameters=parameters,
+                        column_formats={"d.value": "bytes", "value": "bytes"}).result_rows
+    return [DeadLetter(*row) for row in rows]
+
+
+def judge(letter: DeadLetter, now_ms: int, max_age_ms: int) -> tuple[bytes | None, str]:
+    """What the sink would say of it now: (its Kafka key, "") when it would take it, else (None, reason and detail)."""
+    if letter.topic not in topics.TOPICS or letter.topic == topics.DEAD_LETTERS:
+        return None, f"no topic of ours: {letter.topic!r}"
+    batcher = Batcher(max_age_ms=max_age_ms)
+    batcher.take(Record(letter.topic, letter.partition, letter.offset, now_ms, letter.value), 0.0)
+    batch = batcher.close()
+    if batch.dead:
+        return None, f"{batch.dead[0].reason}: {batch.dead[0].detail}"
+    content = next(iter(batch.pieces.values()))[0].content
+    return (b"" if isinstance(content, pa.RecordBatch) else content.key()), ""
+
+
+def mark(client: Client, ids: Sequence[str], state: str) -> None:
+    """From now on the letters are in `state`."""
+    now = dt.datetime.now(dt.UTC)
+    client.insert(f"{DATABASE}.dead_letter_marks", [[now, i, state] for i in ids], column_names=["ts", "id", "state"])
