@@ -152,9 +152,10 @@ def check_source(source: str, opts: dict[str, Any]) -> None:
 @options.broker
 @options.data_dir
 @options.status_file
+@options.metrics
 @click.option("--hold", type=click.Path(path_type=Path), hidden=True, help="While this file exists, nothing is sent.")
 @click.option("--merge", "merge_s", type=click.FloatRange(min=0), default=0.0, help="Collect small frames of a rack for so many seconds and send them as one.")
-def produce(source: str, broker: str | None, data_dir: Path, status_file: Path | None, hold: Path | None, merge_s: float, **opts: Any) -> None:
+def produce(source: str, broker: str | None, data_dir: Path, status_file: Path | None, metrics: str, hold: Path | None, merge_s: float, **opts: Any) -> None:
     """Reads SOURCE and publishes its frames to Kafka until it ends or is stopped; then drains."""
     from pipeline import kafka
     from pipeline.status import Status
@@ -173,9 +174,10 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
+        said = await Status("producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics).begin()
         producer = await connect(kafka.client_options(bootstrap))
         publisher = Publisher(producer, merge_s=merge_s, held=hold.exists if hold else (lambda: False))
-        keeper = asyncio.create_task(Status(status_file, lambda: {"source": made.describe, **publisher.status()}).keep(0.5))
+        keeper = asyncio.create_task(said.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]
         if not status_file:
@@ -198,7 +200,7 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
 
     try:
         code = options.until_signal(work)
-    except (SourceError, kafka.BrokerError) as err:
+    except (SourceError, kafka.BrokerError, security.SecurityError) as err:
         raise Trouble(str(err)) from err
     sys.exit(code)
 

@@ -53,7 +53,7 @@ async def end_to_end(bench: Bench, gpus: int, seconds: float, per: str = "rack",
     back = 30 + seconds * max(0.0, speed - 1) if speed > 1 else 0  # so that event time does not run ahead of the clock
     merge = ("--merge", "0.25") if per == "node" else ()
     async with bench.factory(_premade(gpus, per, "--speed", speed, *(("--back", back) if back else ()), *merge), workers=workers) as factory:
-        tending = asyncio.create_task(factory.tend())
+        tending = asyncio.create_task(factory.tender.run())
         for passed in range(int(seconds)):
             await asyncio.sleep(1)
             if passed % 10 == 9:

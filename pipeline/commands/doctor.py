@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
+from packaging.requirements import Requirement
 
-from pipeline import kafka
+from pipeline import kafka, status
 from pipeline.commands import options
 from pipeline.embedded.broker import find_java, find_tansu
-from pipeline.embedded.factory import running
+from pipeline.embedded.factory import run_dir, running
 from pipeline.embedded.process import ProcessError
+from pipeline.figures import kind_of
+from pipeline.health import judge
 from pipeline.store.client import StoreError, connect, open_folder
 from pipeline.store.tables import DATABASE, TABLES
 from schemas import topics
@@ -38,12 +44,14 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
     url = clickhouse or (factory.clickhouse if factory else None)
     checks: list[tuple[str, Callable[[], Verdict]]] = [
         ("Python", lambda: ("ok", f"{platform.python_version()} on {os.cpu_count()} cores")),
+        ("packages", _packages),
         ("disk", lambda: _disk(data_dir)),
         ("embedded broker", lambda: _found(find_tansu, "Tansu")),
         ("Apache Kafka", _apache),
         ("NVML", _nvml),
         ("plots", lambda: ("ok", "matplotlib") if importlib.util.find_spec("matplotlib") else ("warn", "no matplotlib: pip install 'gigawatch[plot]'")),
         ("factory", lambda: ("ok", f"runs on {data_dir} (process {factory.pid})") if factory else ("warn", f"none runs on {data_dir}: `gigawatch up`")),
+        *([(name, partial(_process, data_dir, name)) for name in sorted(status.read_all(run_dir(data_dir)))] if factory else []),
         ("Kafka", lambda: _kafka(address)),
         ("ClickHouse", lambda: _clickhouse(url, data_dir)),
         ("Grafana", lambda: _grafana(grafana)),
@@ -62,6 +70,30 @@ def _found(find: Callable[[], object], name: str) -> Verdict:
         return "ok", f"{name}: {find()}"
     except ProcessError as err:
         return "warn", str(err)
+
+
+def _packages() -> Verdict:
+    """Whether what is installed is what this version asks for."""
+    wrong = []
+    for line in importlib.metadata.requires("gigawatch") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            have = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(have, prereleases=True):
+            wrong.append(f"{wanted.name} is {have}, wanted {wanted.specifier}")
+    return ("bad", "; ".join(wrong) + ": pip install -c constraints.txt .") if wrong else ("ok", "all as this version wants them")
+
+
+def _process(data_dir: Path, name: str) -> Verdict:
+    """What a running factory's process says of itself."""
+    said = status.read(run_dir(data_dir) / f"{name}.json")
+    found = judge(kind_of(name), said, time.time())
+    return ("ok" if found.ready else "bad"), f"{found}; metrics at {said.get('metrics_at') or 'no address'}/metrics"
 
 
 def _apache() -> Verdict:

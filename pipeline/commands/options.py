@@ -39,6 +39,7 @@ def no_secret(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
 clickhouse = click.option("--clickhouse", metavar="URL", envvar="GIGAWATCH_CLICKHOUSE", callback=no_secret,
                           help="ClickHouse, http://[USER@]HOST:PORT or https://... Default: the factory on --data-dir, running or stopped.")
 status_file = click.option("--status", "status_file", type=click.Path(path_type=Path), hidden=True)
+metrics = click.option("--metrics", "metrics", metavar="HOST:PORT", default="", help="Serve /metrics (Prometheus), /health, /live and /ready here.")
 tick = click.option("--tick", "tick_s", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between samples.")
 
 
@@ -75,7 +76,7 @@ def trust(command: Any) -> Any:
                                expose_value=False, is_eager=True,
                                help=s.help)(command)
     return click.option("--config", type=click.Path(path_type=Path, dir_okay=False), envvar="GIGAWATCH_CONFIG", callback=config,
-                        expose_value=False, help="TOML with sections [kafka], [clickhouse], [grafana]; see docs/security.md.")(command)
+                        expose_value=False, help="TOML with sections [kafka], [clickhouse], [grafana], [metrics]; see docs/security.md.")(command)
 
 
 def need_broker(given: str | None, folder: Path) -> str:

@@ -12,6 +12,7 @@ import click
 from pipeline import kafka
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
+from pipeline.security import SecurityError
 from pipeline.status import Status
 from pipeline.store.batcher import Batcher
 from pipeline.store.client import StoreError, connect
@@ -29,6 +30,7 @@ log = logging.getLogger("gigawatch.sink")
 @options.clickhouse
 @options.data_dir
 @options.status_file
+@options.metrics
 @click.option("--max-rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Close a batch at so many rows,")
 @click.option("--max-wait", type=click.FloatRange(min=0.05), default=1.0, show_default=True, help="or when its first record is so many seconds old,")
 @click.option("--max-mb", type=click.IntRange(min=1), default=256, show_default=True, help="or at so many megabytes.")
@@ -37,7 +39,7 @@ log = logging.getLogger("gigawatch.sink")
 @click.option("--dead-most", type=click.IntRange(min=0), default=1000, show_default=True,
               help="Pause reading when so many messages a minute (and a tenth of all) are refused; 0: never.")
 @click.option("--cluster", default="", help="ClickHouse cluster: Replicated and Distributed tables.")
-def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file: Path | None, max_rows: int, max_wait: float, max_mb: int,
+def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file: Path | None, metrics: str, max_rows: int, max_wait: float, max_mb: int,
          max_age_days: float, roll_every: float, dead_most: int, cluster: str) -> None:
     """Stores everything on Kafka in ClickHouse: inserts, then dead letters, then offsets. Stop it with SIGTERM: it drains and commits."""
     options.setup_logging()
@@ -68,7 +70,8 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
             await abort.wait()
             made.stop(abort=True)
 
-        tasks = [asyncio.create_task(t) for t in (roll(), watch(), Status(status_file, lambda: {**made.status(), "buckets": roller.buckets}).keep(0.5))]
+        keeper = await Status("sink", status_file, lambda: {**made.status(), "buckets": roller.buckets}, metrics).begin()
+        tasks = [asyncio.create_task(t) for t in (roll(), watch(), keeper.keep(0.5))]
         try:
             await made.run()
             if not abort.is_set():
@@ -86,7 +89,7 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
 
     try:
         code = options.until_signal(work)
-    except (StoreError, StoppedByConfig, kafka.BrokerError) as err:
+    except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError) as err:
         raise Trouble(str(err)) from err
     sys.exit(code)
 

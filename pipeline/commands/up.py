@@ -11,13 +11,15 @@ from typing import Any
 
 import click
 
-from pipeline import kafka
+from pipeline import kafka, status
 from pipeline.cli import check_source, source_options
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.summary import summary
 from pipeline.embedded.supervisor import Plan, Supervisor
+from pipeline.health import STALL_S
+from pipeline.security import SecurityError
 from pipeline.store import client as store_client
 from pipeline.store.client import StoreError
 from pipeline.view import live
@@ -34,10 +36,12 @@ from schemas.topics import PARTITIONS
 @options.data_dir
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="faust workers.")
 @click.option("--seconds", type=click.FloatRange(min=1), help="Run so long, drain, stop.")
+@options.metrics
+@click.option("--stall-after", "stall_s", type=click.FloatRange(min=3), default=STALL_S, hidden=True)
 @click.option("--summary", "summary_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a JSON summary here at the end.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: Path, workers: int, seconds: float | None,
-       summary_file: Path | None, quiet: bool, **opts: Any) -> None:
+       metrics: str, stall_s: float, summary_file: Path | None, quiet: bool, **opts: Any) -> None:
     """Brings up broker, ClickHouse, a source, stream worker and sink on this machine, shows them, and stops them cleanly on Ctrl-C.
 
     \b
@@ -46,7 +50,7 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
     gigawatch up --source replay:trace.csv         a recording instead of a simulation
     """
     plan = Plan(data_dir, _producer(source, opts), broker, clickhouse, workers, opts["tick_s"],
-                partitions=workers * -(-PARTITIONS // workers), broker_memory_mb=broker_memory)  # each worker gets as many as any other
+                partitions=workers * -(-PARTITIONS // workers), broker_memory_mb=broker_memory, stall_s=stall_s)  # each worker gets as many as any other
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -56,7 +60,10 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
         async with Supervisor(plan, say) as factory:
             say(f"up: Kafka {factory.bootstrap}, ClickHouse {factory.clickhouse}, data in {data_dir}. "
                 + (f"Runs {seconds:g} s" if seconds else "Ctrl-C stops it"))
+            runner = await status.serve(metrics, factory.statuses) if metrics else None
             await _watch(factory, stop, seconds, quiet, data_dir)
+            if runner is not None:
+                await runner.cleanup()
             finishing = asyncio.create_task(factory.finish())
             waiting = asyncio.create_task(abort.wait())
             await asyncio.wait([finishing, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -77,7 +84,7 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
 
     try:
         code = options.until_signal(work)
-    except (ProcessError, StoreError, kafka.BrokerError) as err:
+    except (ProcessError, StoreError, kafka.BrokerError, SecurityError) as err:
         raise Trouble(str(err)) from err
     sys.exit(code)
 
@@ -103,7 +110,7 @@ def _producer(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
 
 async def _watch(factory: Supervisor, stop: asyncio.Event, seconds: float | None, quiet: bool, data_dir: Path) -> None:
     """Tends the factory, shows it, and returns when told to stop, when the time is up, or when the source has ended."""
-    tending = asyncio.create_task(factory.tend())
+    tending = asyncio.create_task(factory.tender.run())
     showing = asyncio.create_task(live(factory.clickhouse, factory.statuses, plain=quiet or not sys.stdout.isatty(), silent=quiet))
     stopped = asyncio.create_task(stop.wait())
 

@@ -18,6 +18,8 @@ from pipeline.embedded import drain
 from pipeline.embedded.broker import Apache, Broker, Tansu, kafka_at_hand
 from pipeline.embedded.factory import Factory, forget, run_dir, running
 from pipeline.embedded.process import KEEP_MEMORY, Process, ProcessError, free_port, port_open, wait_for
+from pipeline.embedded.tending import Tender
+from pipeline.health import STALL_S
 from pipeline.store import client as store_client
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC
@@ -27,7 +29,6 @@ from schemas import topics
 log = logging.getLogger("gigawatch.up")
 
 CLICKHOUSE_PORT = 18123
-BACKOFF_S = (0.5, 1, 2, 5, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Plan:
     sink: tuple[str, ...] = ()
     consumers: bool = True
     services: tuple[str, ...] = ("broker", "clickhouse")
+    stall_s: float = STALL_S
 
 
 @dataclass(slots=True)
@@ -61,8 +63,11 @@ class Supervisor:
     processes: dict[str, Process] = field(default_factory=dict)
     cpu_before: dict[str, float] = field(default_factory=dict)
     rotations: int = 0
-    _failed_at: dict[str, list[float]] = field(default_factory=dict)
-    _stopped: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
+    tender: Tender = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tender = Tender(self)
 
     @property
     def run_dir(self) -> Path:
@@ -93,16 +98,14 @@ class Supervisor:
             self.say("fetching Apache Kafka with Maven, once; this takes a minute")
         with self._step({"embedded": "Kafka (Tansu, in memory)", "apache": "Kafka (Apache, on disk)"}.get(self.plan.broker, "Kafka")):
             await asyncio.to_thread(self._start_broker)
-            await _until_answers(self.bootstrap)
-            await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
-            self.log_id = await kafka.log_id(self.bootstrap)
+            await self.take_broker()
         if "clickhouse" in self.plan.services:
             with self._step("ClickHouse"):
                 await asyncio.to_thread(self.start_clickhouse)
         Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000)).save(self.plan.data_dir)
         if self.plan.consumers:
             with self._step("stream worker and sink"):
-                self._start_consumers()
+                self.start_consumers()
                 await self._until(self._consumers_joined, 60, "the stream worker and the sink")
         if self.plan.producer:
             with self._step("producer"):
@@ -133,6 +136,12 @@ class Supervisor:
         self.bootstrap = self.broker.bootstrap
         self.processes["broker"] = self.broker.process
 
+    async def take_broker(self) -> None:
+        """Waits for the broker, makes its topics, notes which log it is."""
+        await _until_answers(self.bootstrap)
+        await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
+        self.log_id = await kafka.log_id(self.bootstrap)
+
     def start_clickhouse(self) -> None:
         if self.plan.clickhouse == "embedded":
             port = free_port(CLICKHOUSE_PORT)
@@ -145,7 +154,7 @@ class Supervisor:
         migrate(client)
         client.close()
 
-    def _start_consumers(self) -> None:
+    def start_consumers(self) -> None:
         plan = self.plan
         self.spawn("sink", ["sink", "--broker", self.bootstrap, "--clickhouse", self.clickhouse, "--max-age", str(plan.max_age_days), *plan.sink])
         for n in range(plan.workers):
@@ -156,7 +165,7 @@ class Supervisor:
         """Starts `gigawatch ARGV` as a process of the factory."""
         argv = [sys.executable, "-m", "pipeline", *argv]
         if name != "clickhouse":
-            argv += ["--status", str(self.run_dir / f"{name}.json")]
+            argv += ["--status", str(self.run_dir / f"{name}.json"), "--metrics", "127.0.0.1:0"]
         process = self.processes[name] = Process(name, argv, self.plan.data_dir / "log" / f"{name}.log", env=KEEP_MEMORY)
         process.start()
         return process
@@ -170,70 +179,6 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise ProcessError(f"{what} did not come up within {timeout_s:g} s; see the logs in {self.plan.data_dir / 'log'}")
             await asyncio.sleep(0.05)
-
-    # -- while it runs ---------------------------------------------------------------------------------------------
-
-    async def tend(self) -> None:
-        """Once a second: starts again what died, rotates a broker that has reached its bound. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(1.0)
-            self._revive()
-            if self.broker is not None and self.broker.bounded and self.broker.process.rss_bytes() > self.plan.broker_memory_mb << 20:
-                await self.rotate()
-
-    def _revive(self) -> None:
-        for name, process in self.processes.items():
-            if process.running or name == "broker" or name in self._stopped:
-                continue
-            if name == "producer" and process.code == 0:
-                continue  # its source has ended
-            failures = self._failed_at.setdefault(name, [])
-            if not failures or failures[-1] < process.started:
-                failures.append(time.monotonic())
-                self.say(f"{name} ended with code {process.code}: starting it again. The end of its log:\n{process.tail(4)}")
-            pause = BACKOFF_S[min(len([f for f in failures if time.monotonic() - f < 120]), len(BACKOFF_S)) - 1]
-            if time.monotonic() - failures[-1] >= pause:
-                self._note_cpu(name)
-                process.start()
-                process.restarts += 1
-
-    async def rotate(self) -> None:
-        """Gives the embedded broker's memory back: producers hold, everything is drained, a fresh broker takes over.
-
-        The producer waits (nothing is dropped), the workers keep their state in a snapshot, the sink has committed all.
-        """
-        assert isinstance(self.broker, Tansu)
-        began, size = time.monotonic(), self.broker.process.rss_bytes() >> 20
-        hold = self.run_dir / "hold"
-        hold.touch()
-        try:
-            await self._until_held()
-            if not await self.drained(120):
-                self.say("the broker's memory bound is reached, but the sink or a worker does not keep up; trying again")
-                return
-            for name in [n for n in self.processes if n.startswith(("stream", "sink"))]:
-                await asyncio.to_thread(self.processes[name].stop, 30)
-                self._note_cpu(name)
-            self._note_cpu("broker")
-            await asyncio.to_thread(self.broker.renew)
-            self.processes["broker"] = self.broker.process
-            await _until_answers(self.bootstrap)
-            await kafka.ensure_topics(self.bootstrap, self.plan.partitions)
-            self.log_id = await kafka.log_id(self.bootstrap)
-            self._start_consumers()
-            self.rotations += 1
-        finally:
-            hold.unlink(missing_ok=True)
-        self.say(f"embedded broker renewed at {size} MB in {time.monotonic() - began:.1f} s (bound {self.plan.broker_memory_mb} MB); nothing was dropped")
-
-    async def _until_held(self) -> None:
-        if "producer" not in self.processes:
-            return
-        for _ in range(300):
-            said = status.read(self.run_dir / "producer.json")
-            if not self.processes["producer"].running or (said.get("held") and not said.get("pending_bytes")):
-                return
-            await asyncio.sleep(0.1)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -250,13 +195,13 @@ class Supervisor:
         return await self._stop("sink", max(60.0, drain_s)) == 0 and done  # it makes the last roll-ups
 
     async def _stop(self, name: str, grace_s: float) -> int:
-        self._stopped.add(name)
+        self.stopped.add(name)
         return await asyncio.to_thread(self.processes[name].stop, grace_s)
 
     async def drained(self, timeout_s: float, stream: bool = True, sink: bool = True) -> bool:
         """Waits until the sink and the workers (those asked for) have dealt with every record in the log."""
         readers = {**({"sink": tuple(BY_TOPIC)} if sink else {}), **({"stream": CONSUMED} if stream else {})}
-        return await drain.drained(self.bootstrap, lambda: self._positions(readers), timeout_s, self._revive)
+        return await drain.drained(self.bootstrap, lambda: self._positions(readers), timeout_s, self.tender.revive)
 
     def _positions(self, readers: dict[str, tuple[str, ...]]) -> list[drain.Reader]:
         said = {name: status.read(self.run_dir / f"{name}.json").get("positions", {}) for name in self.processes}
@@ -270,7 +215,7 @@ class Supervisor:
         last = {n: p.cpu_s() if p.running else float(status.read(self.run_dir / f"{n}.json").get("cpu_s") or 0) for n, p in self.processes.items()}
         return {name: round(self.cpu_before.get(name, 0.0) + used, 2) for name, used in last.items()}
 
-    def _note_cpu(self, name: str) -> None:
+    def note_cpu(self, name: str) -> None:
         said = status.read(self.run_dir / f"{name}.json").get("cpu_s") or self.processes[name].cpu_s()
         self.cpu_before[name] = self.cpu_before.get(name, 0.0) + float(said)
 

@@ -128,13 +128,13 @@ async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
     return [{**row, **{n: int(row[n].timestamp() * 1000) for n in ("opened", "updated")}} for row in latest.values() if row["open"]]
 
 
-async def run(app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Path | None = None) -> None:
+async def run(app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Status | None = None) -> None:
     """Runs the app until `stop`; then commits, and writes the snapshot if one was asked for."""
     worker: Worker = app.worker
     log_id = await kafka.log_id(bootstrap)
     if snapshot is None or not worker.load(snapshot, log_id):
         worker.restore_incidents(await open_incidents(bootstrap))
-    keeper = asyncio.create_task(Status(status, worker.status).keep())
+    keeper = asyncio.create_task((status or Status("stream", None, worker.status)).keep())
     try:
         await app.start()
         await stop.wait()
