@@ -154,13 +154,17 @@ def check_source(source: str, opts: dict[str, Any]) -> None:
 @options.status_file
 @options.metrics
 @click.option("--hold", type=click.Path(path_type=Path), hidden=True, help="While this file exists, nothing is sent.")
+@click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="While Kafka takes nothing, keep messages in this folder.")
+@click.option("--spool-mb", type=click.IntRange(min=1), default=2048, show_default=True, help="Its bound; past it the oldest are dropped, and counted.")
 @click.option("--merge", "merge_s", type=click.FloatRange(min=0), default=0.0, help="Collect small frames of a rack for so many seconds and send them as one.")
-def produce(source: str, broker: str | None, data_dir: Path, status_file: Path | None, metrics: str, hold: Path | None, merge_s: float, **opts: Any) -> None:
+def produce(source: str, broker: str | None, data_dir: Path, status_file: Path | None, metrics: str, hold: Path | None, spool: Path | None,
+            spool_mb: int, merge_s: float, **opts: Any) -> None:
     """Reads SOURCE and publishes its frames to Kafka until it ends or is stopped; then drains."""
     from pipeline import kafka
     from pipeline.status import Status
     from producers.publish import Publisher, connect
     from producers.source import SourceError
+    from producers.spool import Spool
     from schemas.hardware import HardwareError
 
     options.setup_logging()
@@ -176,7 +180,8 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
         await kafka.ensure_topics(bootstrap)
         said = await Status("producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics).begin()
         producer = await connect(kafka.client_options(bootstrap))
-        publisher = Publisher(producer, merge_s=merge_s, held=hold.exists if hold else (lambda: False))
+        publisher = Publisher(producer, merge_s=merge_s, held=hold.exists if hold else (lambda: False),
+                              spool=Spool(spool, spool_mb << 20) if spool else None)
         keeper = asyncio.create_task(said.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]

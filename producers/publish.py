@@ -6,18 +6,22 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownError
+from aiokafka.errors import UnknownError
 
 from producers.merge import Merger
+from producers.outbox import Outbox
 from producers.pack import Packer, Sheet
+from producers.parcel import Parcel
 from producers.source import Emission, Event, Silent
+from producers.spool import Spool
 from schemas import topics
-from schemas.batch import Batch, Chunk, cut
+from schemas.batch import Chunk, cut
 from schemas.codec import encode, encode_batch
 from schemas.derived import QUALITY
 from schemas.frame import Frame
@@ -26,7 +30,6 @@ from schemas.quality import Counts, clean
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
-_LOOK_AT_HOLD_S = 0.02
 _MOST_MERGING = 262_144  # frames held back for merging
 
 
@@ -37,7 +40,6 @@ class Published:
     frames: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
-    retries: int = 0
     first_ts_ms: int = 0
     last_ts_ms: int = 0
     missing: Counts = field(default_factory=Counter)
@@ -62,26 +64,19 @@ async def connect(client: dict[str, Any], linger_ms: int = 20) -> AIOKafkaProduc
     return producer
 
 
-#: Queues something with Kafka; the future is done when Kafka has it.
-Send = Callable[[], Coroutine[None, None, asyncio.Future[object]]]
-
-
 class Publisher:
     """Sends in order per key; holds at most `max_pending` bytes that Kafka has not acknowledged, then makes callers wait.
 
     `merge_s` > 0 collects small frames until none has come for that long, and sends those of one kind, place and tick as one. `held` may return
-    True to stop sending for a while (nothing is lost: callers wait).
+    True to stop sending for a while (nothing is lost: callers wait). With a `spool`, what Kafka does not take goes to disk.
     """
 
     def __init__(self, producer: AIOKafkaProducer, *, max_pending: int = 64 << 20, merge_s: float = 0.0,
-                 held: Callable[[], bool] = lambda: False) -> None:
+                 held: Callable[[], bool] = lambda: False, spool: Spool | None = None) -> None:
         self._producer = producer
-        self._max_pending = max_pending
         self._merge_s = merge_s
         self._held = held
-        self._pending_bytes = 0
-        self._room = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox = Outbox(producer, self._arrived, max_pending=max_pending, held=held, spool=spool)
         self._merging: list[Frame] = []
         self._merge_last = 0.0
         self._merge_timer: asyncio.Task[None] | None = None
@@ -89,7 +84,6 @@ class Publisher:
         self._chunks_of: dict[Packer, list[Chunk]] = {}
         self._rows_of: dict[Chunk, int] = {}
         self._stamping = asyncio.Lock()
-        self._looked = 0.0
         self._finishing = self._busy = False
         self._task: asyncio.Task[None] | None = None
         self._places: dict[tuple[str, bytes, str], int] = {}
@@ -101,10 +95,9 @@ class Publisher:
             self.published.silent[emission.place, emission.reason] += 1
             row = {"ts": emission.ts_ms, "kind": "source", "site": "", "rack": emission.place, "metric": "",
                    "reason": emission.reason, "count": 1}
-            await self._send(topics.derived("quality"), b"", encode_batch(QUALITY.build_rows([row])), None)
+            await self._send_event(topics.derived("quality"), QUALITY.build_rows([row]))
         elif isinstance(emission, Event):
-            name = emission.derived.name
-            await self._send(topics.derived(name), b"", encode_batch(emission.batch), None)
+            await self._send_event(topics.derived(emission.derived.name), emission.batch)
         elif isinstance(emission, Sheet):
             await self._send_sheet(emission)
         elif self._merge_s <= 0:
@@ -123,8 +116,7 @@ class Publisher:
             self._merge_timer.cancel()
             await asyncio.gather(self._merge_timer, return_exceptions=True)
         await self._flush_merged()
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        await self._outbox.drain()
 
     def finish(self) -> None:
         """`run` ends after the emission in hand, with a drain; a source that waits for its next tick is not waited for."""
@@ -153,10 +145,10 @@ class Publisher:
     def status(self) -> dict[str, object]:
         """Counters for the status file; rows and frames are those that Kafka has acknowledged."""
         p = self.published
-        return {"frames": dict(p.frames), "rows": dict(p.rows), "bytes": p.bytes, "retries": p.retries, "first_ts_ms": p.first_ts_ms,
+        return {"frames": dict(p.frames), "rows": dict(p.rows), "bytes": p.bytes, "first_ts_ms": p.first_ts_ms,
                 "last_ts_ms": p.last_ts_ms, "missing": {f"{m}/{r}": n for (m, r), n in p.missing.items()},
                 "silent": {f"{place}: {why}": n for (place, why), n in p.silent.items()}, "devices": dict(self.devices()),
-                "metrics": p.metrics, "held": self._held(), "pending_bytes": self._pending_bytes}
+                "metrics": p.metrics, "held": self._held(), **self._outbox.status()}
 
     async def _merge_when_quiet(self) -> None:
         """Sends what was collected once nothing has come for `merge_s`: a tick's frames arrive together."""
@@ -191,99 +183,41 @@ class Publisher:
             chunks = self._chunks_of.get(packer)
             if chunks is None:
                 chunks = self._chunks_of[packer] = cut(packer.keys, [len(m) for m in messages], sorted(await self._producer.partitions_for(topic)))
+            kind, metrics = sheet.roster.kind, len(sheet.roster.names)
             for chunk in chunks:
-                await self._take_room(chunk.size)
-                await self._send_batch(topic, sheet, chunk, chunk.records(messages))
+                await self._outbox.send(Parcel(topic, b"", chunk.records(messages), chunk.size, len(chunk.numbers), chunk.partition, kind,
+                                               self._rows(kind, packer, chunk), metrics, sheet.ts_ms))
 
-    async def _send_batch(self, topic: str, sheet: Sheet, chunk: Chunk, records: bytes) -> None:
-        async def send() -> asyncio.Future[object]:
-            batch = Batch(records, len(chunk.numbers), int(time.time() * 1000))
-            sent: asyncio.Future[object] = await self._producer.send_batch(batch, topic, partition=chunk.partition)
-            return sent
-
-        try:
-            sent = await send()
-        except KafkaError:
-            sent = None
-        self._follow(sent, send, topic, chunk.size, lambda: self._count_chunk(topic, sheet, chunk))
-
-    def _count_chunk(self, topic: str, sheet: Sheet, chunk: Chunk) -> None:
-        done, packer, kind = self.published, sheet.roster.packer, sheet.roster.kind
+    def _rows(self, kind: str, packer: Packer, chunk: Chunk) -> int:
+        """Its samples; its places are noted the first time."""
         rows = self._rows_of.get(chunk)
         if rows is None:
             sizes = packer.sizes[list(chunk.numbers)].tolist()
             rows = self._rows_of[chunk] = sum(sizes)
             for number, count in zip(chunk.numbers, sizes, strict=True):
-                place = (kind, packer.keys[number], packer.firsts[number])
-                self._places[place] = max(count, self._places.get(place, 0))
-        done.bytes += chunk.size
-        done.frames[topic] += len(chunk.numbers)
-        done.rows[topic] += rows
-        self._seen(kind, len(sheet.roster.names), sheet.ts_ms)
+                self._note_place(kind, packer.keys[number], packer.firsts[number], count)
+        return rows
 
     async def _send_frame(self, frame: Frame) -> None:
-        await self._send(topics.telemetry(frame.kind), frame.key(), encode(frame), frame)
+        value, key = encode(frame), frame.key()
+        self._note_place(frame.kind, key, frame.batch.column(3)[0].as_py(), frame.rows)
+        await self._outbox.send(Parcel(topics.telemetry(frame.kind), key, value, len(value), kind=frame.kind, rows=frame.rows, metrics=frame.metrics,
+                                       ts_ms=frame.span()[1]))
 
-    async def _send(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
-        await self._take_room(len(value))
+    async def _send_event(self, topic: str, batch: pa.RecordBatch) -> None:
+        value = encode_batch(batch)
+        await self._outbox.send(Parcel(topic, b"", value, len(value)))
 
-        async def send() -> asyncio.Future[object]:
-            sent: asyncio.Future[object] = await self._producer.send(topic, value, key or None)
-            return sent
+    def _note_place(self, kind: str, key: bytes, first: str, devices: int) -> None:
+        self._places[kind, key, first] = max(devices, self._places.get((kind, key, first), 0))
 
-        # the first attempt is queued here, in order; only its outcome is awaited elsewhere
-        try:
-            sent = await send()
-        except KafkaError:
-            sent = None
-        self._follow(sent, send, topic, len(value), lambda: self._count(topic, key, value, frame))
-
-    async def _take_room(self, size: int) -> None:
-        while time.monotonic() >= self._looked + _LOOK_AT_HOLD_S:
-            self._looked = time.monotonic()
-            if self._held():  # the hold is a file that another process removes
-                self._looked = 0.0
-                await asyncio.sleep(0.05)
-        async with self._room:
-            await self._room.wait_for(lambda: self._pending_bytes == 0 or self._pending_bytes + size <= self._max_pending)
-            self._pending_bytes += size
-
-    def _follow(self, sent: asyncio.Future[object] | None, send: Send, topic: str, size: int, count: Callable[[], None]) -> None:
-        task = asyncio.create_task(self._acknowledged(sent, send, topic, size, count))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _acknowledged(self, sent: asyncio.Future[object] | None, send: Send, topic: str, size: int, count: Callable[[], None]) -> None:
-        pause = 0.1
-        while True:
-            try:
-                if sent is not None:
-                    await sent
-                    break
-            except KafkaError as err:
-                log.warning("%s: %s; sending again in %.1f s", topic, err or type(err).__name__, pause)
-            self.published.retries += 1
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
-            try:
-                sent = await send()
-            except KafkaError:
-                sent = None
-        count()
-        async with self._room:
-            self._pending_bytes -= size
-            self._room.notify_all()
-
-    def _count(self, topic: str, key: bytes, value: bytes, frame: Frame | None) -> None:
+    def _arrived(self, parcel: Parcel) -> None:
         done = self.published
-        done.bytes += len(value)
-        done.frames[topic] += 1
-        if frame is None:
-            return
-        done.rows[topic] += frame.rows
-        self._seen(frame.kind, frame.metrics, frame.span()[1])
-        place = (frame.kind, key, frame.batch.column(3)[0].as_py())
-        self._places[place] = max(frame.rows, self._places.get(place, 0))
+        done.bytes += parcel.size
+        done.frames[parcel.topic] += parcel.messages or 1
+        if parcel.kind:
+            done.rows[parcel.topic] += parcel.rows
+            self._seen(parcel.kind, parcel.metrics, parcel.ts_ms)
 
     def _seen(self, kind: str, metrics: int, ts_ms: int) -> None:
         done = self.published

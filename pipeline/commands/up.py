@@ -49,7 +49,7 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
     gigawatch up --racks 64 --fault gpu-thermal    more, and something to find
     gigawatch up --source replay:trace.csv         a recording instead of a simulation
     """
-    plan = Plan(data_dir, _producer(source, opts), broker, clickhouse, workers, opts["tick_s"],
+    plan = Plan(data_dir, _producer(source, opts, data_dir), broker, clickhouse, workers, opts["tick_s"],
                 partitions=workers * -(-PARTITIONS // workers), broker_memory_mb=broker_memory, stall_s=stall_s)  # each worker gets as many as any other
     began = time.monotonic()
 
@@ -89,13 +89,13 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
     sys.exit(code)
 
 
-def _producer(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
+def _producer(source: str, opts: dict[str, Any], data_dir: Path) -> tuple[str, ...]:
     """The arguments of `gigawatch produce` for the same source; checked here, so that a mistake is told at once."""
     if source == "none":
         return ()
     check_source(source, opts)
     argv = [source, "--racks", str(opts["racks"]), "--gpu", opts["model"], "--tick", str(opts["tick_s"]), "--seed", str(opts["seed"]),
-            "--speed", str(opts["speed"])]
+            "--speed", str(opts["speed"]), "--spool", str(data_dir / "spool")]
     for name, flag in (("faults", "--fault"), ("endpoints", "--endpoint")):
         for value in opts[name]:
             argv += [flag, value]

@@ -95,7 +95,7 @@ async def test_a_sheet_goes_out_whole_in_compressed_batches_each_place_on_one_pa
         await publisher.drain()
     assert publisher.published.rows["telemetry.gpu"] == 2 * 40 * 72
     assert publisher.published.frames["telemetry.gpu"] == 80
-    assert publisher.published.retries == failures
+    assert publisher.status()["retries"] == failures
     assert publisher.devices()["gpu"] == 40 * 72
     places = {(key, partition) for _, partition, key, _ in log.sent}
     assert len(places) == 40, "a place stays on its partition"
