@@ -33,14 +33,20 @@ class Bench:
     say: Callable[[str], None] = lambda _: None
 
     @asynccontextmanager
-    async def factory(self, producer: tuple[str, ...], **more: Any) -> AsyncIterator[Supervisor]:
-        """Services in a folder that is new and goes afterwards."""
+    async def factory(self, producer: tuple[str, ...], *, made: type[Supervisor] = Supervisor, spool: bool = False, **more: Any) -> AsyncIterator[Supervisor]:
+        """Services in a folder that is new and goes afterwards, unless something went wrong; a producer may have a `spool` there."""
         folder = Path(tempfile.mkdtemp(prefix="gigawatch-bench-", dir=self.folder))
         try:
-            async with Supervisor(Plan(folder, producer, self.broker, broker_memory_mb=BROKER_MB, max_age_days=2.0, **more), self.say) as made:
-                yield made
-        finally:
+            argv = (*producer, "--spool", str(folder / "spool")) if spool else producer
+            async with made(Plan(folder, argv, self.broker, broker_memory_mb=BROKER_MB, max_age_days=2.0, **more), self.say) as factory:
+                yield factory
+        except ProcessError:
+            self.say(f"what went wrong stays in {folder}")
+            raise
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _premade(gpus: int, per: str, *more: object) -> tuple[str, ...]:

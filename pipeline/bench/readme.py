@@ -1,28 +1,31 @@
-"""The table of peers in the README, written by the command that measured it."""
+"""Tables in pages, written by the command that measured them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.bench import peers
-from pipeline.bench.parts import Result
 
-BEGIN, END = "<!-- bench peers: begin -->", "<!-- bench peers: end -->"
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and after the table of one part."""
+    return f"<!-- bench {name}: begin -->", f"<!-- bench {name}: end -->"
 
 
-def check(page: Path) -> str:
+def check(page: Path, name: str) -> str:
     """The page's text; ValueError when it has no place for the table. Asked before minutes are spent on measuring."""
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{page} has no place for the table: it wants the lines {BEGIN} and {END}")
+    text, (begin, end) = page.read_text(), marks(name)
+    if begin not in text or end not in text:
+        raise ValueError(f"{page} has no place for the table: it wants the lines {begin} and {end}")
     return text
 
 
-def write(page: Path, result: Result) -> None:
+def write(page: Path, name: str, lines: Sequence[str]) -> None:
     """Replaces what stands between the marks; ValueError when the page has none."""
-    text = check(page)
-    lines = ["| " + " | ".join((peers.HEADERS[0], peers.HEADERS[2], peers.HEADERS[4])) + " |", "|---|---|---|"]
-    lines += [f"| {what} | {peer} | {ratio} |" for what, _, peer, _, ratio in peers.rows(result)]
-    lines += [f"| not measured here | {name} | |" for name in result["absent"]]
-    before, rest = text.split(BEGIN)
-    page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    text, (begin, end) = check(page, name), marks(name)
+    before, rest = text.split(begin)
+    page.write_text(before + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1])
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown, a line each."""
+    return ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers), *("| " + " | ".join(row) + " |" for row in rows)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pipeline.bench import parts, peers, readme, scale, targets
+from pipeline.bench import faults, parts, peers, readme, scale, soak, targets
 from pipeline.bench.parts import Bench, Result
 from pipeline.commands.options import Trouble
 from pipeline.commands.tables import show
@@ -24,7 +24,9 @@ from pipeline.kafka import BrokerError
 GIGAWATT = 500_000
 _SIZES = (1_000, 10_000, 100_000, 500_000)
 
-PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "size", "flat", "two-workers", "peers", "scale")
+PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "size", "flat", "two-workers", "peers", "scale", "faults", "soak")
+#: Only when asked for.
+_ALONE = ("faults", "soak")
 
 
 @click.command()
@@ -38,10 +40,17 @@ PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "size", "flat", "two-w
 @click.option("--quick", is_flag=True, help="Small and short: for CI. Only wrong results fail.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the results here.")
 @click.option("--compare", "older", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Show this run against an older one's --json.")
+@click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Faults: how often each.")
+@click.option("--away", "down_s", type=click.FloatRange(min=2), default=60.0, show_default=True, help="Faults: seconds for which services stay away.")
+@click.option("--only", multiple=True, type=click.Choice([f.name for f in faults.FAULTS]), help="Faults: only this one. May be repeated.")
+@click.option("--racks", type=click.IntRange(min=1), default=64, show_default=True, help="Soak: racks of the plant.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Soak: draw memory and lag here (SVG or PNG).")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Faults: write the table into this page.")
 @click.option("--readme", "readme_file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the peers' table into this page.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Where data is kept while it runs. Default: a temporary folder.")
 def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int, speed: float | None, broker: str, quick: bool,
-          json_file: Path | None, older: Path | None, readme_file: Path | None, folder: Path | None) -> None:
+          times: int, down_s: float, only: tuple[str, ...], racks: int, picture: Path | None, page: Path | None, json_file: Path | None,
+          older: Path | None, readme_file: Path | None, folder: Path | None) -> None:
     """Measures PARTs (default: all) on this machine, checks that the results are true, and prints them beside the targets.
 
     \b
@@ -50,14 +59,17 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
     pods          the same with 16 racks a message                          flat         cost a GPU from 1,000 to 500,000 GPUs
     two-workers   two faust workers against one                             size         bytes a value, the plant's own ticks, merged
     peers         what one would otherwise use, on the same data            scale        five gigawatts: skew and rebalance, simulated
+    faults        breaks a running factory on Apache Kafka in every way it must survive, then counts and recomputes all (only when asked for)
+    soak          --seconds of a steady plant: is memory flat, is lag? (only when asked for)
 
     Load: pre-made plant ticks, stamped anew; everything from the publisher on is real and shares this machine's cores.
     Fails only when a result is wrong, never for time.
     """
     try:
         then = targets.load(older) if older else {}
-        if readme_file:
-            readme.check(readme_file)
+        for where in (readme_file, page):
+            if where:
+                readme.check(where, "peers" if where is readme_file else "faults")
     except ValueError as err:
         raise Trouble(str(err)) from err
     if quick:
@@ -68,13 +80,15 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
         click.echo(f"[{time.monotonic() - began:6.1f} s] {text}", err=True)
 
     made = Bench(broker, folder, say)
-    chosen = names or tuple(p for p in PARTS if not quick or p in ("end-to-end", "nodes", "worker", "sink"))
+    chosen = names or tuple(p for p in PARTS if p not in _ALONE and (not quick or p in ("end-to-end", "nodes", "worker", "sink")))
     results: dict[str, Result] = {}
-    work = _work(made, gpus, seconds, ticks, speed, tuple(s for s in _SIZES if s <= gpus) or (gpus,))
+    work = {**_work(made, gpus, seconds, ticks, speed, tuple(s for s in _SIZES if s <= gpus) or (gpus,)),
+            "soak": lambda: soak.run(made, seconds, racks, picture),
+            "faults": lambda: faults.run(Bench("apache", folder, say), times, min(down_s, 4.0) if quick else down_s, names=only)}
     try:
         for name in chosen:
             found: list[Result] = []
-            for run in range(runs if name not in ("flat", "peers", "scale") else 1):
+            for run in range(runs if name not in ("flat", "peers", "scale", "faults", "soak") else 1):
                 say(f"{name}" + (f", run {run + 1} of {runs}" if runs > 1 else ""))
                 found.append(asyncio.run(work[name]()))
             results[name] = {"part": name, **targets.median(found)}
@@ -83,7 +97,9 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
         raise Trouble(str(err)) from err
     _print(results, then)
     if readme_file and "peers" in results:
-        readme.write(readme_file, results["peers"])
+        readme.write(readme_file, "peers", peers.page(results["peers"]))
+    if page and "faults" in results:
+        readme.write(page, "faults", faults.page(results["faults"]))
     wrong = {name: r["wrong"] for name, r in results.items() if r["wrong"]}
     if wrong:
         raise Trouble(f"wrong results: {', '.join(f'{n} ({count})' for n, count in wrong.items())}")
@@ -136,6 +152,13 @@ def _print(results: dict[str, Result], then: dict[str, dict[str, Any]]) -> None:
         show(("GPUs", "us of a worker core a GPU and tick"), list(results["flat"]["us_per_gpu"].items()))
     if "peers" in results:
         show(peers.HEADERS, peers.rows(results["peers"]))
+    if "faults" in results:
+        show(faults.HEADERS, faults.rows(results["faults"]))
+        click.echo(faults.verdict(results["faults"]))
+    if "soak" in results:
+        found = results["soak"]
+        show(("process", "growth in the second half, MB an hour"), [(n.removesuffix("_mb"), f"{v:g}") for n, v in found["growth_mb_h"].items()])
+        click.echo(f"{'flat' if found['flat'] else 'NOT flat'}; the newest stored sample was at most {found['lag_p99_s']:g} s old (p99)")
     if "scale" in results:
         for title, headers, body in scale.tables():
             click.echo(title)

@@ -57,6 +57,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._reassigned = False
         self._paused = False
         self.freshness = Freshness()
+        self.newest_age_s: float | None = None
         self.dead: Counter[str] = Counter()
         self.commits_refused = 0
         self.positions: dict[str, int] = {}
@@ -76,6 +77,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
                 "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries, "commits_refused": self.commits_refused,
                 "trouble": self._writer.trouble or self._storm.trouble, "positions": self.positions, "last_commit": self.last_commit,
+                "newest_age_s": self.newest_age_s,
                 "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]} if self._began else None,
                 "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}
 
@@ -184,6 +186,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 for piece in pieces:
                     ts = piece.content.span()[0]
                     times[ts] = times.get(ts, 0) + piece.rows
+        self.newest_age_s = (now_ms - max(times)) / 1000 if times else self.newest_age_s
         for ts, rows in times.items():
             self.freshness.add((now_ms - ts) / 1000, rows, ts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from pipeline.compute.engine import HORIZON_MS, Closed, KindEngine
 from schemas.codec import Decoder, InvalidFrame
 from schemas.frame import Frame
 from schemas.quality import MAX_AGE_MS, judge_times
+
+log = logging.getLogger("gigawatch.stream")
 
 
 class Message(NamedTuple):
@@ -49,6 +52,7 @@ class Partition:
                 if offset < self.position:
                     self.counts["seen-before"] += 1
                     continue
+                log.warning("%s: offsets %d to %d are missing: windows begin anew", kind, self.position, offset - 1)
                 out += self.engine.add(frames)
                 frames = []
                 self._start_over()
@@ -62,6 +66,7 @@ class Partition:
                 self.counts[f"discarded:{err.reason}"] += 1
                 continue
             if first and offset > 0:
+                log.info("%s: taken over at offset %d: silent until %d s of event time are read", kind, offset, HORIZON_MS // 1000)
                 self.engine.warm_from_ms = newest + HORIZON_MS
             if not self._marks or newest >= self._marks[-1][0] + 1000:
                 self._marks.append((newest, offset))

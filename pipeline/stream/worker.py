@@ -103,6 +103,7 @@ class Worker:
         if self.stopped:
             return
         kept = set(mine)
+        log.info("assigned: %s", ", ".join(f"{t}/{n}" for t, n in sorted(kept)) or "nothing")
         self.assigned = len(kept)
         self._partitions = {tp: held for tp, held in self._partitions.items() if tp in kept}
         self._joiners = {number: held for number, held in self._joiners.items() if (PART_TOPIC, number) in kept}

@@ -46,8 +46,9 @@ PEERS = {"streams": {"rows": [{"what": "samples", "unit": "/s", "peer": "other",
 def test_where_a_peer_wins_the_table_says_so(tmp_path: Path) -> None:
     assert [row[-1] for row in peers.rows(PEERS)] == ["3 x", "0.5 x: the peer wins"]
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
-    readme.write(page, PEERS)
+    begin, end = readme.marks("peers")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    readme.write(page, "peers", peers.page(PEERS))
     text = page.read_text()
     assert text.startswith("before")
     assert text.endswith("after\n")
@@ -56,7 +57,7 @@ def test_where_a_peer_wins_the_table_says_so(tmp_path: Path) -> None:
     assert "old" not in text
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no place"):
-        readme.write(page, PEERS)
+        readme.write(page, "peers", peers.page(PEERS))
 
 
 def test_the_peers_rolling_minute_is_right() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.bench import readme
 from pipeline.bench.parts import Bench, Result
 from pipeline.bench.peers import stores, streams
 
@@ -25,6 +26,12 @@ def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
             ratio = ours / theirs if row["more_is_better"] else theirs / ours
             verdict = f"{ratio:,.3g} x" if ratio >= 1 else f"{ratio:.3g} x: the peer wins"
             yield row["what"], _figure(ours, row["unit"]), row["peer"], _figure(theirs, row["unit"]), verdict
+
+
+def page(result: Mapping[str, Any]) -> list[str]:
+    """The README's table: what, peer and ratio."""
+    lines = readme.table((HEADERS[0], HEADERS[2], HEADERS[4]), [(what, peer, ratio) for what, _, peer, _, ratio in rows(result)])
+    return [*lines, *(f"| not measured here | {name} | |" for name in result["absent"])]
 
 
 def _figure(value: float, unit: str) -> str:
