@@ -30,6 +30,7 @@ from schemas.quality import Counts, clean
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
+_TELL_S = 10.0
 _MOST_MERGING = 262_144  # frames held back for merging
 
 
@@ -86,11 +87,15 @@ class Publisher:
         self._stamping = asyncio.Lock()
         self._finishing = self._busy = False
         self._task: asyncio.Task[None] | None = None
+        self._missing: dict[str, Counts] = {}
+        self._told = time.monotonic()
         self._places: dict[tuple[str, bytes, str], int] = {}
         self.published = Published()
 
     async def emit(self, emission: Emission) -> None:
         """Takes one emission; returns when there is room for it."""
+        if time.monotonic() >= self._told + _TELL_S:
+            await self._tell_missing()
         if isinstance(emission, Silent):
             self.published.silent[emission.place, emission.reason] += 1
             row = {"ts": emission.ts_ms, "kind": "source", "site": "", "rack": emission.place, "metric": "",
@@ -101,7 +106,7 @@ class Publisher:
         elif isinstance(emission, Sheet):
             await self._send_sheet(emission)
         elif self._merge_s <= 0:
-            await self._send_frame(clean(emission, self.published.missing))
+            await self._send_frame(self._clean(emission))
         else:
             self._merging.append(emission)
             self._merge_last = time.monotonic()
@@ -110,12 +115,27 @@ class Publisher:
             if len(self._merging) >= _MOST_MERGING:
                 await self._flush_merged(all_ticks=False)
 
+    def _clean(self, frame: Frame) -> Frame:
+        return clean(frame, self._missing.setdefault(frame.kind, Counter()))
+
+    async def _tell_missing(self) -> None:
+        """What was impossible and is missing now, for the quality table: every ten seconds, by kind, metric and reason."""
+        self._told = time.monotonic()
+        rows = [{"ts": int(time.time() * 1000), "kind": kind, "site": "", "rack": "", "metric": metric, "reason": reason, "count": count}
+                for kind, counts in self._missing.items() for (metric, reason), count in counts.items()]
+        for counts in self._missing.values():
+            self.published.missing += counts
+            counts.clear()
+        if rows:
+            await self._send_event(topics.derived("quality"), QUALITY.build_rows(rows))
+
     async def drain(self) -> None:
         """Sends what was held back for merging and waits until Kafka has acknowledged everything."""
         if self._merge_timer is not None:
             self._merge_timer.cancel()
             await asyncio.gather(self._merge_timer, return_exceptions=True)
         await self._flush_merged()
+        await self._tell_missing()
         await self._outbox.drain()
 
     def finish(self) -> None:
@@ -173,13 +193,13 @@ class Publisher:
         for sheet in sheets:
             await self._send_sheet(sheet)
         for frame in rest:
-            await self._send_frame(clean(frame, self.published.missing))
+            await self._send_frame(self._clean(frame))
 
     async def _send_sheet(self, sheet: Sheet) -> None:
         """A site's tick, in batches made here: Kafka's cost is then a batch's, not a message's. Order holds per place."""
         topic, packer = topics.telemetry(sheet.roster.kind), sheet.roster.packer
         async with self._stamping:  # the messages of a roster are stamped over with its next sheet
-            messages = packer.stamp(sheet, self.published.missing)
+            messages = packer.stamp(sheet, self._missing.setdefault(sheet.roster.kind, Counter()))
             chunks = self._chunks_of.get(packer)
             if chunks is None:
                 chunks = self._chunks_of[packer] = cut(packer.keys, [len(m) for m in messages], sorted(await self._producer.partitions_for(topic)))

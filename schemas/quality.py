@@ -17,6 +17,9 @@ Counts = Counter[tuple[str, str]]
 #: A sample may be this far ahead of the time at which Kafka got it, and this old.
 FUTURE_MS = 60_000
 MAX_AGE_MS = 86_400_000
+BEHIND_MS = 60_000
+_QUARTER_MS = 900_000
+_MOST_QUARTERS = 14 * 4
 
 
 def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
@@ -67,3 +70,11 @@ def judge_times(first_ms: int, last_ms: int, kafka_ms: int, max_age_ms: int) -> 
         raise InvalidFrame("stale", f"{(kafka_ms - first_ms) / 86_400_000:.1f} days old when it was sent; accepted are "
                                     f"{max_age_ms / 86_400_000:g} days (--max-age)")
 
+
+def how_far_behind(last_ms: int, kafka_ms: int) -> str:
+    """"" for samples that were sent within a minute; `time-zone` for those that are whole quarter hours old, to half a minute; else `behind`."""
+    age = kafka_ms - last_ms
+    if age <= BEHIND_MS:
+        return ""
+    quarters = round(age / _QUARTER_MS)
+    return "time-zone" if 0 < quarters <= _MOST_QUARTERS and abs(age - quarters * _QUARTER_MS) <= _QUARTER_MS // 30 else "behind"

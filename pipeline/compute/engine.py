@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.compute import outputs, physics, scores, stats
 from pipeline.compute.groups import CHUNK, Groups, as_slice
 from pipeline.compute.incidents import Incidents
+from pipeline.compute.quality import Quality
 from pipeline.compute.registry import Registry
 from pipeline.compute.ring import Filled, Ring, Rows
 from schemas.arrays import Bools, Floats, Ints
@@ -28,6 +29,7 @@ from schemas.quality import clean_values
 from schemas.stack import Stack, stacks
 
 HISTORY_PANES = 30
+PANE_MS = PANE_S * 1000
 #: Ticks that are held back for the rest of their messages at most.
 MOST_PENDING = 4
 BASELINE_MS = 30_000
@@ -67,7 +69,7 @@ class KindEngine:
         others = [i for i in range(len(self._metrics)) if i not in rolled and i not in counters]
         self._windowed, self._counters, self._others = (np.array(x, np.int64) for x in (rolled, counters, others))
         self._scored = [(i, m) for i, m in enumerate(self._metrics) if m.score is not None]
-        self._pane_ms = PANE_S * 1000
+        self._pane_ms = PANE_MS
         self._pane_ticks = self._pane_ms // tick_ms
         longest, open_ms = max(w for w, _ in WINDOWS) * 1000, self._pane_ms + lateness_ms
         slots, short = (longest + open_ms) // tick_ms + 2, open_ms // tick_ms + 2
@@ -89,6 +91,7 @@ class KindEngine:
         self._order = 0
         self._pending: dict[int, list[Part]] = {}
         self.incidents = Incidents(kind, self._pane_ms)
+        self.quality = Quality(kind)
         self.watermark_ms = 0
         self.closed_ms = 0
         self.warm_from_ms = 0
@@ -105,6 +108,9 @@ class KindEngine:
             if not self.closed_ms:
                 self.closed_ms = oldest // self._pane_ms * self._pane_ms
             self.counts["rows"] += frame.rows
+            if not self.quality.in_order(frame) and oldest >= self.closed_ms:
+                self.counts["out-of-order"] += frame.rows
+                self.quality.frame(self.open_end_ms, "out-of-order", frame)
             if due <= self.closed_ms:
                 self._run.append(frame)
                 continue
@@ -119,6 +125,11 @@ class KindEngine:
         # the newest tick may go on in the next messages: whole ticks are filed in one go
         self.settle(before=max(self._pending, default=0) if len(self._pending) <= MOST_PENDING else 1 << 62)
         return out
+
+    @property
+    def open_end_ms(self) -> int:
+        """The end of the oldest pane that is open."""
+        return self.closed_ms + self._pane_ms
 
     def flush(self) -> list[Closed]:
         """Closes every pane whose end has been passed, lateness or not: the end of a recording."""
@@ -151,7 +162,9 @@ class KindEngine:
         stamps = frame.ts_ms()
         wanted = (stamps >= from_ms) & (stamps < before_ms)
         late = wanted & (stamps < self.closed_ms)
-        self.counts["late"] += int(late.sum())
+        if late.any():
+            self.counts["late"] += int(late.sum())
+            self.quality.frame(self.open_end_ms, "late", frame, late)
         wanted &= ~late
         if not wanted.any():
             return
@@ -170,7 +183,7 @@ class KindEngine:
             slots = [ring.open(tick) for ring in self._rings]
             for part, rows, keep in self._fresh(tick, parts):
                 self._since_ms[rows] = np.minimum(self._since_ms[rows], tick * self._tick_ms)
-                for name, values in self._columns(part.stack).items():
+                for name, values in self._columns(part, self._end_of(tick)).items():
                     ring, k = self._place[name]
                     self._rings[ring].put(slots[ring], k, rows, values if keep is None else values[keep])
 
@@ -200,6 +213,7 @@ class KindEngine:
             if fresh is not None:
                 self.counts["duplicate"] += int((~fresh).sum())
                 listed = part.rows if keep is None else part.rows[keep]
+                self.quality.devices(self._end_of(tick), "doubled", self.registry, listed[~fresh])
                 rows = listed[fresh]
                 keep = fresh if keep is None else _narrowed(keep, fresh)
             if not isinstance(rows, slice) and not len(rows):
@@ -214,9 +228,22 @@ class KindEngine:
         for k, frame in enumerate(part.stack.frames):
             yield Part(Stack([frame]), part.rows[k * each : (k + 1) * each], part.order[k : k + 1])
 
-    def _columns(self, stack: Stack) -> dict[str, Floats]:
+    def _end_of(self, tick: int) -> int:
+        return tick * self._tick_ms // self._pane_ms * self._pane_ms + self._pane_ms
+
+    def _clean(self, name: str, part: Part, end: int) -> Floats:
+        values, found = part.stack.column(name), Counter[tuple[str, str]]()
+        cleaned = clean_values(KINDS[self.kind][name], values, found)
+        if found:
+            self.missing += found
+            bad = part.rows[np.isnan(cleaned) & ~np.isnan(values)]
+            for (_, reason), count in found.items():
+                self.quality.devices(end, reason, self.registry, bad if count == len(bad) else bad[:count], name)
+        return cleaned
+
+    def _columns(self, part: Part, end: int) -> dict[str, Floats]:
         """The metrics that the frames carry, impossible values missing, derived metrics computed."""
-        columns = {name: clean_values(KINDS[self.kind][name], stack.column(name), self.missing) for name in stack.names}
+        columns = {name: self._clean(name, part, end) for name in part.stack.names}
         if self.kind == "cooling" and {"flow_lpm", "supply_temp_c", "return_temp_c"} <= columns.keys():
             flow, supply, back = (columns[n].astype(np.float64) for n in ("flow_lpm", "supply_temp_c", "return_temp_c"))
             columns["heat_w"] = physics.coolant_heat_w(flow, supply, back)
@@ -270,6 +297,9 @@ class KindEngine:
         grown = np.full((len(self._counters), devices), np.nan)
         for k in np.flatnonzero(counted.carried(first, self._pane_ticks)).tolist():
             earliest, latest = stats.first_and_last(counted.window(first, self._pane_ticks, [k])[:, 0])
+            with np.errstate(invalid="ignore"):
+                reset = np.flatnonzero(latest < self._before[k])
+            self.quality.devices(first * self._tick_ms + self._pane_ms, "counter-reset", self.registry, reset, self._names[self._counters[k]])
             # a new counter counts from its first value
             grown[k] = stats.increase(latest, np.where(np.isnan(self._before[k]), earliest, self._before[k]))
             self._before[k] = np.where(np.isnan(latest), self._before[k], latest)
@@ -296,6 +326,9 @@ class KindEngine:
             rows = self.incidents.update(end, outputs.score_rows(self.registry, published, scored, self._metrics))
             if rows:
                 closed.batches["incident"] = outputs.incidents(rows)
+        noted = self.quality.take(end)
+        if noted is not None:
+            closed.batches["quality"] = noted
         if end % BASELINE_MS == 0:
             self._rebase(end)
         return closed if closed.batches else None
@@ -338,11 +371,12 @@ class KindEngine:
             with np.errstate(invalid="ignore"):
                 result.raise_to(seen >= metric.alarm_at, 0.98, index, seen, 0.0)
         if self.kind == "gpu":
-            self._gpu_rules(pane, result)
+            self._gpu_rules(end, pane, result)
+        self.quality.devices(end, "silent", self.registry, np.flatnonzero(missing))
         result.raise_to(missing, 1.0, outputs.SILENT, np.zeros(len(missing)), float("nan"))
         return result
 
-    def _gpu_rules(self, pane: outputs.Pane, result: scores.Scored) -> None:
+    def _gpu_rules(self, end: int, pane: outputs.Pane, result: scores.Scored) -> None:
         """A severe XID counts in the pane in which it appears; an energy counter that stands still while power is drawn is frozen."""
         xid_at = self._names.index("xid")
         xid = pane.high[xid_at]
@@ -353,7 +387,9 @@ class KindEngine:
         power = pane.mean[self._names.index("power_w")]
         energy = pane.grown[int(np.flatnonzero(self._counters == self._names.index("energy_j"))[0])]
         with np.errstate(invalid="ignore"):
-            result.raise_to((energy == 0) & (power > 10) & (pane.samples > 1), 0.9, outputs.FROZEN, power, float("nan"))
+            frozen = (energy == 0) & (power > 10) & (pane.samples > 1)
+        result.raise_to(frozen, 0.9, outputs.FROZEN, power, float("nan"))
+        self.quality.devices(end, "frozen", self.registry, np.flatnonzero(frozen), "energy_j")
 
     def _rebase(self, end: int) -> None:
         """Twice a minute of event time: every device's past, from the panes of the last five minutes."""

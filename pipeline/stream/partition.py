@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pipeline.compute.engine import HORIZON_MS, Closed, KindEngine
+from pipeline.compute.engine import HORIZON_MS, PANE_MS, Closed, KindEngine
 from schemas.codec import Decoder, InvalidFrame
 from schemas.frame import Frame
-from schemas.quality import MAX_AGE_MS, judge_times
+from schemas.quality import MAX_AGE_MS, how_far_behind, judge_times
 
 log = logging.getLogger("gigawatch.stream")
 
@@ -36,6 +36,7 @@ class Partition:
         self._settings = kind, tick_ms, lateness_ms
         self.position: int | None = None
         self._decoder = Decoder()
+        self._newest_ms = 0
         self._marks: list[tuple[int, int]] = []  # (event time ms, first offset at or after it), one a second
         self.counts: Counter[str] = Counter()
 
@@ -58,16 +59,24 @@ class Partition:
                 self._start_over()
                 first = True
             self.position = offset + 1
+            frame = None
             try:
                 frame = decode(value, kind)
                 oldest, newest = frame.span()
                 judge_times(oldest, newest, kafka_ms, MAX_AGE_MS)
             except InvalidFrame as err:
                 self.counts[f"discarded:{err.reason}"] += 1
+                if frame is not None:
+                    self.engine.quality.frame(self._pane(kafka_ms), err.reason, frame)
                 continue
+            behind = how_far_behind(newest, kafka_ms)
+            if behind:
+                self.counts[behind] += frame.rows
+                self.engine.quality.frame(self._pane(kafka_ms), behind, frame)
             if first and offset > 0:
                 log.info("%s: taken over at offset %d: silent until %d s of event time are read", kind, offset, HORIZON_MS // 1000)
                 self.engine.warm_from_ms = newest + HORIZON_MS
+            self._newest_ms = max(self._newest_ms, newest)
             if not self._marks or newest >= self._marks[-1][0] + 1000:
                 self._marks.append((newest, offset))
             processed += 1
@@ -75,6 +84,10 @@ class Partition:
         self.counts["received"] += received
         self.counts["processed"] += processed
         return out + self.engine.add(frames)
+
+    def _pane(self, kafka_ms: int) -> int:
+        """The end of the pane in which event time is: known from the log's order alone, however messages are batched."""
+        return (self._newest_ms or kafka_ms) // PANE_MS * PANE_MS + PANE_MS
 
     def _start_over(self) -> None:
         """Messages are missing (someone else had the partition for long, or the log was trimmed): windows begin anew, cold."""

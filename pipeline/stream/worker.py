@@ -24,7 +24,7 @@ log = logging.getLogger("gigawatch.stream")
 
 #: Publishes (topic, key, value) and returns when Kafka has it.
 Publish = Callable[[str, bytes, bytes], Awaitable[None]]
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
 #: Rows of one derived message: a few megabytes.
 MOST_ROWS = 16_384
 
