@@ -46,6 +46,7 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
     "stream": (
         Figure("partitions", "Partitions assigned.", "assigned"),
         Figure("messages", "Messages and rows by what became of them.", "counts", "what", counter=True),
+        Figure("rewinds", "Times that messages passed over were read again.", "rewinds", counter=True),
         Figure("published_rows", "Rows published by stream.", "published", "stream", counter=True),
         Figure("devices", "Devices known, by kind.", "devices", "kind"),
         Figure("open_incidents", "Incidents open.", "open_incidents"),

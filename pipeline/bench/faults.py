@@ -52,6 +52,7 @@ class Stage:
 
     factory: _Breakable
     down_s: float
+    dice: random.Random
 
     async def kill(self, *names: str) -> None:
         """SIGKILL; the supervisor starts them again."""
@@ -100,6 +101,12 @@ class Stage:
         for mood in REFUSALS:
             await self.mood(mood, self.down_s / len(REFUSALS))
 
+    async def kill_in_turn(self) -> None:
+        """Each worker twice, a second or two apart: rebalances fall into one another."""
+        for name in ("stream-0", "stream-1") * 2:
+            await self.kill(name)
+            await asyncio.sleep(self.dice.uniform(0.5, 2.5))
+
     async def add_and_kill_worker(self) -> None:
         """Another worker joins, takes over half of the partitions, and is killed in the midst of them."""
         factory, name = self.factory, "stream-9"
@@ -126,6 +133,7 @@ FAULTS = (
     Fault("sink killed", lambda s: s.kill("sink")),
     Fault("worker killed", lambda s: s.kill("stream-0")),
     Fault("worker and sink killed together", lambda s: s.kill("stream-0", "sink")),
+    Fault("workers killed again and again", lambda s: s.kill_in_turn()),
     Fault("worker added, then killed", lambda s: s.add_and_kill_worker()),
     Fault("sink frozen past its session", lambda s: s.freeze("sink", 9.0)),
     Fault("worker frozen past its session", lambda s: s.freeze("stream-1", 9.0)),
@@ -166,7 +174,7 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
         assert isinstance(factory, _Breakable)
         tending = asyncio.create_task(factory.tender.run())
         client = store_client.connect(factory.direct)
-        stage = Stage(factory, down_s)
+        stage = Stage(factory, down_s, dice)
         await _caught_up(factory, client, 60)
         for round_ in range(times):
             for fault in chosen:

@@ -72,7 +72,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         partitions = sorted(await producer.partitions_for(topic))
         await (await producer.send_batch(single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)))
 
-    app.worker = Worker(publish, tick_ms, lateness_ms)
+    app.worker = Worker(publish, tick_ms, lateness_ms, _Log(app))
     app.needed_from = app.worker.needed_from
     for name in CONSUMED:
         app.agent(channels[name], name=f"agent.{name}", concurrency=1)(_agent(app, name))
@@ -82,6 +82,19 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         app.worker.assign((tp.topic, tp.partition) for tp in got)
 
     return app
+
+
+class _Log:
+    """The worker's way back into the log, through faust's consumer."""
+
+    def __init__(self, app: StreamApp) -> None:
+        self._app = app
+
+    async def begin(self, topic: str, number: int) -> int:
+        return await self._app.consumer.begin(topic, number)  # type: ignore[no-any-return, attr-defined]
+
+    async def rewind(self, topic: str, number: int, offset: int) -> None:
+        await self._app.consumer.rewind(topic, number, offset)  # type: ignore[attr-defined]
 
 
 def _credentials(bootstrap: str) -> Any:

@@ -25,8 +25,13 @@ class Joiner:
         self.engine = SiteEngine()
         self.position: int | None = None
         self._from_ms = 0
+        self._begun = False
         self._marks: list[tuple[int, int]] = []
         self.counts: Counter[str] = Counter()
+
+    def start_at(self, offset: int) -> None:
+        """Nothing before this offset is wanted, and nothing after it may be missing."""
+        self.position = offset
 
     def add(self, messages: Iterable[Message]) -> dict[str, pa.RecordBatch]:
         found: list[pa.RecordBatch] = []
@@ -37,8 +42,8 @@ class Joiner:
                 continue
             if self.position is not None and message.offset > self.position:  # messages are missing: leave their windows alone
                 self.counts["gaps"] += 1
-                self.position = None
-            first, self.position = self.position is None, message.offset + 1
+                self._begun = False
+            first, self.position, self._begun = not self._begun, message.offset + 1, True
             try:
                 stream, batch = derived.decode(message.value)
                 if stream is not derived.PART:

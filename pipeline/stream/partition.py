@@ -37,8 +37,13 @@ class Partition:
         self.position: int | None = None
         self._decoder = Decoder()
         self._newest_ms = 0
+        self._begun = False
         self._marks: list[tuple[int, int]] = []  # (event time ms, first offset at or after it), one a second
         self.counts: Counter[str] = Counter()
+
+    def start_at(self, offset: int) -> None:
+        """Nothing before this offset is wanted, and nothing after it may be missing."""
+        self.position = offset
 
     def add(self, messages: Iterable[Message]) -> list[Closed]:
         """Processes messages in offset order; returns the panes that closed."""
@@ -48,7 +53,7 @@ class Partition:
         decode, kind = self._decoder.decode, self.engine.kind
         for offset, kafka_ms, value in messages:
             received += 1
-            first = self.position is None
+            first = not self._begun
             if offset != self.position and self.position is not None:
                 if offset < self.position:
                     self.counts["seen-before"] += 1
@@ -58,7 +63,7 @@ class Partition:
                 frames = []
                 self._start_over()
                 first = True
-            self.position = offset + 1
+            self.position, self._begun = offset + 1, True
             frame = None
             try:
                 frame = decode(value, kind)

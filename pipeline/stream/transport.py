@@ -42,6 +42,18 @@ class HeldConsumer(driver.Consumer):
         records, active = await super()._wait_next_records(timeout)
         return ({tp: _bundled(found) for tp, found in records.items() if found} if records else records), active
 
+    async def begin(self, topic: str, number: int) -> int:
+        """The committed offset; where nothing is committed, or no longer there, the first that is in the log."""
+        tp = TP(topic, number)
+        thread = self._thread
+        committed = await thread.call_thread(thread._ensure_consumer().committed, tp)  # noqa: SLF001 - faust has no other way to ask
+        earliest = (await self.earliest_offsets(tp))[tp]
+        return max(committed or 0, earliest)
+
+    async def rewind(self, topic: str, number: int, offset: int) -> None:
+        """Reads again from `offset`."""
+        await self.seek(TP(topic, number), offset)
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Between the ends of two bundles there is no gap."""
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -25,15 +25,28 @@ log = logging.getLogger("gigawatch.stream")
 #: Publishes (topic, key, value) and returns when Kafka has it.
 Publish = Callable[[str, bytes, bytes], Awaitable[None]]
 SNAPSHOT_VERSION = 4
+MOST_REWINDS, REWIND_PAUSE_S = 3, 1.0
 #: Rows of one derived message: a few megabytes.
 MOST_ROWS = 16_384
 
 
-class Worker:
-    """`publish` is given; everything else here is a function of the messages."""
+class Log(Protocol):
+    """Where messages come from: after a rebalance a client may pass over some, or hand out what it held from before."""
 
-    def __init__(self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000) -> None:
-        self._publish, self._tick_ms, self._lateness_ms = publish, tick_ms, lateness_ms
+    async def begin(self, topic: str, number: int) -> int:
+        """The offset at which a worker that takes the partition over must begin."""
+
+    async def rewind(self, topic: str, number: int, offset: int) -> None:
+        """Reads again from `offset`."""
+
+
+class Worker:
+    """`publish` and `log` are given; everything else here is a function of the messages. Without a `log`, what is missing stays missing."""
+
+    def __init__(self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000, log: Log | None = None) -> None:
+        self._publish, self._tick_ms, self._lateness_ms, self._log = publish, tick_ms, lateness_ms, log
+        self._asked: dict[tuple[str, int], tuple[int, int, float]] = {}  # partition -> (offset asked for again, times, when last)
+        self.rewinds = 0
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._joiners: dict[int, Joiner] = {}
         self._open_incidents: list[dict[str, Any]] = []
@@ -64,7 +77,8 @@ class Worker:
         await asyncio.Event().wait()  # unprocessed and unacknowledged: read again by whoever comes next
 
     async def _roll(self, topic: str, number: int, batch: list[Message]) -> None:
-        for closed in self._partition(topic, number).add(batch):
+        held = self._partition(topic, number)
+        for closed in held.add(await self._whole(topic, number, held, batch)):
             await asyncio.gather(*(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items()))
 
     async def _join(self, number: int, batch: list[Message]) -> None:
@@ -72,8 +86,39 @@ class Worker:
         if joiner is None:
             joiner = self._joiners[number] = Joiner()
             joiner.engine.incidents.restore(self._open_incidents)
-        for name, rows in joiner.add(batch).items():
+        for name, rows in joiner.add(await self._whole(PART_TOPIC, number, joiner, batch)).items():
             await self._send(name, rows, b"site")
+
+    async def _whole(self, topic: str, number: int, held: Partition | Joiner, batch: list[Message]) -> list[Message]:
+        """The messages up to the first that is missing, which is then read again; all of them once that has been tried in vain."""
+        if self._log is None or not batch:
+            return batch
+        if held.position is None:
+            held.start_at(await self._log.begin(topic, number))
+        expected, last = held.position or 0, batch[-1].offset
+        if batch[0].offset <= expected and last - batch[0].offset == len(batch) - 1:
+            return batch
+        for at, message in enumerate(batch):
+            if message.offset > expected:
+                return batch[:at] if await self._ask_again(topic, number, expected) else batch
+            expected = max(expected, message.offset + 1)
+        return batch
+
+    async def _ask_again(self, topic: str, number: int, offset: int) -> bool:
+        """Reads again from `offset`, at most once a second; False when that did not bring it in MOST_REWINDS attempts: it is not there."""
+        assert self._log is not None
+        before, times, when = self._asked.get((topic, number), (-1, 0, 0.0))
+        if before != offset:
+            times, when = 0, 0.0
+        if time.monotonic() < when + REWIND_PAUSE_S:
+            return True  # what was on its way before the last rewind
+        if times >= MOST_REWINDS:
+            return False
+        log.info("%s/%d: offset %d was passed over: reading again from there", topic, number, offset)
+        self.rewinds += 1
+        self._asked[topic, number] = offset, times + 1, time.monotonic()
+        await self._log.rewind(topic, number, offset)
+        return True
 
     async def _send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
         for begin, end in _pieces(rows):
@@ -151,7 +196,7 @@ class Worker:
             counts += held.counts
             counts += Counter({f"rows:{k}": v for k, v in held.engine.counts.items()})
             devices[topic.removeprefix("telemetry.")] += len(held.engine.registry)
-        return {"assigned": self.assigned, "counts": dict(counts), "devices": dict(devices), "published": dict(self.published),
+        return {"assigned": self.assigned, "rewinds": self.rewinds, "counts": dict(counts), "devices": dict(devices), "published": dict(self.published),
                 "positions": {f"{t}/{n}": p.position for (t, n), p in self._partitions.items()}
                 | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
                 "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())

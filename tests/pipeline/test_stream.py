@@ -186,3 +186,60 @@ def test_the_app_has_an_agent_per_topic_and_commits_what_the_worker_says(app: St
     assert {name.removeprefix("agent.") for name in app.agents} == {"telemetry.gpu", "telemetry.node", "telemetry.power", "telemetry.cooling", "rollups.part"}
     assert app.transport.Consumer.__name__ == "HeldConsumer"
     assert app.needed_from("telemetry.gpu", 0) is None
+
+
+class Rewindable:
+    """A log that can be read again; `trimmed` messages are gone."""
+
+    def __init__(self, messages: list[Message], committed: int = 0, trimmed: int = 0) -> None:
+        self.messages, self.committed, self.trimmed, self.asked = messages, committed, trimmed, list[int]()
+
+    async def begin(self, topic: str, number: int) -> int:
+        return max(self.committed, self.trimmed)
+
+    async def rewind(self, topic: str, number: int, offset: int) -> None:
+        self.asked.append(offset)
+
+
+async def test_messages_passed_over_are_read_again_and_change_nothing() -> None:
+    found = messages(120)
+    straight, expected = worker()
+    await straight.take("telemetry.gpu", [(0, found)])
+    out: Published = []
+
+    async def publish(topic: str, key: bytes, value: bytes) -> None:
+        out.append((topic, key, value))
+
+    source = Rewindable(found)
+    made = Worker(publish, log=source)
+    await made.take("telemetry.gpu", [(0, found[30:50])])  # held from before the rebalance: not where a new owner begins
+    assert source.asked == [0]
+    await made.take("telemetry.gpu", [(0, found[50:60])])  # still on its way
+    await made.take("telemetry.gpu", [(0, found[:40] + found[45:70])])
+    assert source.asked == [0, 40]
+    await made.take("telemetry.gpu", [(0, found[40:])])
+    assert out == expected
+    assert made.status()["rewinds"] == 2
+    assert made.status()["counts"].get("gaps", 0) == 0
+
+
+async def test_what_is_gone_from_the_log_is_given_up_after_some_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.stream import worker as module
+
+    monkeypatch.setattr(module, "REWIND_PAUSE_S", 0.0)
+    found = messages(120)
+    source = Rewindable(found)
+    made = Worker(worker()[0]._publish, log=source)
+    await made.take("telemetry.gpu", [(0, found[:20])])
+    for _ in range(5):
+        await made.take("telemetry.gpu", [(0, found[60:70])])
+    assert source.asked == [20, 20, 20]
+    assert made.status()["counts"]["gaps"] == 1
+
+
+async def test_a_log_that_was_trimmed_is_begun_where_it_begins() -> None:
+    found = messages(120)
+    made = Worker(worker()[0]._publish, log=Rewindable(found, committed=10, trimmed=50))
+    await made.take("telemetry.gpu", [(0, found[50:])])
+    assert made.status()["counts"]["processed"] == 70
+    assert made.status()["rewinds"] == 0
