@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import lz4.frame
 from backports import zstd
@@ -12,33 +14,34 @@ class EncodingError(ValueError):
     """A body that does not decode, or grows past its bound."""
 
 
+_DECODERS: dict[str, Callable[[], Any]] = {"gzip": lambda: zlib.decompressobj(47), "deflate": lambda: zlib.decompressobj(zlib.MAX_WBITS),
+                                          "lz4": lz4.frame.LZ4FrameDecompressor, "zstd": zstd.ZstdDecompressor}
+
+
 def decompress(data: bytes, encoding: str, limit: int) -> bytes:
-    """The plain body; EncodingError for an unknown encoding, damage, or more than `limit` bytes."""
+    """The plain body, of one member after another; EncodingError for an unknown encoding, damage, or more than `limit` bytes."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return data
-    try:
-        if encoding in ("gzip", "deflate"):
-            inflater = zlib.decompressobj(47 if encoding == "gzip" else zlib.MAX_WBITS)
-            out = inflater.decompress(data, limit + 1)
-            whole = inflater.eof
-        elif encoding == "lz4":
-            frame = lz4.frame.LZ4FrameDecompressor()
-            out = frame.decompress(data, limit + 1)
-            whole = frame.eof
-        elif encoding == "zstd":
-            stream = zstd.ZstdDecompressor()
-            out = stream.decompress(data, limit + 1)
-            whole = stream.eof
-        else:
-            raise EncodingError(f"Content-Encoding {encoding!r} is not one of gzip, deflate, lz4, zstd")
-    except (zlib.error, RuntimeError, zstd.ZstdError) as err:
-        raise EncodingError(f"the body is not valid {encoding}: {err}") from err
-    if len(out) > limit:
-        raise EncodingError(f"the {encoding} body grows past {limit} bytes")
-    if not whole:
-        raise EncodingError(f"the {encoding} body ends early")
-    return bytes(out)
+    make = _DECODERS.get(encoding)
+    if make is None:
+        raise EncodingError(f"Content-Encoding {encoding!r} is not one of {', '.join(_DECODERS)}")
+    out: list[bytes] = []
+    size = 0
+    while data or not out:
+        member = make()
+        try:
+            plain = member.decompress(data, limit - size + 1)
+        except (zlib.error, RuntimeError, EOFError, zstd.ZstdError) as err:
+            raise EncodingError(f"the body is not valid {encoding}: {err}") from err
+        out.append(plain)
+        size += len(plain)
+        if size > limit:
+            raise EncodingError(f"the {encoding} body grows past {limit} bytes")
+        if not member.eof:
+            raise EncodingError(f"the {encoding} body ends early")
+        data = member.unused_data or b""
+    return b"".join(out)
 
 
 def compress(data: bytes, accepted: str) -> tuple[bytes, str]:
