@@ -11,10 +11,12 @@ handed on as one message whose value is a `Bundle`; its offset is that of the la
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -51,8 +53,9 @@ class HeldConsumer(driver.Consumer):
         return max(committed or 0, earliest)
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
-        """Reads again from `offset`."""
-        await self.seek(TP(topic, number), offset)
+        """Reads again from `offset`; nothing, when the partition was taken away meanwhile."""
+        with contextlib.suppress(IllegalStateError):
+            await self.seek(TP(topic, number), offset)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Between the ends of two bundles there is no gap."""

@@ -46,6 +46,7 @@ class Worker:
     def __init__(self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000, log: Log | None = None) -> None:
         self._publish, self._tick_ms, self._lateness_ms, self._log = publish, tick_ms, lateness_ms, log
         self._asked: dict[tuple[str, int], tuple[int, int, float]] = {}  # partition -> (offset asked for again, times, when last)
+        self._mine: set[tuple[str, int]] | None = None  # None before the first assignment
         self.rewinds = 0
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._joiners: dict[int, Joiner] = {}
@@ -68,6 +69,8 @@ class Worker:
         async with self.idle:
             if not self.stopped:
                 for partition, batch in grouped.items():
+                    if self._mine is not None and (topic, partition) not in self._mine:
+                        continue  # held from before a rebalance: its new owner reads it
                     if topic == PART_TOPIC:
                         await self._join(partition, batch)
                     else:
@@ -147,7 +150,7 @@ class Worker:
         """
         if self.stopped:
             return
-        kept = set(mine)
+        kept = self._mine = set(mine)
         log.info("assigned: %s", ", ".join(f"{t}/{n}" for t, n in sorted(kept)) or "nothing")
         self.assigned = len(kept)
         self._partitions = {tp: held for tp, held in self._partitions.items() if tp in kept}

@@ -243,3 +243,15 @@ async def test_a_log_that_was_trimmed_is_begun_where_it_begins() -> None:
     await made.take("telemetry.gpu", [(0, found[50:])])
     assert made.status()["counts"]["processed"] == 70
     assert made.status()["rewinds"] == 0
+
+
+async def test_messages_of_a_partition_that_was_taken_away_are_left_to_its_new_owner() -> None:
+    found = messages(60)
+    made, out = worker()
+    made.assign([("telemetry.gpu", 1)])
+    await made.take("telemetry.gpu", [(0, found)])
+    assert out == []
+    assert made.status()["counts"] == {}
+    made.assign([("telemetry.gpu", 0), ("telemetry.gpu", 1)])
+    await made.take("telemetry.gpu", [(0, found)])
+    assert made.status()["counts"]["processed"] == 60
