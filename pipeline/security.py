@@ -45,6 +45,9 @@ SETTINGS = tuple(Setting(*s) for s in (
     ("clickhouse", "ca", "ClickHouse over https: the authority to trust, PEM."),
     ("clickhouse", "user", "ClickHouse user; a user in the URL comes first."),
     ("clickhouse", "password", "ClickHouse password.", True),
+    ("users", "writer_password", "For `gigawatch migrate --users`: of gigawatch_writer.", True),
+    ("users", "reader_password", "The same of gigawatch_reader.", True),
+    ("users", "grafana_password", "The same of gigawatch_grafana.", True),
     ("grafana", "ca", "Grafana over https: the authority to trust, PEM."),
     ("grafana", "user", "Grafana user."),
     ("grafana", "password", "Grafana password.", True),
@@ -79,13 +82,13 @@ def read_config(path: Path, env: MutableMapping[str, str]) -> None:
     holds_secret = False
     for service, section in said.items():
         if not isinstance(section, dict):
-            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [grafana], [metrics]")
+            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [users], [grafana], [metrics]")
         for key, given in section.items():
             name, from_file = key.removesuffix("_file"), key.endswith("_file")
             setting = _BY_KEY.get((service, name))
             if setting is None or (from_file and not setting.secret):
                 known = ", ".join(s.name + (f", {s.name}_file" if s.secret else "") for s in SETTINGS if s.service == service)
-                there = f"there are {known}" if known else "sections are [kafka], [clickhouse], [grafana], [metrics]"
+                there = f"there are {known}" if known else "sections are [kafka], [clickhouse], [users], [grafana], [metrics]"
                 raise SecurityError(f"config file {path}: no setting {key!r} in [{service}]; {there}")
             if not isinstance(given, str):
                 raise SecurityError(f"config file {path}: [{service}] {key} must be text")

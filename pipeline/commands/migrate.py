@@ -6,8 +6,11 @@ from pathlib import Path
 
 import click
 
+from pipeline import security
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
+from pipeline.security import SecurityError
+from pipeline.store import users
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.migrate import migrate as apply
@@ -18,8 +21,10 @@ from pipeline.store.tables import TABLES
 @options.clickhouse
 @options.data_dir
 @click.option("--cluster", default="", help="Make Replicated and Distributed tables on this cluster.")
+@click.option("--users", "with_users", is_flag=True, help="Also make the users gigawatch_writer, gigawatch_reader and gigawatch_grafana, with the "
+              "passwords in GIGAWATCH_USERS_WRITER_PASSWORD, ..._READER_..., ..._GRAFANA_... (or files: ..._FILE).")
 @click.option("--print", "show", is_flag=True, help="Only print the statements that create everything.")
-def migrate(clickhouse: str | None, data_dir: Path, cluster: str, show: bool) -> None:
+def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bool, show: bool) -> None:
     """Creates missing tables and adds missing columns; never drops or changes any."""
     if show:
         for table in TABLES.values():
@@ -29,6 +34,19 @@ def migrate(clickhouse: str | None, data_dir: Path, cluster: str, show: bool) ->
     try:
         with opened(clickhouse, data_dir, readonly=False) as client:
             done = apply(client, cluster)
+            if with_users:
+                done += users.make(client, _passwords(), cluster)
     except StoreError as err:
         raise Trouble(str(err)) from err
+    except SecurityError as err:
+        raise Trouble(str(err)) from err
     click.echo("\n".join(done) if done else "nothing to do: the tables are up to date")
+
+
+def _passwords() -> dict[str, str]:
+    """By user; at least one must be set."""
+    found = {user.name: security.value("users", f"{user.name.removeprefix('gigawatch_')}_password") for user in users.USERS}
+    if not any(found.values()):
+        raise Trouble("--users makes those whose password is set: GIGAWATCH_USERS_WRITER_PASSWORD, GIGAWATCH_USERS_READER_PASSWORD, "
+                      "GIGAWATCH_USERS_GRAFANA_PASSWORD, or the name of a file in each with _FILE")
+    return found

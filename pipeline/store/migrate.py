@@ -12,7 +12,8 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
     """Applies what is needed and returns it, a line each. Raises StoreError when a column has another type than ours."""
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
     done: list[str] = []
-    client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}{on}")
+    if not client.query("SELECT 1 FROM system.databases WHERE name = {db:String}", parameters={"db": DATABASE}).result_rows:
+        client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}{on}")  # a writer may not, and need not
     rows = client.query("SELECT table, name, type, comment FROM system.columns WHERE database = {db:String}", parameters={"db": DATABASE}).result_rows
     have: dict[str, dict[str, str]] = {}
     for table, name, kind, comment in rows:
