@@ -75,7 +75,7 @@ class Points:
         tag = "/".join(parts[4:])
         try:
             body = json.loads(payload.replace("{{timestamp_ms}}", str(now_ms)))
-        except json.JSONDecodeError as err:
+        except (ValueError, RecursionError) as err:  # the latter for a payload of brackets
             raise self._refuse("json", f"{tag}: {err}") from err
         if not isinstance(body, dict):
             raise self._refuse("json", f"{tag}: not an object")
@@ -114,6 +114,8 @@ class Points:
         value, stamp = body.get("value"), body.get("timestamp", now_ms)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not isinstance(stamp, (int, float)):
             raise self._refuse("value", f"{tag}: value {value!r} at {stamp!r} is not a number")
+        if not abs(value) < 1e30 or not abs(stamp) < 1e15:  # no reading, infinite or not a number
+            raise self._refuse("value", f"{tag}: value {str(value)[:40]} at {str(stamp)[:40]} is out of all bounds")
         if 0 < stamp < 1e11:  # some integrations send seconds where the contract says milliseconds
             stamp *= 1000
             self.refused["seconds"] += 1

@@ -47,11 +47,11 @@ class Spool:
                     file.truncate(good)
             self._sizes[int(path.stem)], self._counts[int(path.stem)] = good, count
         try:
-            lines = [tuple(int(word) for word in line.split()) for line in (self.folder / "position").read_text().splitlines()]
+            lines = [[int(word) for word in line.split()] for line in (self.folder / "position").read_text("ascii").splitlines()]
         except (OSError, ValueError):
             return
-        for number, at, sent in lines:
-            if number in self._sizes and at <= self._sizes[number]:
+        for number, at, sent in (line for line in lines if len(line) == 3):
+            if number in self._sizes and 0 <= at <= self._sizes[number] and sent >= 0:
                 self._positions[number] = at, sent
                 self._counts[number] = max(0, self._counts[number] - sent)
 
@@ -161,6 +161,10 @@ def _parcels(path: Path, begin: int) -> Iterator[tuple[Parcel, int]]:
                 label, value = file.read(labels), file.read(size)
                 if len(value) < size or zlib.crc32(value, zlib.crc32(label)) != check:
                     return
-                yield Parcel.of(json.loads(label), value), file.tell()
+                try:
+                    found = Parcel.of(json.loads(label), value)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    return
+                yield found, file.tell()
     except FileNotFoundError:
         return

@@ -18,6 +18,8 @@ _EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _PREFIX = struct.Struct("<Ii")
 _CACHE_SIZE = 4096
 _MAX_BLOCK_BYTES = 256 << 20
+#: What pyarrow raises for bytes that are no Arrow (found by tests/fuzz.py).
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, MemoryError)
 _HINT = 24  # enough of the first device's name to tell one place from another; a clash costs a parse, nothing more
 
 
@@ -131,7 +133,7 @@ def read_batch(data: bytes, start: int, wire: pa.Schema) -> pa.RecordBatch:
         batch.validate(full=True)
     except InvalidFrame:
         raise
-    except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError, MemoryError) as err:
+    except _UNREADABLE as err:
         raise InvalidFrame("corrupt", str(err).split("\n")[0][:200]) from err
     if batch.num_rows == 0:
         raise InvalidFrame("empty", "a frame without rows")
@@ -158,7 +160,7 @@ def read_schema(head: bytes) -> pa.Schema:
         wire = pa.ipc.read_schema(pa.py_buffer(head))
         _ = wire.names
         return wire
-    except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError, MemoryError) as err:
+    except _UNREADABLE as err:
         raise InvalidFrame("not-arrow", str(err).split("\n")[0][:200]) from err
 
 

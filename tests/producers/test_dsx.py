@@ -172,3 +172,11 @@ async def test_a_wrong_recording_says_what_is_wrong(tmp_path: Path, name: str, c
 def test_a_missing_recording_is_said() -> None:
     with pytest.raises(SourceError, match="no such file"):
         open_recording("/nowhere/at/all.csv")
+
+
+@pytest.mark.parametrize("payload", ["[" * 100_000, '{"value": 1e400}', '{"value": NaN}', '{"value": 1, "timestamp": Infinity}', '{"value": ' + "9" * 400 + "}", '{"value": true}', "3"])
+def test_payloads_that_would_break_a_careless_reader_are_refused(payload: str) -> None:
+    points = Points("s")
+    with pytest.raises(InvalidMessage):
+        points.take("BMS/v1/PUB/Value/Rack/RackPower/a/b/R1/power", payload, 1_750_000_000_000)
+    assert list(points.frames(1_750_000_000_000)) == []
