@@ -323,6 +323,7 @@ class KindEngine:
         if len(published):
             closed.batches["score"] = outputs.scores(self.kind, end, self.registry, published, scored, self._metrics)
         if end - self._pane_ms >= self.warm_from_ms:
+            self.incidents.adopt(self.registry.__contains__)
             rows = self.incidents.update(end, outputs.score_rows(self.registry, published, scored, self._metrics))
             if rows:
                 closed.batches["incident"] = outputs.incidents(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ OPEN_AFTER = 2  # panes in a row
 CLEAR_BELOW = 0.3
 CLEAR_AFTER = 6
 REFRESH_MS = 60_000
+Key = tuple[str, str, str]  # site, rack, device
 
 
 @dataclass(slots=True)
@@ -31,7 +32,8 @@ class Incidents:
 
     def __init__(self, kind: str, pane_ms: int) -> None:
         self._kind, self._pane_ms = kind, pane_ms
-        self._cases: dict[tuple[str, str, str], _Case] = {}
+        self._cases: dict[Key, _Case] = {}
+        self._dormant: dict[Key, _Case] = {}
 
     def __len__(self) -> int:
         return sum(c.reported for c in self._cases.values())
@@ -55,16 +57,25 @@ class Incidents:
         return out
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Takes up open incidents from the `incident` stream (latest row of each), so that a restart does not open them anew."""
+        """Takes up open incidents from the `incident` stream (latest row of each), so that a restart does not open them anew.
+
+        They are everyone's; each wakes when its device turns up here (see `adopt`), since it may belong to another partition.
+        """
+        self._dormant.clear()
         for row in rows:
             if row["kind"] != self._kind or not row["open"]:
                 continue
             identity = {n: row[n] for n in ("site", "rack", "node", "device", "model", "job")}
-            self._cases[row["site"], row["rack"], row["device"]] = _Case(
+            self._dormant[row["site"], row["rack"], row["device"]] = _Case(
                 identity, int(row["opened"]), float(row["peak"]), float(row["score"]), row["cause"], OPEN_AFTER, 0,
                 int(row["updated"]), True)
 
-    def _seen(self, key: tuple[str, str, str], case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
+    def adopt(self, mine: Callable[[Key], bool]) -> None:
+        """Wakes restored incidents of devices that are ours."""
+        for key in [k for k in self._dormant if mine(k)]:
+            self._cases.setdefault(key, self._dormant.pop(key))
+
+    def _seen(self, key: Key, case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
         if now_ms <= case.published_ms:  # replay of what was already told
             return []
         case.score = score

@@ -32,6 +32,10 @@ class Registry:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether (site, rack, device) has been seen."""
+        return key in self._rows
+
     def rows_of(self, frame: Frame) -> Ints:
         """int64[rows]: the row of every device of the frame; new devices are added, changed jobs and models noted."""
         key = frame.rows, frame.block or b"".join(_block(frame.batch.column(1 + i)) for i in range(len(IDENTITY)))

@@ -72,7 +72,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         partitions = sorted(await producer.partitions_for(topic))
         await (await producer.send_batch(single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)))
 
-    app.worker = Worker(publish, tick_ms, lateness_ms, _Log(app))
+    app.worker = Worker(publish, tick_ms, lateness_ms, _Log(app, bootstrap))
     app.needed_from = app.worker.needed_from
     for name in CONSUMED:
         app.agent(channels[name], name=f"agent.{name}", concurrency=1)(_agent(app, name))
@@ -87,11 +87,18 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
 class _Log:
     """The worker's way back into the log, through faust's consumer."""
 
-    def __init__(self, app: StreamApp) -> None:
-        self._app = app
+    def __init__(self, app: StreamApp, bootstrap: str) -> None:
+        self._app, self._bootstrap = app, bootstrap
+        self._found: list[dict[str, Any]] = []
+        self._asked = -10.0
 
     async def begin(self, topic: str, number: int) -> int:
         return await self._app.consumer.begin(topic, number)  # type: ignore[no-any-return, attr-defined]
+
+    async def open_incidents(self) -> list[dict[str, Any]]:
+        if time.monotonic() > self._asked + 2.0:
+            self._found, self._asked = await open_incidents(self._bootstrap), time.monotonic()
+        return self._found
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         await self._app.consumer.rewind(topic, number, offset)  # type: ignore[attr-defined]

@@ -39,6 +39,9 @@ class Log(Protocol):
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         """Reads again from `offset`."""
 
+    async def open_incidents(self) -> list[dict[str, Any]]:
+        """The latest row of every incident that is open now."""
+
 
 class Worker:
     """`publish` and `log` are given; everything else here is a function of the messages. Without a `log`, what is missing stays missing."""
@@ -98,6 +101,8 @@ class Worker:
             return batch
         if held.position is None:
             held.start_at(await self._log.begin(topic, number))
+            if not len(held.engine.incidents):  # its last owner may have opened some since this worker started
+                held.engine.incidents.restore(await self._log.open_incidents())
         expected, last = held.position or 0, batch[-1].offset
         if batch[0].offset <= expected and last - batch[0].offset == len(batch) - 1:
             return batch

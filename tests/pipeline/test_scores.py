@@ -137,9 +137,18 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
     opened = feed(first, [0.9, 0.9])
     second = Incidents("gpu", 10_000)
     second.restore(opened)
+    second.adopt(lambda key: key == ("s", "R", "d"))
     assert feed(second, [0.9, 0.9]) == [], "what was told before is not told again"
     closing = feed(second, [0.0] * 6, start=2)
     assert [(r["incident"], r["open"]) for r in closing] == [(opened[0]["incident"], 0)]
+
+
+def test_an_open_incident_of_someone_elses_device_is_left_alone() -> None:
+    other = Incidents("gpu", 10_000)
+    other.restore(feed(Incidents("gpu", 10_000), [0.9, 0.9]))
+    other.adopt(lambda key: key == ("s", "R", "another"))
+    assert [row for k in range(20) for row in other.update(10_000 * (k + 3), [])] == []
+    assert len(other) == 0
 
 
 def test_physics() -> None:

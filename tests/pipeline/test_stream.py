@@ -200,6 +200,9 @@ class Rewindable:
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         self.asked.append(offset)
 
+    async def open_incidents(self) -> list[dict[str, object]]:
+        return []
+
 
 async def test_messages_passed_over_are_read_again_and_change_nothing() -> None:
     found = messages(120)
