@@ -18,7 +18,7 @@ from pipeline.store.batcher import Batcher
 from pipeline.store.client import StoreError, connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
-from pipeline.store.sink import Sink
+from pipeline.store.sink import GROUP, Clients, Sink
 from pipeline.store.storm import Storm
 from pipeline.store.writer import Aborted, StoppedByConfig
 
@@ -53,7 +53,7 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
             log.info("%s", line)
         await kafka.ensure_topics(bootstrap)
         batcher = Batcher(max_rows=max_rows, max_bytes=max_mb << 20, max_wait_s=max_wait, max_age_ms=int(max_age_days * 86_400_000))
-        made = Sink(bootstrap, clients[0], clients[1], await kafka.log_id(bootstrap), batcher=batcher, storm=Storm(dead_most))
+        made = Sink(Clients(bootstrap, GROUP), clients[0], clients[1], await kafka.log_id(bootstrap), batcher=batcher, storm=Storm(dead_most))
         roller = Roller(clients[2])
 
         async def roll() -> None:

@@ -36,12 +36,25 @@ log = logging.getLogger("gigawatch.sink")
 GROUP = "gigawatch-sink"
 
 
+class Clients:
+    """Makes the sink's clients of Kafka; tests make others."""
+
+    def __init__(self, bootstrap: str, group: str) -> None:
+        self._bootstrap, self._group = bootstrap, group
+
+    def consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(**kafka.consumer_options(self._bootstrap, self._group))
+
+    def producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(**kafka.client_options(self._bootstrap), acks="all", max_request_size=32 << 20)
+
+
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     """Run `run()` until `stop()`; both clients of ClickHouse are used by one thread at a time each."""
 
-    def __init__(self, bootstrap: str, client: Client, queries: Client, log_id: str, *, batcher: Batcher | None = None,
-                 group: str = GROUP, max_buffer: int = 512 << 20, storm: Storm | None = None) -> None:
-        self._bootstrap, self._queries, self._log_id, self._group = bootstrap, queries, log_id, group
+    def __init__(self, clients: Clients, client: Client, queries: Client, log_id: str, *, batcher: Batcher | None = None,
+                 max_buffer: int = 512 << 20, storm: Storm | None = None) -> None:
+        self._clients, self._queries, self._log_id = clients, queries, log_id
         self._batcher, self._storm = batcher or Batcher(), storm or Storm()
         self._stop = asyncio.Event()
         self._abort = False
@@ -83,8 +96,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def run(self) -> None:
         """Consumes until stopped. Raises StoppedByConfig when only a person can help."""
-        self._consumer = AIOKafkaConsumer(**kafka.consumer_options(self._bootstrap, self._group))
-        self._producer = AIOKafkaProducer(**kafka.client_options(self._bootstrap), acks="all", max_request_size=32 << 20)
+        self._consumer, self._producer = self._clients.consumer(), self._clients.producer()
         await self._producer.start()
         self._consumer.subscribe(list(BY_TOPIC), listener=self)
         await self._consumer.start()
