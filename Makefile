@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check lint types docs clean
+.PHONY: demo test check lint types audit docs clean
 
 demo: $(READY)
 	@$(BIN)/gigawatch up --fault gpu-thermal@R0001-N03-GPU2:60+180 --fault coolant-flow@R0003:120+180
@@ -20,6 +20,11 @@ lint: $(READY)
 
 types: $(READY)
 	@$(BIN)/mypy
+
+# its own environment: what audits is no dependency
+audit: $(READY)
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --format json --progress-spinner off 2>/dev/null | $(BIN)/python -m tests.audit
 
 docs: $(READY)
 	@$(BIN)/gigawatch catalogue --markdown > docs/catalogue.md
