@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import broker, clickhouse, factory
+from tests.factories import broker, clickhouse, factory, sink
 
-__all__ = ["broker", "clickhouse", "factory", "recorded"]
+__all__ = ["broker", "clickhouse", "factory", "recorded", "sink"]
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"

@@ -5,6 +5,7 @@ A service that cannot start is an error, never a skip.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import kafka
 from pipeline.embedded.broker import Tansu
 from pipeline.embedded.process import Process, free_port, port_open, wait_for
 
@@ -139,3 +141,45 @@ def factory(tmp_path: Path) -> Iterator[Callable[..., Running]]:
             except subprocess.TimeoutExpired:
                 running.process.kill()
                 running.process.wait(10)
+
+
+class SinkProcess:
+    """`gigawatch sink` and what it says of itself."""
+
+    def __init__(self, folder: Path, broker: str, clickhouse: str, *options: str) -> None:
+        self._status = folder / "sink.json"
+        self._status.unlink(missing_ok=True)
+        self.process = Process("sink", [*GIGAWATCH, "sink", "--broker", broker, "--clickhouse", clickhouse, "--status", str(self._status), *options], folder / "sink.log")
+        self.process.start()
+
+    def said(self, name: str) -> object:
+        try:
+            return json.loads(self._status.read_text()).get(name)
+        except (OSError, ValueError):
+            return None
+
+    def until(self, ready: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + 60
+        while not ready():
+            assert self.process.running, self.process.tail(40)
+            assert time.monotonic() < deadline, f"{what}\n{self.process.tail(40)}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def sink(tmp_path: Path, broker: str, clickhouse: str) -> Iterator[Callable[..., SinkProcess]]:
+    asyncio.run(kafka.ensure_topics(broker))
+    started: list[SinkProcess] = []
+
+    def start(*options: str) -> SinkProcess:
+        for one in started:
+            one.process.stop()
+        started.append(SinkProcess(tmp_path, broker, clickhouse, *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.stop()
+
+
+StartSink = Callable[..., SinkProcess]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import random
@@ -87,7 +88,8 @@ class Stage:
         try:
             await asyncio.sleep(seconds)
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # frozen for long, the supervisor has ended it
+                os.kill(pid, signal.SIGCONT)
 
     async def mood(self, mood: Mood, seconds: float) -> None:
         proxy = self.factory.proxy
@@ -198,6 +200,7 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
         rows, once = _rows(client, first, last + 1)
         bench.say("recomputing everything from the log, undisturbed")
         compared = undisturbed.differences(client, await undisturbed.recompute(factory.bootstrap, round(factory.plan.tick_s * 1000)))
+        compared["1 min roll-up"] = _tiers(client)
         restarts = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
         client.close()
         factory.proxy.stop()
@@ -271,6 +274,15 @@ def _rows(client: Client, first_ms: int, end_ms: int) -> tuple[int, int]:
     distinct = client.query(f"SELECT count() FROM (SELECT DISTINCT rack, device, ts FROM {DATABASE}.gpu WHERE ts >= fromUnixTimestamp64Milli({{first:Int64}}) "
                             "AND ts < fromUnixTimestamp64Milli({end:Int64}))", parameters={"first": first_ms, "end": end_ms}).result_rows[0][0]
     return int(found[0]), int(distinct)
+
+
+def _tiers(client: Client) -> undisturbed.Compared:
+    """The one-minute roll-ups against the ten-second rows that they are made of, by device: samples and joules must agree."""
+    tens, minutes = (f"(SELECT rack, device, sum(samples) AS n, sum(energy_j_inc) AS e FROM {DATABASE}.gpu_{tier} GROUP BY rack, device)"
+                     for tier in ("10s", "1m"))
+    rows, wrong = client.query(f"SELECT count(), countIf(a.n != b.n OR abs(a.e - b.e) > 1e-6 * abs(a.e)) FROM {tens} AS a FULL JOIN {minutes} AS b "
+                               "USING (rack, device)").result_rows[0]
+    return {"rows": int(rows), "stored": int(rows), "wrong": int(wrong) + (not rows), "columns": []}
 
 
 def _count(client: Client, outcome: _Outcome) -> None:

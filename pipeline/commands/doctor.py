@@ -7,7 +7,9 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +31,7 @@ from pipeline.store.client import StoreError, connect, open_folder
 from pipeline.store.tables import DATABASE, TABLES
 from schemas import topics
 
+OLDEST_CLICKHOUSE, OLDEST_JAVA = 25, 17
 Verdict = tuple[str, str]  # ok | warn | bad, and a sentence
 
 
@@ -101,6 +104,10 @@ def _apache() -> Verdict:
         java = find_java()
     except ProcessError as err:
         return "warn", str(err)
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    if found and int(found[1]) < OLDEST_JAVA:
+        return "warn", f"{java} is Java {found[1]}: Apache Kafka 4 wants {OLDEST_JAVA} or newer, --broker apache will not start"
     have = "KAFKA_HOME" in os.environ or shutil.which("mvn")
     return ("ok", f"{java}, Kafka from {'KAFKA_HOME' if 'KAFKA_HOME' in os.environ else 'Maven'}") if have else (
         "warn", f"{java}, but neither KAFKA_HOME nor Maven: --broker apache will not start")
@@ -158,6 +165,8 @@ def _clickhouse(url: str | None, data_dir: Path) -> Verdict:
     except StoreError as err:
         return "bad", str(err)
     where = url or f"the folder {data_dir}"
+    if int((version or "0").partition(".")[0]) < OLDEST_CLICKHOUSE:
+        return "bad", f"{where} is ClickHouse {version}: {OLDEST_CLICKHOUSE}.x or newer is needed"
     return ("warn", f"{where} answers ({version}), tables missing: {', '.join(missing)}; `gigawatch migrate` makes them") if missing else (
         "ok", f"{where} answers ({version}), all {len(TABLES)} tables are there")
 

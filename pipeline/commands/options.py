@@ -23,7 +23,7 @@ DAY_MS = 86_400_000
 
 data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIR, show_default=True,
                         help="The factory's folder: data, logs, addresses.")
-broker = click.option("--broker", metavar="HOST:PORT", envvar="GIGAWATCH_BROKER", help="Kafka. Default: the factory that runs on --data-dir.")
+broker = click.option("--broker", metavar="HOST:PORT[,HOST:PORT...]", envvar="GIGAWATCH_BROKER", help="Kafka. Default: the factory that runs on --data-dir.")
 
 
 def no_secret(ctx: click.Context, param: click.Parameter, given: Any) -> Any:

@@ -82,8 +82,9 @@ class Apache:
     bounded = False
 
     def __init__(self, data_dir: Path, port: int | None = None, heap: str = "512m", properties: Mapping[str, str] | None = None,
-                 scram: Mapping[str, str] | None = None) -> None:
-        """`properties` come on top of ours, `scram` are users and their passwords."""
+                 scram: Mapping[str, str] | None = None, cluster_id: str = "") -> None:
+        """`properties` come on top of ours, `scram` are users and their passwords; `cluster_id` is that of a cluster to join."""
+        self._cluster_id = cluster_id
         self._dir, self._more, self._scram = data_dir / "kafka", dict(properties or {}), dict(scram or {})
         self._port, self._controller = port or free_port(KAFKA_PORT), free_port(CONTROLLER_PORT)
         self.bootstrap = f"127.0.0.1:{self._port}"
@@ -100,8 +101,8 @@ class Apache:
         base = [java, f"-Xmx{self._heap}", f"-Xms{self._heap}", "-XX:+UseG1GC", "-cp", f"{jars}/*"]
         id_file = self._dir / "cluster.id"
         if not id_file.exists():
-            cluster = subprocess.run([*base, "kafka.tools.StorageTool", "random-uuid"], capture_output=True, text=True, check=False)
-            name = cluster.stdout.strip().splitlines()[-1] if cluster.stdout.strip() else ""
+            drawn = subprocess.run([*base, "kafka.tools.StorageTool", "random-uuid"], capture_output=True, text=True, check=False)
+            name = self._cluster_id or _last_line(drawn.stdout)
             users = [w for user, password in self._scram.items() for w in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")]
             done = subprocess.run([*base, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(config), *users], capture_output=True,
                                   text=True, check=False)
@@ -115,6 +116,11 @@ class Apache:
     def stop(self) -> None:
         self.process.stop(30)
 
+    @property
+    def cluster_id(self) -> str:
+        """Of a broker that was started."""
+        return (self._dir / "cluster.id").read_text()
+
     def _properties(self) -> str:
         ours = dict(line.split("=", 1) for line in [
             "process.roles=broker,controller", "node.id=1", f"controller.quorum.voters=1@127.0.0.1:{self._controller}",
@@ -125,6 +131,10 @@ class Apache:
             "transaction.state.log.min.isr=1", "group.initial.rebalance.delay.ms=0", "auto.create.topics.enable=false",
             "message.max.bytes=33554432", "replica.fetch.max.bytes=33554432", "num.partitions=4", "log.retention.hours=24"])
         return "".join(f"{name}={value}\n" for name, value in {**ours, **self._more}.items())
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1] if text.strip() else ""
 
 
 def find_java() -> str:

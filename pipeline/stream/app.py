@@ -42,7 +42,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     """The app, not started."""
     app = StreamApp(
         group,
-        broker=f"kafka://{bootstrap}",
+        broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
         broker_credentials=_credentials(bootstrap),
         store="memory://",
         datadir=tempfile.mkdtemp(prefix="gigawatch-faust-"),  # faust wants a folder, though nothing is kept in it

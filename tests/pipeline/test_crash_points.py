@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from collections import Counter
 from typing import Any
 
@@ -118,3 +119,31 @@ async def test_killed_twice_in_a_row() -> None:
                 await _killed(log, store, Crash(*point))
             await drained(log, store, Crash())
             stored_once(log, store)
+
+
+async def test_while_nothing_is_stored_the_sink_stops_reading_at_its_bound() -> None:
+    log, store, gate = filled(), FakeStore(), threading.Event()
+
+    class Away(FakeClient):
+        def raw_insert(self, *args: Any, **more: Any) -> None:
+            gate.wait(30)
+            super().raw_insert(*args, **more)
+
+    for n in range(200):
+        log.append(TopicPartition("telemetry.gpu", 0), log.partitions[TopicPartition("telemetry.gpu", 0)][n % 6].value, MIDNIGHT)
+    crash = Crash()
+    bound = 20_000
+    sink = Sink(FakeClients(log, crash), Away(store, crash), FakeClient(store, crash), LOG, batcher=Batcher(max_wait_s=0.0), max_buffer=bound)  # type: ignore[arg-type]
+    running = asyncio.create_task(sink.run())
+    polls = crash.passed["getmany"] + 60
+    while crash.passed["getmany"] < polls:  # long enough to read everything, if it were let  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    held = sink.status()["buffered_bytes"]
+    assert bound <= held < 2 * bound, "it reads up to its bound, and goes on polling so that it keeps its partitions"
+    assert not log.committed
+    gate.set()
+    while sum(log.committed.values()) < sum(log.ends().values()):  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    sink.stop()
+    await running
+    assert sum(r["rows"] for r in store.tables["gpu_frames"]) == 2 * (12 + 200)

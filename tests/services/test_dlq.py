@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,53 +11,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from pipeline import kafka
-from pipeline.embedded.process import Process
 from schemas.codec import encode
 from schemas.frame import build
-from tests.factories import GIGAWATCH, run
+from tests.factories import StartSink, run
 
 pytestmark = pytest.mark.service
 DAY_MS = 86_400_000
-StartSink = Callable[..., "SinkProcess"]
-
-
-class SinkProcess:
-    """`gigawatch sink` and what it says of itself."""
-
-    def __init__(self, folder: Path, broker: str, clickhouse: str, *options: str) -> None:
-        self._status = folder / "sink.json"
-        self._status.unlink(missing_ok=True)
-        self.process = Process("sink", [*GIGAWATCH, "sink", "--broker", broker, "--clickhouse", clickhouse, "--status", str(self._status), *options], folder / "sink.log")
-        self.process.start()
-
-    def said(self, name: str) -> object:
-        try:
-            return json.loads(self._status.read_text()).get(name)
-        except (OSError, ValueError):
-            return None
-
-    def until(self, ready: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + 60
-        while not ready():
-            assert self.process.running, self.process.tail(40)
-            assert time.monotonic() < deadline, f"{what}\n{self.process.tail(40)}"
-            time.sleep(0.05)
-
-
-@pytest.fixture
-def sink(tmp_path: Path, broker: str, clickhouse: str) -> Iterator[StartSink]:
-    asyncio.run(kafka.ensure_topics(broker))
-    started: list[SinkProcess] = []
-
-    def start(*options: str) -> SinkProcess:
-        for one in started:
-            one.process.stop()
-        started.append(SinkProcess(tmp_path, broker, clickhouse, *options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.stop()
 
 
 async def _send(broker: str, values: list[bytes]) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline import kafka
 from pipeline.bench.faults import FAULTS
-from tests.factories import run
+from pipeline.embedded.broker import Apache
+from pipeline.embedded.process import free_port
+from schemas import topics
+from tests.factories import Running, run
 from tests.services.test_factory import whole
 
 pytestmark = [pytest.mark.service, pytest.mark.apache]
@@ -40,3 +47,45 @@ def test_a_log_on_disk_is_taken_up_again(tmp_path: Path) -> None:
         summary = tmp_path / f"{name}.json"
         run("up", "--data-dir", str(tmp_path / "f"), "--broker", "apache", "--racks", "1", "--seconds", "12", "--summary", str(summary), timeout=240)
         whole(json.loads(summary.read_text()))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Apache, Apache]]:
+    """Two brokers of one cluster; the first is its controller too."""
+    both = {"offsets.topic.replication.factor": "2", "default.replication.factor": "2", "min.insync.replicas": "1"}
+    first = Apache(tmp_path / "one", free_port(), heap="384m", properties=both)
+    first.start()
+    voters = next(line for line in (tmp_path / "one" / "kafka" / "server.properties").read_text().splitlines() if line.startswith("controller.quorum.voters="))
+    port = free_port()
+    second = Apache(tmp_path / "two", port, heap="384m", cluster_id=first.cluster_id, properties={
+        **both, "node.id": "2", "process.roles": "broker", "controller.quorum.voters": voters.partition("=")[2], "listeners": f"PLAINTEXT://127.0.0.1:{port}"})
+    second.start()
+    yield first, second
+    second.stop()
+    first.stop()
+
+
+async def _leaders(bootstrap: str) -> Counter[int]:
+    async with kafka.admin(bootstrap) as client:
+        described = await client.describe_topics(list(topics.TOPICS))
+    return Counter(p["leader"] for t in described for p in t["partitions"])
+
+
+def test_partitions_whose_leader_moves_lose_nothing(pair: tuple[Apache, Apache], factory: Callable[..., Running]) -> None:
+    first, second = pair
+    bootstrap = f"{first.bootstrap},{second.bootstrap}"
+    asyncio.run(kafka.ensure_topics(bootstrap, replication=2))
+    assert asyncio.run(_leaders(bootstrap))[2] > 5, "both brokers lead partitions"
+    up = factory("--racks", "2", "--broker", bootstrap)
+    up.until_stored(10 * 144)
+    second.process.kill()
+    before = up.stored()
+    up.until_stored(before + 15 * 144, timeout=120)
+    assert set(asyncio.run(_leaders(first.bootstrap))) == {1}
+    panes = up.stored("gpu_10s")
+    up.until_stored(panes + 144, "gpu_10s", 60)
+    summary = up.finish(150)
+    whole(summary)
+    folder = ("--data-dir", str(up.folder))
+    ends = run("query", "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", *folder).stdout.splitlines()
+    assert {tuple(line.split("\t")[1:]) for line in ends[1:-1]} == {("144", "10")}, "every window has every sample"
