@@ -63,7 +63,7 @@ def list_(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None,
     if total > len(found):
         click.echo(f"{len(found)} of {total}; --limit shows more", err=True)
     elif not total:
-        click.echo("none: everything that came was stored (a message set aside shows up here within seconds)", err=True)
+        click.echo("none waits for you (a message that is set aside shows up here within seconds)", err=True)
 
 
 @dlq.command()
