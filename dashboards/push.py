@@ -20,8 +20,8 @@ class PushError(RuntimeError):
     """Grafana did not take it: says what was tried, what it answered, and what to do."""
 
 
-def datasource(url: str) -> dict[str, Any]:
-    """The datasource for ClickHouse at `url` (as Grafana reaches it) in Grafana's API form."""
+def datasource(url: str, user: str = "", password: str = "") -> dict[str, Any]:
+    """The datasource for ClickHouse at `url` (as Grafana reaches it) in Grafana's API form; a user and password in the URL come first."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"ClickHouse address {url!r}: wants http://[USER:PASSWORD@]HOST:PORT as Grafana reaches it")
@@ -29,14 +29,16 @@ def datasource(url: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "uid": UID, "name": "Gigawatch ClickHouse", "type": TYPE, "access": "proxy",
         "jsonData": {"host": parts.hostname, "port": parts.port or (8443 if secure else 8123), "protocol": "http", "secure": secure,
-                     "username": unquote(parts.username or "default"), "defaultDatabase": DATABASE}}
-    if parts.password:
-        body["secureJsonData"] = {"password": unquote(parts.password)}
+                     "username": unquote(parts.username or "") or user or "default", "defaultDatabase": DATABASE}}
+    secret = unquote(parts.password or "") or password
+    if secret:
+        body["secureJsonData"] = {"password": secret}
     return body
 
 
-def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, ca: str = "") -> Iterator[str]:
-    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust. Raises PushError."""
+def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, ca: str = "",
+         reader: tuple[str, str] = ("", "")) -> Iterator[str]:
+    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust; `reader`: Grafana's user and password of ClickHouse. Raises PushError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"Grafana address {url!r}: wants http://HOST:3000")
@@ -44,7 +46,7 @@ def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, c
     grafana = GrafanaFace(auth, host=parts.hostname, port=parts.port, protocol=parts.scheme, url_path_prefix=f"{prefix}/" if prefix else "", timeout=10.0,
                           verify=ca or True)
     try:
-        yield from _push(grafana, url, clickhouse)
+        yield from _push(grafana, url, datasource(clickhouse, *reader) if clickhouse else None)
     except GrafanaClientError as err:
         hint = "check the token or password" if err.status_code in (401, 403) else "see Grafana's log"
         raise PushError(f"Grafana at {url} refused ({err.status_code}): {err.message}; {hint}") from err
@@ -54,14 +56,13 @@ def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, c
         raise PushError(f"Grafana at {url} does not answer: {type(err).__name__}. Is it running?") from err
 
 
-def _push(grafana: GrafanaFace, url: str, clickhouse: str | None) -> Iterator[str]:
+def _push(grafana: GrafanaFace, url: str, wanted: dict[str, Any] | None) -> Iterator[str]:
     folders = {f["uid"]: f for f in grafana.folder.get_all_folders()}
     if FOLDER_UID not in folders:
         grafana.folder.create_folder(FOLDER_TITLE, FOLDER_UID)
         yield f"folder {FOLDER_TITLE} created"
     known = {d["uid"]: d for d in grafana.datasource.list_datasources()}
-    if clickhouse:
-        wanted = datasource(clickhouse)
+    if wanted is not None:
         if UID in known:
             grafana.datasource.update_datasource(known[UID]["id"], wanted)
             yield f"datasource {wanted['name']} updated"

@@ -311,10 +311,16 @@ def push(url: str, clickhouse: str | None) -> None:
         if not token and not (user and password):
             raise Trouble("Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD "
                           "(a file's name in ..._FILE will do)")
-        for line in push_all(url, token or (user, password), clickhouse, ca):
+        for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
             click.echo(line)
     except (PushError, security.SecurityError) as err:
         raise Trouble(str(err)) from err
+
+
+def _reader() -> tuple[str, str]:
+    """Whom Grafana's datasource is to be: the user that `migrate --users` made for it, else the one that we are."""
+    password = security.value("users", "grafana_password")
+    return ("gigawatch_grafana", password) if password else (security.value("clickhouse", "user"), security.value("clickhouse", "password"))
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import ipaddress
 import json
 import logging
 import re
+import resource
 import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from pipeline.embedded import encoding, fence
 from pipeline.embedded.engine import Engine, EngineError, Result
@@ -71,16 +73,32 @@ class Gateway:
     def __init__(self, engine: Engine, scratch: Path, password: str = "") -> None:
         self._engine, self._scratch, self._password = engine, scratch, password
         scratch.mkdir(parents=True, exist_ok=True)
-        self.requests = 0
+        self.requests = self.refused = 0
         self._harmless: set[int] = set()
         self._spare: list[Path] = []  # scratch files that are not in use: written over, since fresh pages cost more than the copy
         self.app = web.Application(client_max_size=MAX_BODY)
         self.app.router.add_get("/ping", self._ping)
         self.app.router.add_get("/replicas_status", self._ping)
+        for path in ("/live", "/ready"):
+            self.app.router.add_get(path, self._ping)
+        self.app.router.add_get("/metrics", self._metrics)
         self.app.router.add_route("*", "/{path:.*}", self._serve)
 
     async def _ping(self, _: web.Request) -> web.Response:
         return web.Response(text="Ok.\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        try:
+            self._authorize(request)
+        except EngineError as err:
+            return self._failed(err, "")
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        registry = CollectorRegistry()
+        for name, help_, value in (("requests_served", "Requests so far.", self.requests), ("requests_refused", "Requests that failed.", self.refused),
+                                   ("cpu_seconds", "CPU seconds used.", used.ru_utime + used.ru_stime),
+                                   ("peak_memory_megabytes", "Largest resident memory so far.", used.ru_maxrss // 1024)):
+            Gauge(f"gigawatch_clickhouse_{name}", help_, registry=registry).set(value)
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         query_id = request.query.get("query_id") or str(uuid.uuid4())
@@ -93,6 +111,7 @@ class Gateway:
                 return web.Response(text="Ok.\n")
             result, fmt, wrote = await asyncio.to_thread(self._run, parsed)
         except EngineError as err:
+            self.refused += 1
             return self._failed(err, query_id)
         return self._answer(request, parsed, result, fmt, wrote, query_id)
 

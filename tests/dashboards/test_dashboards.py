@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from dashboards import build, check, fleet, push
@@ -188,6 +191,28 @@ def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[s
     pushed = state["dashboards"]
     assert [b["dashboard"]["uid"] for b in pushed] == ["gigawatch-fleet", "gigawatch-rack"] * 2
     assert all(b["overwrite"] and b["folderUid"] == "gigawatch" and b["dashboard"]["id"] is None for b in pushed)
+
+
+def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, found in (("ca", authority), ("stranger", stranger)):
+        found.cert_pem.write_to_path(tmp_path / f"{name}.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    state: dict[str, Any] = {"folders": [], "datasources": [], "dashboards": []}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (FakeGrafana,), {"state": state}))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://localhost:{server.server_address[1]}"
+    try:
+        assert any("gigawatch-fleet" in line for line in push.push(url, "good", "https://ch", str(tmp_path / "ca.pem"), ("gigawatch_grafana", "secret")))
+        (source,) = state["datasources"]
+        assert (source["jsonData"]["username"], source["jsonData"]["secure"], source["secureJsonData"]) == ("gigawatch_grafana", True, {"password": "secret"})
+        for ca in (str(tmp_path / "stranger.pem"), ""):
+            with pytest.raises(push.PushError, match="does not answer: SSLError"):
+                list(push.push(url, "good", None, ca))
+    finally:
+        server.shutdown()
 
 
 def test_push_without_a_datasource_warns(grafana: tuple[str, dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.embedded.process import Process, free_port, port_open, wait_for
 
@@ -230,6 +231,15 @@ def test_what_only_looks_like_it_is_answered(clickhouse: str, sql: str) -> None:
     ({"Host": "rebound.example"}, 403), ({"Host": "localhost:1"}, 200), ({"Host": "[::1]:1"}, 200)])
 def test_web_pages_of_elsewhere_are_refused(clickhouse: str, headers: dict[str, str], status: int) -> None:
     assert requests.get(clickhouse, params={"query": "SELECT 1"}, headers=headers, timeout=10).status_code == status
+
+
+def test_it_says_how_it_is(clickhouse: str) -> None:
+    requests.get(clickhouse, params={"query": "SELEC 1"}, timeout=10)
+    text = requests.get(clickhouse + "/metrics", timeout=10).text
+    values = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
+    assert values["gigawatch_clickhouse_requests_served"] > values["gigawatch_clickhouse_requests_refused"] > 0
+    assert values["gigawatch_clickhouse_peak_memory_megabytes"] > 100
+    assert requests.get(clickhouse + "/ready", timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "lz4"])
