@@ -38,7 +38,8 @@ def datasource(url: str, user: str = "", password: str = "") -> dict[str, Any]:
 
 def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, ca: str = "",
          reader: tuple[str, str] = ("", "")) -> Iterator[str]:
-    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust; `reader`: Grafana's user and password of ClickHouse. Raises PushError."""
+    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust; `reader`: Grafana's
+    user and password of ClickHouse. Raises PushError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"Grafana address {url!r}: wants http://HOST:3000")

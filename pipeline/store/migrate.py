@@ -5,7 +5,7 @@ from __future__ import annotations
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
-from pipeline.store.tables import DATABASE, TABLES, Table
+from pipeline.store.tables import DATABASE, FEWER_AT_ONCE, TABLES, Table
 
 
 def migrate(client: Client, cluster: str = "") -> list[str]:
@@ -18,13 +18,15 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
     have: dict[str, dict[str, str]] = {}
     for table, name, kind, comment in rows:
         have.setdefault(str(table), {})[str(name)] = f"{kind} COMMENT '{comment}'" if comment else str(kind)
+    known = [str(row[0]) for row in client.query("SELECT name FROM system.merge_tree_settings WHERE name = {name:String}",
+                                                 parameters={"name": FEWER_AT_ONCE}).result_rows]
     for table in TABLES.values():
         local = f"{table.stored_as}_local" if cluster else table.stored_as
         if local not in have:
             if table.frames and table.name in have:
                 raise StoreError(f"{DATABASE}.{table.name} is of a version that stored a row a device; this one stores a row a frame. Migrations only "
                                  f"add: keep the old rows elsewhere (RENAME TABLE {DATABASE}.{table.name} TO ...) and start again")
-            for statement in table.ddl(cluster):
+            for statement in table.ddl(cluster, known):
                 client.command(statement)
             done.append(f"created {table.name}")
             continue

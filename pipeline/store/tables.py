@@ -6,6 +6,7 @@ them in `identities`) and read through a view (`<name>`) that shows a row a devi
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,9 +32,12 @@ _ORIGIN = (("kafka_log", "LowCardinality(String)"), ("kafka_partition", "UInt16 
            _STORED_AT)
 _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1048576 + kafka_offset % 1048576 CODEC(ZSTD(1))")
 
-#: A merge costs as much as an insert: a hundred parts at a time pass each row through few of them. Young parts are one file each,
+#: A merge costs as much as an insert: a hundred parts at a time pass each row through two or three of them. Young parts are one file each,
 #: since ninety files a second cost more than the rows in them.
 _MERGES = "min_parts_to_merge_at_once = 100, min_bytes_for_wide_part = 268435456"
+#: Newer servers take fewer parts at a time the more there are, which together with a least number means none at all: `migrate` switches that off
+#: where it is.
+FEWER_AT_ONCE = "merge_selector_enable_heuristic_to_lower_max_parts_to_merge_at_once"
 #: A row of frames is some kilobytes: a granule of a hundred is what eight thousand narrow rows are.
 _GRANULES = ", index_granularity = 128"
 
@@ -101,8 +105,9 @@ class Table:
     def day(self) -> str:
         return f"toDate({self.dated})"
 
-    def ddl(self, cluster: str = "") -> list[str]:
-        """The statements that create it; on a cluster a replicated local table and a Distributed one over it; last its view if it has one."""
+    def ddl(self, cluster: str = "", known: Collection[str] = (FEWER_AT_ONCE,)) -> list[str]:
+        """The statements that create it; on a cluster a replicated local table and a Distributed one over it; last its view if it has one.
+        `known`: settings that the server has, of those that only some have."""
         local = f"{self.stored_as}_local" if cluster else self.stored_as
         on = f" ON CLUSTER '{cluster}'" if cluster else ""
         body = ",\n  ".join([*(f"`{n}` {t}" for n, t in self.stored), *self._indexes()])
@@ -110,10 +115,11 @@ class Table:
         engine = (f"ReplicatedReplacingMergeTree('/clickhouse/tables/{{shard}}/{DATABASE}/{self.stored_as}', '{{replica}}'{version})"
                   if cluster else f"ReplacingMergeTree({version})")
         window = "replicated_deduplication_window = 1000" if cluster else "non_replicated_deduplication_window = 1000"
+        fewer = f", {FEWER_AT_ONCE} = 0" if FEWER_AT_ONCE in known else ""
         lasts = (f"PARTITION BY {self.day}\n", f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n") if self.ttl_days else ("", "")
         out = [(f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
                 f"{lasts[0]}ORDER BY ({', '.join(self.order)})\n{lasts[1]}"
-                f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'")]
+                f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{fewer}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'")]
         if cluster:
             names = dict(self.stored)
             spread = "cityHash64(site, rack)" if "rack" in names else "who" if "who" in names else "cityHash64(site)" if "site" in names else "rand()"

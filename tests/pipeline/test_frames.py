@@ -197,3 +197,17 @@ def test_a_resolution_is_part_of_what_is_stored(client: Client) -> None:
     client.command("ALTER TABLE gigawatch.gpu_frames COMMENT COLUMN power_w_n 'multiples of 0.5'")
     with pytest.raises(StoreError, match=r"power_w_n is .* 'multiples of 0.5', this version wants .* 'multiples of 0.1'"):
         migrate(client)
+
+
+def test_small_parts_are_merged_a_hundred_at_a_time(client: Client) -> None:
+    """An insert a second makes a part a second: without merges a server refuses inserts after an hour."""
+    identities: Identities | None = None
+    for n in range(260):
+        identities = store(client, "power", [build("power", START + 1000 * n, {"site": ["s"], "rack": ["R"], "device": ["m"]}, {"power_w": [1.0]})], identities)
+    question = "SELECT count(), max(level), sum(rows) FROM system.parts WHERE active AND table = 'power_frames'"
+    deadline = time.monotonic() + 30
+    while (found := client.query(question).result_rows[0])[0] > 150:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    assert found[1] < 20, "few merges, each of many parts: by two or ten at a time it would be fifty"
+    assert client.query("SELECT count() FROM gigawatch.power").result_rows[0][0] == 260
