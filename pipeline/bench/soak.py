@@ -49,9 +49,9 @@ async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = N
 
 
 def _sample(factory: Supervisor, at_s: float) -> dict[str, float]:
-    """Resident memory of every process, MB, and how old the newest stored rack is, s."""
+    """Every process's own memory (without mapped files), MB, and how old the newest stored sample is, s."""
     found = {"at_s": round(at_s, 1)}
-    found |= {f"{name}_mb": round(process.rss_bytes() / 1e6, 1) for name, process in factory.processes.items()}
+    found |= {f"{name}_mb": round(process.own_bytes() / 1e6, 1) for name, process in factory.processes.items()}
     sink = status.read(factory.run_dir / "sink.json")
     found["lag_s"] = round(sink["newest_age_s"], 2) if sink.get("newest_age_s") is not None else 0.0
     return found
@@ -77,7 +77,7 @@ def draw(samples: list[dict[str, Any]], path: Path, title: str) -> None:
     minutes = [s["at_s"] / 60 for s in samples]
     for name in [n for n in samples[-1] if n.endswith("_mb")]:
         memory.plot(minutes, [s.get(name, float("nan")) for s in samples], label=name.removesuffix("_mb"), linewidth=1.4)
-    memory.set_ylabel("resident memory, MB")
+    memory.set_ylabel("own memory, MB")
     memory.set_ylim(bottom=0)
     memory.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     memory.set_title(title, loc="left", fontsize=10)

@@ -96,6 +96,14 @@ class Process:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
+    def own_bytes(self) -> int:
+        """Resident memory that is no mapped file; 0 when it is gone."""
+        try:
+            _, resident, shared = Path(f"/proc/{self.pid}/statm").read_text().split()[:3]
+        except OSError:
+            return 0
+        return (int(resident) - int(shared)) * _PAGE
+
     def rss_bytes(self) -> int:
         """Resident memory; 0 when it is gone."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
-from pipeline.store.tables import DATABASE, FEWER_AT_ONCE, TABLES, Table
+from pipeline.store.tables import DATABASE, HEURISTICS, TABLES, Table
 
 
 def migrate(client: Client, cluster: str = "") -> list[str]:
@@ -18,8 +18,8 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
     have: dict[str, dict[str, str]] = {}
     for table, name, kind, comment in rows:
         have.setdefault(str(table), {})[str(name)] = f"{kind} COMMENT '{comment}'" if comment else str(kind)
-    known = [str(row[0]) for row in client.query("SELECT name FROM system.merge_tree_settings WHERE name = {name:String}",
-                                                 parameters={"name": FEWER_AT_ONCE}).result_rows]
+    known = [str(row[0]) for row in client.query("SELECT name FROM system.merge_tree_settings WHERE name IN {names:Array(String)}",
+                                                 parameters={"names": list(HEURISTICS)}).result_rows]
     for table in TABLES.values():
         local = f"{table.stored_as}_local" if cluster else table.stored_as
         if local not in have:

@@ -35,9 +35,9 @@ _VERSION = ("version", "UInt64 MATERIALIZED toUnixTimestamp64Milli(kafka_ts) * 1
 #: A merge costs as much as an insert: a hundred parts at a time pass each row through two or three of them. Young parts are one file each,
 #: since ninety files a second cost more than the rows in them.
 _MERGES = "min_parts_to_merge_at_once = 100, min_bytes_for_wide_part = 268435456"
-#: Newer servers take fewer parts at a time the more there are, which together with a least number means none at all: `migrate` switches that off
-#: where it is.
-FEWER_AT_ONCE = "merge_selector_enable_heuristic_to_lower_max_parts_to_merge_at_once"
+#: Newer servers take fewer parts at a time the more there are, which together with a least number means none at all, and leave the youngest out, so
+#: that the same rows are merged again and again: `migrate` switches both off where they are.
+HEURISTICS = tuple(f"merge_selector_enable_heuristic_to_{what}" for what in ("lower_max_parts_to_merge_at_once", "remove_small_parts_at_right"))
 #: A row of frames is some kilobytes: a granule of a hundred is what eight thousand narrow rows are.
 _GRANULES = ", index_granularity = 128"
 
@@ -105,7 +105,7 @@ class Table:
     def day(self) -> str:
         return f"toDate({self.dated})"
 
-    def ddl(self, cluster: str = "", known: Collection[str] = (FEWER_AT_ONCE,)) -> list[str]:
+    def ddl(self, cluster: str = "", known: Collection[str] = HEURISTICS) -> list[str]:
         """The statements that create it; on a cluster a replicated local table and a Distributed one over it; last its view if it has one.
         `known`: settings that the server has, of those that only some have."""
         local = f"{self.stored_as}_local" if cluster else self.stored_as
@@ -115,11 +115,11 @@ class Table:
         engine = (f"ReplicatedReplacingMergeTree('/clickhouse/tables/{{shard}}/{DATABASE}/{self.stored_as}', '{{replica}}'{version})"
                   if cluster else f"ReplacingMergeTree({version})")
         window = "replicated_deduplication_window = 1000" if cluster else "non_replicated_deduplication_window = 1000"
-        fewer = f", {FEWER_AT_ONCE} = 0" if FEWER_AT_ONCE in known else ""
+        plainly = "".join(f", {name} = 0" for name in HEURISTICS if name in known)
         lasts = (f"PARTITION BY {self.day}\n", f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n") if self.ttl_days else ("", "")
         out = [(f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
                 f"{lasts[0]}ORDER BY ({', '.join(self.order)})\n{lasts[1]}"
-                f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{fewer}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'")]
+                f"SETTINGS {window}, ttl_only_drop_parts = 1, {_MERGES}{plainly}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'")]
         if cluster:
             names = dict(self.stored)
             spread = "cityHash64(site, rack)" if "rack" in names else "who" if "who" in names else "cityHash64(site)" if "site" in names else "rand()"
