@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of everything that reads what others wrote: `python -m tests.fuzz TARGET [SECONDS]`.
 
-libFuzzer (atheris) ends with an error on an exception that is not the target's own, on an input that takes longer than five seconds,
+libFuzzer (atheris) ends with an error on an exception that is not the target's own, on an input that takes longer than twenty seconds (a busy machine's five),
 and on more than a gigabyte and a half of memory. Every input must give a result or a named reason.
 """
 
@@ -108,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(seeds(target)):
             (Path(folder) / str(number)).write_bytes(seed)
-        atheris.Setup([sys.argv[0], folder, f"-max_total_time={seconds}", "-timeout=5", "-rss_limit_mb=1500", "-max_len=8192", "-print_final_stats=1",
+        atheris.Setup([sys.argv[0], folder, f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1500", "-max_len=8192", "-print_final_stats=1",
                        f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"], TARGETS[target])
         atheris.Fuzz()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from pipeline.store.freshness import pace
 from pipeline.store.tables import DATABASE, TABLES
 from schemas.catalogue import KINDS
 
@@ -53,7 +54,7 @@ def summary(client: Client, statuses: dict[str, dict[str, Any]], cpu_s: dict[str
         "rows_produced": produced, "rows_stored": kept, "rows_missing": produced - unique, "rows_duplicate": kept - unique,
         "rows_by_kind": {k: {"produced": rows[k], "stored": held[k][0]} for k in KINDS}, "dead_letters": dead, "dead": sink.get("dead", {}),
         "freshness_p50_s": fresh.get("p50_s"), "freshness_p99_s": fresh.get("p99_s"),
-        "real_time_factor": round(1 / (1 + float(fresh.get("slope") or 0.0)), 4) if span else None, "event_time_s": span, "wall_s": round(wall_s, 2),
+        "real_time_factor": round(pace(float(fresh.get("slope") or 0.0)), 4) if span else None, "event_time_s": span, "wall_s": round(wall_s, 2),
         "cpu_s": cpu_s, "peak_rss_mb": {n: s["peak_rss_mb"] for n, s in statuses.items() if "peak_rss_mb" in s},
         "gpus": int(producer.get("devices", {}).get("gpu", 0)), "metrics_per_gpu": int(producer.get("metrics", {}).get("gpu", 0)),
         "bytes_per_value": bytes_per_value(client, int(producer.get("metrics", {}).get("gpu", 0))),

@@ -58,5 +58,11 @@ class Freshness:
         return (late - early) * 1000 / (last - first) if last > first else 0.0
 
 
+def pace(slope: float) -> float:
+    """Seconds of event time that storage takes in a second: 1 when samples are as fresh at the end as at the beginning, 2 at most, for a backlog
+    that melts."""
+    return 1 / max(0.5, 1 + slope)
+
+
 def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]

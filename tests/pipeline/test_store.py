@@ -12,7 +12,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from pipeline.store import insert, origin
 from pipeline.store.batcher import Batch, Batcher, Record
-from pipeline.store.freshness import Freshness
+from pipeline.store.freshness import Freshness, pace
 from pipeline.store.history import AskError, find_metric, span_s
 from pipeline.store.insert import Refusal, classify
 from pipeline.store.piece import Piece
@@ -220,6 +220,7 @@ def test_freshness_quantiles_and_slope() -> None:
     assert fresh.quantile(0.99) == pytest.approx(1.99, rel=0.06)
     assert fresh.slope() == pytest.approx(1.0, rel=0.02), "a second staler every second: half the pace"
     assert Freshness().summary()["p99_s"] is None
+    assert [pace(slope) for slope in (0.0, 1.0, -0.5, -1.0, -3.0)] == [1.0, 0.5, 2.0, 2.0, 2.0]
     stale = Freshness()
     for n in range(100):
         stale.add(4.0 + 16 * (n % 25 > 3), 72, START_MS + 1000 * n)
