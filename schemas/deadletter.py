@@ -11,6 +11,7 @@ import pyarrow as pa
 from schemas.frame import VERSION
 
 _TS = pa.timestamp("ms", "UTC")
+_LAST_MS = 4_102_444_800_000  # the year 2100: what ClickHouse's dates hold
 #: What the store keeps of one. `ts` is when Kafka got the message, so that a letter that is written twice lands in one place.
 SCHEMA = pa.schema([("ts", _TS), ("id", pa.string()), ("topic", pa.string()), ("partition", pa.uint32()), ("offset", pa.uint64()),
                     ("reason", pa.string()), ("detail", pa.string()), ("bytes", pa.uint64()), ("value", pa.binary())])
@@ -46,11 +47,12 @@ class DeadLetter:
         """From a record of the dead-letter topic; what another program left out of the headers is empty, 0, or the record's own time."""
         said = {name: raw.decode("utf-8", "replace") for name, raw in headers if raw is not None}
 
-        def number(name: str, instead: int) -> int:
+        def number(name: str, instead: int, most: int) -> int:
             text = said.get(name, "")
-            return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else instead
+            found = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else instead
+            return found if found <= most else instead
 
-        return cls(said.get("topic", ""), number("partition", 0), number("offset", 0), number("timestamp", kafka_ms), value,
+        return cls(said.get("topic", ""), number("partition", 0, 1 << 31), number("offset", 0, 1 << 62), number("timestamp", kafka_ms, _LAST_MS), value,
                    said.get("reason", ""), said.get("detail", ""), said.get("log", ""))
 
     def row(self) -> pa.RecordBatch:

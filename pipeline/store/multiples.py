@@ -17,7 +17,8 @@ def multiples(values: Floats, resolution: float) -> Ints | None:
     """int32 (of float32) or int64 (of float64) that times `resolution`, in float64 and then in the values' own width, are exactly `values`;
     None when some are no multiples. So do the views restore them.
 
-    float32 is worked on as it is: a quotient of whole numbers below 2**24 rounds the same whether it is taken there or in float64.
+    float32 is worked on as it is: a quotient of whole numbers below 2**24 rounds the same whether it is taken there or in float64. From 2**22 on some
+    multiples are taken for none, which costs bytes and nothing else.
     """
     if len(values) > _LOOK and multiples(values[:_LOOK], resolution) is None:
         return None

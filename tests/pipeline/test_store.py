@@ -22,6 +22,7 @@ from pipeline.store.writer import Aborted, StoppedByConfig, Writer
 from schemas import topics
 from schemas.catalogue import KINDS
 from schemas.codec import encode
+from schemas.deadletter import DeadLetter
 from schemas.frame import build
 from tests.conftest import ROOT
 from tests.make_samples import START_MS, small_frame
@@ -78,6 +79,13 @@ def test_batches_close_by_rows_bytes_or_age() -> None:
     old.take(record(1), 10.9)
     assert not old.due(10.99)
     assert old.due(11.0), "age counts from the first record"
+
+
+def test_a_dead_letter_with_headers_out_of_all_bounds_is_stored_all_the_same() -> None:
+    """Found by fuzzing: a partition that fits no column would have ended the sink."""
+    headers = [(name, b"9" * 18) for name in ("partition", "offset", "timestamp")] + [("reason", b"\xff\xfe")]
+    row = DeadLetter.read(b"value", headers, 5).row().to_pylist()[0]
+    assert (row["partition"], row["offset"], row["ts"].timestamp(), row["bytes"]) == (0, int("9" * 18), 0.005, 5)
 
 
 def test_a_bad_record_is_a_dead_letter_and_its_offset_advances() -> None:
