@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of everything that reads what others wrote: `python -m tests.fuzz TARGET [SECONDS]`.
+"""Coverage-guided fuzzing of everything that reads what others wrote: `python -m tests.fuzz TARGET [SECONDS [SEED]]`.
 
 libFuzzer (atheris) ends with an error on an exception that is not the target's own, on an input that takes longer than twenty seconds (a busy machine's five),
 and on more than a gigabyte and a half of memory. Every input must give a result or a named reason.
@@ -104,11 +104,11 @@ def seeds(target: str) -> list[bytes]:
 
 
 def main() -> None:
-    target, seconds = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "60"
+    target, seconds, seed = (*sys.argv[1:4], *("60", "0")[len(sys.argv) - 2 :])  # seed 0: another one each time
     with tempfile.TemporaryDirectory() as folder:
-        for number, seed in enumerate(seeds(target)):
-            (Path(folder) / str(number)).write_bytes(seed)
-        atheris.Setup([sys.argv[0], folder, f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1500", "-max_len=8192", "-print_final_stats=1",
+        for number, good in enumerate(seeds(target)):
+            (Path(folder) / str(number)).write_bytes(good)
+        atheris.Setup([sys.argv[0], folder, f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1500", "-max_len=8192", f"-seed={seed}", "-print_final_stats=1",
                        f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"], TARGETS[target])
         atheris.Fuzz()
 
