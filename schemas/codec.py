@@ -210,7 +210,7 @@ def _from_v1(wire: pa.Schema, kind: str) -> Callable[[pa.RecordBatch], pa.Record
         columns.setdefault("job", pa.array([""] * batch.num_rows, pa.string()))
         try:
             arrays = [columns[field.name].cast(field.type) for field in now]
-        except pa.ArrowInvalid as err:
+        except _UNREADABLE as err:
             raise InvalidFrame("schema", str(err)[:200]) from err
         return pa.RecordBatch.from_arrays(arrays, schema=now)
 

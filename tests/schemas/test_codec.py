@@ -7,13 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import derived
 from schemas.catalogue import KINDS
-from schemas.codec import Decoder, InvalidFrame, encode
+from schemas.codec import Decoder, InvalidFrame, encode, encode_batch
 from schemas.frame import IDENTITY, build, schema
 from schemas.metric import BLANK_FP64, BLANK_INT32, BLANK_INT64
 from schemas.quality import clean, judge_times
@@ -154,3 +155,13 @@ def test_derived_refuses_what_is_not_derived() -> None:
 
 def test_schema_keeps_catalogue_order() -> None:
     assert schema("gpu", ["temp_c", "power_w"]).names[-2:] == ["power_w", "temp_c"]
+
+
+def test_an_old_frame_with_a_column_that_cannot_be_cast_is_refused() -> None:
+    """Found by fuzzing: Arrow has no cast from uint64 to time stamps."""
+    names = ["site", "rack", "hostname", "device", "model"]
+    fields = [pa.field("ts", pa.uint64(), nullable=False), *(pa.field(n, pa.string(), nullable=False) for n in names), pa.field("temp_c", pa.float32(), nullable=False)]
+    wire = pa.schema(fields, {b"gigawatch": b"1/gpu"})
+    batch = pa.RecordBatch.from_arrays([pa.array([1], pa.uint64()), *(pa.array(["x"]) for _ in names), pa.array([1.0], pa.float32())], schema=wire)
+    with pytest.raises(InvalidFrame, match="schema: Unsupported cast"):
+        Decoder().decode(encode_batch(batch))
