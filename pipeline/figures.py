@@ -10,9 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.health import judge
-
-Said = Mapping[str, Any]
+from pipeline.health import Said, judge
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,11 @@ class Spool:
 
     def _note_position(self) -> None:
         part = self.folder / "position.part"
-        part.write_text("".join(f"{number} {at} {sent}\n" for number, (at, sent) in self._positions.items()))
-        part.replace(self.folder / "position")
+        try:
+            part.write_text("".join(f"{number} {at} {sent}\n" for number, (at, sent) in self._positions.items()))
+            part.replace(self.folder / "position")
+        except OSError as err:  # a full disk: what is sent goes out again after a restart, no more
+            log.warning("cannot note how far %s was sent: %s", self.folder, err)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:016d}.spool"

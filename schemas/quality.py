@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from schemas.arrays import Floats
+from schemas.arrays import Bools, Floats
 from schemas.codec import InvalidFrame
 from schemas.frame import IDENTITY, Frame
 from schemas.metric import Metric
@@ -22,25 +22,29 @@ _QUARTER_MS = 900_000
 _MOST_QUARTERS = 14 * 4
 
 
-def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
-    """`values` with sentinels and what lies outside [lo, hi] replaced by NaN; the same array when nothing was wrong.
-
-    Reasons counted: `sentinel` (a vendor's "not supported"), `range` (physically impossible), `infinite`.
-    """
+def impossible(metric: Metric, values: Floats) -> dict[str, Bools]:
+    """Where `values` are no measurement, by reason: `sentinel` (a vendor's "not supported"), `range` (physically impossible), `infinite`; empty
+    when nothing is wrong."""
     with np.errstate(invalid="ignore"):
         # min and max skip no NaN, so one fast pass tells whether all is well
         low, high = np.fmin.reduce(values), np.fmax.reduce(values)
         if np.isnan(low) or (low >= metric.lo and high <= metric.hi):
-            return values
+            return {}
         bad = (values < metric.lo) | (values > metric.hi)
         sentinel = bad & (np.abs(values) >= min(metric.sentinels)) & (np.abs(values) < np.inf)
         infinite = bad & np.isinf(values)
-    for reason, mask in (("sentinel", sentinel), ("infinite", infinite), ("range", bad & ~sentinel & ~infinite)):
-        count = int(np.count_nonzero(mask))
-        if count:
-            counts[metric.name, reason] += count
+    return {reason: mask for reason, mask in (("sentinel", sentinel), ("infinite", infinite), ("range", bad & ~sentinel & ~infinite)) if mask.any()}
+
+
+def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
+    """`values` with what is `impossible` replaced by NaN and counted; the same array when nothing was wrong."""
+    found = impossible(metric, values)
+    if not found:
+        return values
     cleaned = values.copy()
-    cleaned[bad] = np.nan
+    for reason, mask in found.items():
+        counts[metric.name, reason] += int(np.count_nonzero(mask))
+        cleaned[mask] = np.nan
     return cleaned
 
 

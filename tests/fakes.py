@@ -172,7 +172,7 @@ class FakeClient:
         """`pipeline.store.origin.stored`'s question."""
         found = _FROM.search(sql)
         if not found or "kafka_offset >= {first:UInt64}" not in sql:
-            raise NotImplementedError(sql)
+            raise AssertionError(f"the sink asks something that this store has no answer to: {sql}")
         self._crash.point("query")
         dated = _STORED_AS[found[1]].dated
         rows = {(r["kafka_offset"], round(r["kafka_ts"].timestamp() * 1000), r[dated].date()) for r in self._store.tables.get(found[1], [])

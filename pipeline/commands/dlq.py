@@ -140,8 +140,9 @@ def drop(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None, 
 
 async def _send(bootstrap: str, letters: Sequence[tuple[DeadLetter, bytes]]) -> None:
     producer = AIOKafkaProducer(**kafka.client_options(bootstrap), acks="all", max_request_size=32 << 20)
-    await producer.start()
     try:
+        with kafka.explained(bootstrap):
+            await producer.start()
         for letter, key in letters:
             if key:
                 await producer.send_and_wait(letter.topic, letter.value, key)

@@ -25,7 +25,7 @@ from schemas.catalogue import KINDS
 from schemas.derived import PANE_S, WINDOWS
 from schemas.frame import Frame
 from schemas.layout import Layout
-from schemas.quality import clean_values
+from schemas.quality import impossible
 from schemas.stack import Stack, stacks
 
 HISTORY_PANES = 30
@@ -232,13 +232,16 @@ class KindEngine:
         return tick * self._tick_ms // self._pane_ms * self._pane_ms + self._pane_ms
 
     def _clean(self, name: str, part: Part, end: int) -> Floats:
-        values, found = part.stack.column(name), Counter[tuple[str, str]]()
-        cleaned = clean_values(KINDS[self.kind][name], values, found)
-        if found:
-            self.missing += found
-            bad = part.rows[np.isnan(cleaned) & ~np.isnan(values)]
-            for (_, reason), count in found.items():
-                self.quality.devices(end, reason, self.registry, bad if count == len(bad) else bad[:count], name)
+        values = part.stack.column(name)
+        found = impossible(KINDS[self.kind][name], values)
+        if not found:
+            return values
+        cleaned = values.copy()
+        for reason, mask in found.items():
+            cleaned[mask] = np.nan
+            rows = part.rows[mask if part.keep is None else mask & part.keep]  # of other ticks in the frame when their turn comes
+            self.missing[name, reason] += len(rows)
+            self.quality.devices(end, reason, self.registry, rows, name)
         return cleaned
 
     def _columns(self, part: Part, end: int) -> dict[str, Floats]:

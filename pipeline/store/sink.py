@@ -243,4 +243,5 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._known.clear()
         self._stored.clear()
         self._reassigned = True
+        self._paused = False  # what is assigned anew is not paused, whatever was before
         self._batcher.close()

@@ -126,6 +126,11 @@ def test_impossible_values_are_told_by_metric(value: float, reason: str) -> None
     assert partition.engine.missing == {("temp_c", reason): 2}
 
 
+def test_two_reasons_in_one_metric_are_told_of_their_own_racks() -> None:
+    found, _ = told([m for k in range(60) for m in (message(k, temp=400.0 if k == 22 else 50.0), message(k, rack="R2", temp=np.inf if k == 22 else 50.0))])
+    assert found == {("R1", "temp_c", "range"): 1, ("R2", "temp_c", "infinite"): 1}
+
+
 def test_what_is_told_and_what_is_received_add_up() -> None:
     _, partition = told([*STEADY[:30], (START, b"junk"), message(20, sent=20 - 3600), *STEADY[30:]])
     counts = partition.counts

@@ -247,6 +247,18 @@ async def test_a_full_disk_makes_the_source_wait_and_loses_nothing(tmp_path: Pat
     assert arrived == list(range(30))
 
 
+async def test_a_disk_that_takes_not_even_a_note_does_not_stop_the_sending(tmp_path: Path) -> None:
+    kafka, arrived, spool = Kafka(), list[int](), Spool(tmp_path, MB, segment=1000)
+    box = make(kafka, spool, arrived)
+    (tmp_path / "position.part").mkdir()  # so that writing there fails
+    kafka.up = False
+    for n in range(20):
+        await box.send(parcel(n))
+    kafka.up = True
+    await asyncio.wait_for(box.drain(), 20)
+    assert arrived == list(range(20))
+
+
 async def test_a_message_that_is_too_large_is_refused_and_counted_not_tried_for_ever() -> None:
     kafka, arrived = Kafka(), list[int]()
     kafka.too_large = 1000
