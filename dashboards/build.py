@@ -8,10 +8,10 @@ from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards import fleet, rack
+from dashboards.boards import cooling, factory, gpu, health, incidents, jobs, power, rack
 
 FOLDER = Path(__file__).parent / "json"
-DASHBOARDS = {"fleet": fleet.dashboard, "rack": rack.dashboard}
+DASHBOARDS = {b.__name__.rpartition(".")[2]: b.dashboard for b in (factory, rack, gpu, power, cooling, jobs, incidents, health)}
 
 
 def built() -> dict[str, str]:
@@ -22,7 +22,8 @@ def built() -> dict[str, str]:
         for number, panel in enumerate(body["panels"], 1):
             panel["id"] = number
         for variable in body["templating"]["list"]:  # the plugin shows and runs `definition`, which the SDK's builder lacks
-            variable["definition"] = variable["query"]["rawSql"]
+            if variable["type"] == "query":
+                variable["definition"] = variable["query"]["rawSql"]
         out[f"{name}.json"] = json.dumps(body, indent=2, sort_keys=True) + "\n"
     return out
 

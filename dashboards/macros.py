@@ -97,7 +97,8 @@ def _seconds(text: str) -> int:
 
 def _is_all(reference: str, variables: Mapping[str, str | Sequence[str]]) -> bool:
     name = reference.strip().strip("${}").split(":")[0]
-    return variables.get(name) == "$__all"
+    chosen = variables.get(name)
+    return chosen == "$__all" or type(chosen).__name__ == "AllOf"
 
 
 def _variables(sql: str, variables: Mapping[str, str | Sequence[str]]) -> str:
@@ -107,7 +108,12 @@ def _variables(sql: str, variables: Mapping[str, str | Sequence[str]]) -> str:
             raise MacroError(f"variable ${name} is not defined by the dashboard")
         chosen = variables[name]
         if form == "singlequote" or not isinstance(chosen, str):
-            return ",".join(f"'{v}'" for v in ([chosen] if isinstance(chosen, str) else chosen))
+            return ",".join(_quoted(v) for v in ([chosen] if isinstance(chosen, str) else chosen)) or "''"
         return chosen
 
     return _VARIABLE.sub(value, sql)
+
+
+def _quoted(text: str) -> str:
+    """A string literal. Grafana escapes the quote alone; a backslash would end a literal early, so it is escaped here too."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
-from pipeline.store.tables import DATABASE, HEURISTICS, TABLES, Table
+from pipeline.store.tables import DATABASE, HEURISTICS, TABLES, Table, raw_view
+from schemas.catalogue import KINDS
 
 
 def migrate(client: Client, cluster: str = "") -> list[str]:
@@ -35,6 +36,11 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
         if table.frames and (added or set(have.get(table.name, ())) != {"who", *dict(table.columns)}):
             client.command(table.view(cluster))
             done.append(f"view {table.name}")
+    changed = {line.partition(" ")[2].partition(".")[0] for line in done}
+    for kind in KINDS:
+        if f"{kind}_raw" not in have or kind in changed:
+            client.command(raw_view(kind, cluster))
+            done.append(f"view {kind}_raw")
     return done
 
 

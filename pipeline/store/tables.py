@@ -166,6 +166,15 @@ class Table:
         return tuple(n for n, t in self.stored if not any(word in t for word in (" ALIAS ", " MATERIALIZED ")))
 
 
+def raw_view(kind: str, cluster: str = "") -> str:
+    """The statement that shows raw samples under the names of a roll-up (`<metric>_mean`, `<metric>_max`): a dashboard's finest tier. A counter has no
+    increase in one sample, so those are left out."""
+    on = f" ON CLUSTER '{cluster}'" if cluster else ""
+    stats = ", ".join(f"{m.name} AS {m.name}_{stat}" for m in KINDS[kind].metrics for stat in m.rolled if stat != "inc")
+    return (f"CREATE OR REPLACE VIEW {DATABASE}.{kind}_raw{on} AS SELECT ts, site, {', '.join(('rack', *NAMED))}, toUInt32(1) AS samples, {stats} "
+            f"FROM {DATABASE}.{kind}")
+
+
 def _array(kind: str) -> str:
     """`Nullable(Float32) CODEC(...)` as an array: in arrays NaN is missing."""
     base, codec, rest = kind.partition(" CODEC")

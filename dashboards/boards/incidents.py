@@ -1,0 +1,56 @@
+"""Incidents: what happened, how long it lasted, what caused it; and what the data itself said was wrong."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as dash
+
+from dashboards import board, panels
+from dashboards.board import TO_GPU, TO_JOB, TO_RACK
+from dashboards.clickhouse import DATABASE as DB
+from dashboards.sql import SITE
+from schemas.limits import SCORE_BAD, SCORE_NOTICE
+
+UID = board.uid("incidents")
+_ALL = f"FROM {DB}.incidents FINAL WHERE {SITE} AND opened <= $__toTime AND (open = 1 OR closed >= $__fromTime)"
+_THEN = "from=${__data.fields.from_ms}&to=${__data.fields.to_ms}"
+
+LIST = (f"SELECT opened, if(open = 1, 'open', 'closed') AS state, site, device, rack, kind, job, cause, peak, if(open = 1, dateDiff('second', opened, $__toTime), "
+        "dateDiff('second', opened, closed)) AS lasted, toUnixTimestamp64Milli(opened) - 300000 AS from_ms, "
+        f"if(open = 1, 'now', toString(toUnixTimestamp64Milli(closed) + 300000)) AS to_ms {_ALL} ORDER BY open DESC, opened DESC LIMIT 200")
+
+_STATES = (f"SELECT time, device, if(any(o) = 1, 'open', 'closed') AS state FROM (SELECT $__timeInterval(ts) AS time, device, 0 AS o FROM {DB}.scores WHERE 0 UNION ALL "
+           "SELECT arrayJoin(arrayMap(k -> toDateTime(k), range(toUInt32(greatest(opened, toDateTime64($__fromTime, 3))), toUInt32(if(open = 1, toDateTime64($__toTime, 3), least(closed, "
+           f"toDateTime64($__toTime, 3)))) + 1, $__interval_s))) AS time, device, 1 AS o {_ALL} AND device IN (SELECT device {_ALL} ORDER BY open DESC, opened DESC LIMIT 24)) "
+           "GROUP BY time, device ORDER BY time, device")
+
+
+def dashboard() -> dash.Dashboard:
+    """Figures; when and what; the list; scores; data quality; injected faults."""
+    made = board.begin("incidents", "incidents", "What stayed anomalous, how long, and why.", since="now-6h").with_variable(board.site())
+    for panel in (
+        panels.stat("Open", f"SELECT countIf(open = 1) AS value {_ALL}", "none", "Devices that are anomalous now.", panels.ANY, span=4),
+        panels.stat("In the range", f"SELECT count() AS value {_ALL}", "none", "Incidents that were open at any time of the range.", span=4),
+        panels.stat("Typical length", f"SELECT ifNotFinite(quantileIf(0.5)(dateDiff('second', opened, closed), open = 0), NULL) AS value {_ALL}", "s",
+                    "Median of those that have closed; empty while none has.", span=4, decimals=0),
+        panels.stat("Devices with more than one", f"SELECT count() AS value FROM (SELECT device {_ALL} GROUP BY site, rack, device HAVING count() > 1)", "none",
+                    "Repeat offenders: what was repaired did not stay repaired.", (("green", None), ("yellow", 1)), span=4),
+        panels.bars("By cause", f"SELECT cause, count() AS incidents {_ALL} GROUP BY cause ORDER BY incidents DESC, cause LIMIT 12", "none",
+                    "Which metric, or which absence, gave rise to them.", span=8, height=4, decimals=0),
+        panels.states("When", _STATES, "The newest 24 devices with incidents, and when those were open.", span=24, height=7),
+        panels.table("Incidents", LIST, "Open ones first. Links lead to the rack or GPU at the incident's own time, five minutes around it.", span=24, height=10,
+                     links={"device": TO_GPU.replace("${__url_time_range}", _THEN), "rack": TO_RACK.replace("${__url_time_range}", _THEN), "job": TO_JOB},
+                     hidden=["from_ms", "to_ms", "site"], colours={"peak": panels.SCORES}, units={"lasted": "s"}, decimals={"lasted": 0}),
+        panels.graph("Highest scores", f"SELECT $__timeInterval(ts) AS time, kind, max(score) AS score FROM {DB}.scores WHERE $__timeFilter(ts) AND {SITE} GROUP BY time, kind "
+                     "ORDER BY time, kind", "none", f"The most anomalous device of each kind. Above {SCORE_NOTICE:g} is worth a look; {SCORE_BAD:g} for two panes opens an incident.",
+                     low=0, high=1, thresholds=panels.SCORES),
+        panels.graph("Anomalous devices", f"SELECT $__timeInterval(ts) AS time, cause, uniqExact(site, rack, device) AS devices FROM {DB}.scores WHERE $__timeFilter(ts) AND {SITE} "
+                     f"AND score >= {SCORE_NOTICE:g} GROUP BY time, cause ORDER BY time, cause", "none", "Devices with a score worth a look, by cause. Many at once with one cause: "
+                     "look upstream of them.", low=0),
+        panels.table("Telemetry not taken at face value", f"SELECT reason, kind, rack, metric, sum(count) AS samples, max(ts) AS newest FROM {DB}.quality FINAL WHERE "
+                     f"$__timeFilter(ts) AND {SITE} GROUP BY reason, kind, rack, metric ORDER BY samples DESC LIMIT 50", "Late, out of order, doubled, frozen, silent, impossible: "
+                     "what the pipeline noticed about the data (docs/reliability.md)."),
+        panels.table("Faults injected", f"SELECT started, if(ended > started, ended, NULL) AS until, fault, device, rack, cause AS shows_in, severity FROM {DB}.labels FINAL WHERE "
+                     f"{SITE} AND started <= $__toTime ORDER BY started DESC LIMIT 50", "The synthetic plant's own truth: what was made to go wrong. Empty with real telemetry."),
+    ):
+        made = made.with_panel(panel)
+    return made

@@ -1,0 +1,84 @@
+"""Jobs: what each gets done, what it costs, and which GPU drags it."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as dash
+
+from dashboards import board, panels
+from dashboards.board import IN_JOB, TO_GPU, TO_RACK
+from dashboards.clickhouse import DATABASE as DB
+from dashboards.sql import NOW, SITE, rolled
+from schemas.limits import STRAGGLER_SHARE
+
+UID = board.uid("jobs")
+_NAMED = f"(SELECT who, rack, node, device, model, job FROM {DB}.identities FINAL WHERE {SITE})"
+
+
+def summed(metric: str) -> str:
+    """A frame's array with what was not measured as nothing, to be added up."""
+    return f"arrayMap(v -> if(isNaN(v), 0, v), {metric})"
+
+
+def by_job(source: str, where: str, sums: dict[str, str], keys: str = "") -> str:
+    """Sums by device of every frame first, device by device after that: a fleet's jobs for the price of its racks.
+
+    `sums`: name -> metric column. Gives `keys`, job, rack, device, `samples` and the sums.
+    """
+    inner = ", ".join(f"sumForEach({summed(column)}) AS {name}" for name, column in sums.items())
+    joined = ", ".join(f"f.{name} AS one_{name}" for name in sums)
+    outer = ", ".join(f"one_{name} AS {name}" for name in sums)
+    first = f"{keys}, " if keys else ""
+    bare = keys.rsplit(" AS ", maxsplit=1)[-1]
+    return (f"SELECT {f'f.{bare} AS {bare}, ' if keys else ''}name_job AS job, name_rack AS rack, name_device AS device, frames AS samples, {outer} FROM (SELECT {first}who, "
+            f"count() AS frames, {inner} FROM {source} WHERE {where} AND {SITE} GROUP BY {f'{bare}, ' if keys else ''}who) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who "
+            f"ARRAY JOIN i.job AS name_job, i.rack AS name_rack, i.device AS name_device, {joined}")
+
+
+_NOW = by_job(f"{DB}.gpu_10s_frames", NOW, {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"})
+#: A GPU against the middle of its job's GPUs in its rack.
+STRAGGLERS = (f"SELECT any(job) AS job, rack, device, sm / samples AS active, median AS typical, active / typical AS share, util / samples AS utilization, power / samples AS power_w "
+              f"FROM (SELECT *, quantileExact(0.5)(sm / samples) OVER (PARTITION BY job, rack) AS median FROM ({_NOW}) WHERE job != '' AND {IN_JOB}) "
+              f"WHERE median > 0.1 AND sm / samples < {STRAGGLER_SHARE:g} * median GROUP BY rack, device, sm, samples, median, util, power ORDER BY share, device LIMIT 50")
+
+_LIST = (f"SELECT job, uniqExact(rack) AS racks, uniqExact(device) AS gpus, avg(util / samples) AS utilization, avg(tensor / samples) AS tensor, sum(power / samples) AS power, "
+         f"power / gpus AS per_gpu FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY power DESC LIMIT 200")
+
+_ENERGY = (f"SELECT job, sum(energy) / 3.6e6 AS energy, energy / uniqExact(device) AS per_gpu, sum(energy) / nullIf(sum(work), 0) / 1e3 AS per_tensor FROM ("
+           f"{by_job(rolled('gpu', frames=True), '$__timeFilter(ts)', {'energy': 'energy_j_inc', 'work': 'tensor_active_mean'})}) WHERE job != '' AND {IN_JOB} "
+           "GROUP BY job ORDER BY energy DESC LIMIT 20")
+
+
+def over(expression: str, name: str, column: str) -> str:
+    """A value for each job over time."""
+    inner = by_job(rolled("gpu", frames=True), "$__timeFilter(ts)", {"v": column}, "$__timeInterval(ts) AS time")
+    return f"SELECT time, job, {expression} AS {name} FROM ({inner}) WHERE job != '' AND {IN_JOB} GROUP BY time, job ORDER BY time, job LIMIT 40000"
+
+
+def dashboard() -> dash.Dashboard:
+    """Figures; work and power by job; energy; who drags."""
+    made = board.begin("jobs", "jobs", "What each job gets done, what it draws, and which GPU drags it.", incidents=f"{SITE} AND {IN_JOB} AND job != ''")
+    made = board.tiers(made.with_variable(board.site()).with_variable(board.job()), "rolled")
+    for panel in (
+        panels.stat("Jobs", f"SELECT uniqExact(job) AS jobs, uniqExact(device) AS GPUs FROM ({_NOW}) WHERE job != '' AND {IN_JOB}", "none", "Jobs that have GPUs now, and their "
+                    "GPUs.", span=6, decimals=0),
+        panels.stat("Without a job", f"SELECT uniqExact(device) AS value FROM ({_NOW}) WHERE job = ''", "none", "GPUs that report and belong to no job.", span=4, decimals=0),
+        panels.stat("Stragglers", f"SELECT count() AS value FROM ({STRAGGLERS})", "none", f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's typical work in their "
+                    "rack: a synchronous job waits for each of them.", panels.ANY, span=4, decimals=0),
+        panels.bars("Utilization by job", f"SELECT job, avg(util / samples) AS utilization FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY utilization, job "
+                    "LIMIT 8", "percent", "Mean over the job's GPUs, newest minutes; the eight lowest.", span=10, height=4, high=100, decimals=0),
+        panels.graph("SM activity by job", over("avg(v / samples)", "active", "sm_active_mean"), "percentunit", "Share of time with work on the SMs, mean over the job's GPUs. "
+                     "Dips at equal distances are checkpoints.", low=0, high=1),
+        panels.graph("Tensor activity by job", over("avg(v / samples)", "tensor", "tensor_active_mean"), "percentunit", "How much of the time tensor pipes work: what a "
+                     "training job is bought for.", low=0),
+        panels.graph("Power by job", over("sum(v / samples)", "power", "power_w_mean"), "watt", "GPU power of all the job's GPUs.", low=0),
+        panels.bars("Energy by job", _ENERGY.replace(", energy / uniqExact(device) AS per_gpu, sum(energy) / nullIf(sum(work), 0) / 1e3 AS per_tensor", ""), "kwatth",
+                    "GPU energy over the time range, from the GPUs' own counters.", span=12, decimals=2),
+        panels.table("All jobs", _LIST, "Jobs by what they draw now.", links={"job": board.TO_JOB}, units={"utilization": "percent", "tensor": "percentunit", "power": "watt",
+                     "per_gpu": "watt"}, decimals={"utilization": 1, "tensor": 1, "power": 1, "per_gpu": 0}),
+        panels.table("Who drags", STRAGGLERS, "GPUs far below their job's typical activity in the same rack, newest minutes. Empty: none drags.",
+                     links={"device": TO_GPU.replace("${__data.fields.site}", "${site}"), "rack": TO_RACK.replace("${__data.fields.site}", "${site}")},
+                     units={"active": "percentunit", "typical": "percentunit", "share": "percentunit", "utilization": "percent", "power_w": "watt"},
+                     decimals={"utilization": 0, "power_w": 0}),
+    ):
+        made = made.with_panel(panel)
+    return made

@@ -1,0 +1,89 @@
+"""Pieces of SQL that boards share: scopes, tiers that fit the time range, what the hardware catalogue knows, rows of racks."""
+
+from __future__ import annotations
+
+from dashboards.clickhouse import DATABASE as DB
+from schemas import hardware, limits
+from schemas.catalogue import KINDS
+
+#: Variables as SQL, quoted by Grafana itself: a name from telemetry is data, whatever is in it.
+SITE = "site IN (${site:singlequote})"
+RACK = f"{SITE} AND rack = ${{rack:singlequote}}"
+GPU = f"{RACK} AND device = ${{gpu:singlequote}}"
+
+#: What is shown as "now" is of the last minutes of the range, so that a long range reads no more for it.
+NOW = "ts > $__toTime - INTERVAL 3 MINUTE AND ts <= $__toTime"
+
+#: (No `$` before a quote: Grafana's plugin puts this through JavaScript's replace, where that means the rest of the text.)
+#: A row of racks: what a rack's name says before its last dash (`A01-R05` stands in `A01`); plain numbers go eight to a row, as one row CDU serves.
+ROW = ("if(position(rack, '-') > 0, arrayStringConcat(arrayPopBack(splitByChar('-', rack)), '-'), "
+       "concat('row ', leftPad(toString(intDiv(greatest(toUInt32OrZero(arrayElement(extractAll(rack, '[0-9]+'), -1)), 1) - 1, 8) + 1), 3, '0')))")
+IN_ROW = f"$__conditionalAll({ROW} IN (${{row:singlequote}}), $row)"
+
+#: Seconds that the range really covers: a factory that started ten minutes ago has no hours.
+_SPAN = f"least(dateDiff('second', $__fromTime, $__toTime), greatest(1, dateDiff('second', (SELECT min(ts) FROM {DB}.site_windows), $__toTime)))"
+#: Tiers by the seconds that they serve: some hundred to a thousand points a line each.
+RAW_S, TEN_S, MINUTE_S = 600, 3 * 3600, 48 * 3600
+TIER = f"SELECT multiIf(s <= {RAW_S}, 'raw', s <= {TEN_S}, '10s', s <= {MINUTE_S}, '1m', '1h') AS tier FROM (SELECT {_SPAN} AS s)"
+ROLLED = f"SELECT multiIf(s <= {TEN_S}, '10s', s <= {MINUTE_S}, '1m', '1h') AS tier FROM (SELECT {_SPAN} AS s)"
+#: Rolling windows by the range: 10 s each 10 s, a minute each 10 s, five minutes each minute.
+WINDOW = f"SELECT multiIf(s <= {RAW_S}, '10', s <= {TEN_S}, '60', '300') AS width FROM (SELECT {_SPAN} AS s)"
+HOP = "if($window = 300, 60, 10)"
+
+
+def tiered(kind: str) -> str:
+    """The table of a kind that fits the range; at a few minutes it is the raw samples. Columns are `<metric>_mean` and `<metric>_max`."""
+    return f"{DB}.{kind}_${{tier}}"
+
+
+def rolled(kind: str, frames: bool = False) -> str:
+    """The same, but never raw: for counters' increases (`<metric>_inc`), and for arrays over a whole rack (`frames`)."""
+    return f"{DB}.{kind}_${{rolled}}{'_frames' if frames else ''}"
+
+
+def _by_model(values: dict[str, float]) -> str:
+    names, numbers = ", ".join(f"'{n}'" for n in values), ", ".join(f"{v:g}" for v in values.values())
+    return f"transform(model, [{names}], [{numbers}], NULL)"
+
+
+def provisioned_w() -> str:
+    """W that a rack may draw, from its GPUs' model in the hardware catalogue; NULL for a model that it does not have."""
+    racks = {rack.gpu.name: rack.max_power_w for rack in reversed(hardware.load().racks.values())}
+    return _by_model(racks)
+
+
+def tdp_w() -> str:
+    """W, a GPU's TDP by its model; NULL for a model that the catalogue does not have."""
+    return _by_model({gpu.name: gpu["tdp_w"] for gpu in hardware.load().gpus.values()})
+
+
+def metric(kind: str, name: str, stat: str = "mean") -> str:
+    """The column of a catalogue's metric in a tier; KeyError for one that it lacks, so that a renamed metric cannot blank a panel."""
+    found = KINDS[kind][name]
+    if stat not in found.rolled:
+        raise KeyError(f"{kind}.{name} is kept as {', '.join(found.rolled)}, not {stat}")
+    return f"{name}_{stat}"
+
+
+def newest(table: str, window_s: int, per: str, where: str = "") -> str:
+    """The newest row of every `per` (site, or site and rack) of a table of windows, as a subquery."""
+    more = f" AND {where}" if where else ""
+    return f"(SELECT * FROM {DB}.{table} WHERE {NOW} AND {SITE} AND window_s = {window_s}{more} ORDER BY ts DESC, version DESC LIMIT 1 BY {per})"
+
+
+def racks_now(window_s: int = 60, where: str = "") -> str:
+    return newest("rack_windows", window_s, "site, rack", where)
+
+
+def sites_now(window_s: int = 60) -> str:
+    return newest("site_windows", window_s, "site")
+
+
+def off_balance(column: str = "heat_balance") -> str:
+    return f"abs({column} - {limits.HEAT_BALANCE:g})"
+
+
+def reasons(bits: str) -> str:
+    """DCGM's clock event reasons as the word that matters most."""
+    return (f"multiIf(bitAnd({bits}, {limits.THROTTLE_HW}) > 0, 'hardware slow-down', bitAnd({bits}, {limits.THROTTLE_SW_THERMAL}) > 0, 'thermal limit', "
+            f"bitAnd({bits}, {limits.THROTTLE_POWER_CAP}) > 0, 'power cap', bitAnd({bits}, {limits.THROTTLE_IDLE}) > 0, 'idle', 'none')")

@@ -1,0 +1,1 @@
+"""The watch page: the boards' own JSON, drawn without Grafana."""
