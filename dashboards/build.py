@@ -8,9 +8,11 @@ from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from dashboards import alerts
 from dashboards.boards import cooling, factory, gpu, health, incidents, jobs, power, rack
 
 FOLDER = Path(__file__).parent / "json"
+ALERTS = Path(__file__).parent / "provisioning" / "alerting" / "rules.yaml"
 DASHBOARDS = {b.__name__.rpartition(".")[2]: b.dashboard for b in (factory, rack, gpu, power, cooling, jobs, incidents, health)}
 
 
@@ -31,14 +33,12 @@ def built() -> dict[str, str]:
 def write(check: bool = False) -> list[str]:
     """Writes what differs (or only names it, with `check`); returns the file names."""
     FOLDER.mkdir(exist_ok=True)
-    stale = []
-    for name, text in built().items():
-        path = FOLDER / name
-        if not path.exists() or path.read_text() != text:
-            stale.append(name)
-            if not check:
-                path.write_text(text)
-    return stale
+    wanted = {FOLDER / name: text for name, text in built().items()} | {ALERTS: alerts.provisioned()}
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if not check:
+        for path in stale:
+            path.write_text(wanted[path])
+    return [path.name for path in stale]
 
 
 def load() -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,15 @@ class AllOf(tuple[str, ...]):
 def panels(body: Body) -> list[dict[str, Any]]:
     """Panels of a board that show data, those inside rows too, in order."""
     return [p for panel in body["panels"] for p in (panel.get("panels") or [panel]) if p.get("targets")]
+
+
+def shown(panel: Body, over: Range) -> Range:
+    """The part of the range that a panel shows: all, or what its `timeFrom` says (`5m`)."""
+    last = str(panel.get("timeFrom") or "")
+    if not last:
+        return over
+    length = dt.timedelta(seconds=int(last[:-1]) * {"s": 1, "m": 60, "h": 3600}[last[-1]])
+    return Range(over.last - length, over.last, max(1, round(length.total_seconds() / 300)))
 
 
 def variables(run: Run, body: Body, over: Range, wanted: Mapping[str, Sequence[str]]) -> list[Variable]:

@@ -26,6 +26,8 @@ UNITS = {"W": "watt", "J": "joule", "C": "celsius", "%": "percent", "ratio": "pe
          "kPa": "pressurekpa", "V": "volt", "A": "amp", "Hz": "hertz", "B/s": "Bps", "MB/s": "MBs", "count": "none", "code": "none", "bits": "none",
          "state": "none"}
 NO_DATA = "nothing stored in this time range"
+#: What a panel that shows trouble says when there is none.
+WELL = "none"
 Step = tuple[str, float | None]
 Steps = Sequence[Step]
 GREEN: Steps = (("green", None),)
@@ -58,9 +60,12 @@ def steps(pairs: Steps) -> dash.ThresholdsConfig:
 
 
 def _begin(panel: Panel, title: str, sql: str, help_text: str, span: int, height: int, form: int, unit: str = "", links: Mapping[str, str] | None = None,
-           decimals: float | None = None, low: float | None = None, high: float | None = None) -> Panel:
-    """What every panel has. `links` by column: an address that may use `${__value.text}` and `${__data.fields.NAME}`."""
-    panel.title(title).description(help_text).datasource(source()).with_target(Query(sql, form)).span(span).height(height).no_value(NO_DATA)
+           decimals: float | None = None, low: float | None = None, high: float | None = None, empty: str = NO_DATA, last: str = "") -> Panel:
+    """What every panel has. `links` by column: an address that may use `${__value.text}` and `${__data.fields.NAME}`; `empty`: what it says without
+    rows; `last`: the part of the range that it shows, such as 5m."""
+    panel.title(title).description(help_text).datasource(source()).with_target(Query(sql, form)).span(span).height(height).no_value(empty)
+    if last:
+        panel.time_from(last)
     if unit:
         panel.unit(unit)
     for set_it, value in ((panel.decimals, decimals), (panel.min, low), (panel.max, high)):
@@ -90,9 +95,9 @@ def _each_row() -> common_builders.ReduceDataOptions:
 
 
 def stat(title: str, sql: str, unit: str, help_text: str, thresholds: Steps = GREEN, *, span: int = 3, height: int = 4, decimals: float | None = None,
-         colours: Mapping[str, str] | None = None, text: bool = False, link: str = "") -> stat_builder.Panel:
+         colours: Mapping[str, str] | None = None, text: bool = False, link: str = "", empty: str = NO_DATA, last: str = "") -> stat_builder.Panel:
     """A number, or one for each column of the query's only row; `text`: words instead."""
-    panel = _begin(stat_builder.Panel(), title, sql, help_text, span, height, TABLE, unit, decimals=decimals)
+    panel = _begin(stat_builder.Panel(), title, sql, help_text, span, height, TABLE, unit, decimals=decimals, empty=empty, last=last)
     panel.graph_mode(common.BigValueGraphMode.NONE).color_mode(common.BigValueColorMode.NONE if text else common.BigValueColorMode.VALUE)
     panel.reduce_options(_last().fields("/.*/") if text else _last()).thresholds(steps(thresholds))
     if link:
@@ -108,19 +113,19 @@ def gauge(title: str, sql: str, unit: str, help_text: str, thresholds: Steps = G
 
 
 def bars(title: str, sql: str, unit: str, help_text: str, thresholds: Steps = GREEN, *, span: int = 8, height: int = 8, low: float | None = 0,
-         high: float | None = None, decimals: float | None = None) -> bars_builder.Panel:
+         high: float | None = None, decimals: float | None = None, empty: str = NO_DATA, last: str = "") -> bars_builder.Panel:
     """A bar for each row: a name, then a number."""
-    panel = _begin(bars_builder.Panel(), title, sql, help_text, span, height, TABLE, unit, decimals=decimals, low=low, high=high)
+    panel = _begin(bars_builder.Panel(), title, sql, help_text, span, height, TABLE, unit, decimals=decimals, low=low, high=high, empty=empty, last=last)
     panel.orientation(common.VizOrientation.HORIZONTAL).display_mode(common.BarGaugeDisplayMode.BASIC).reduce_options(_each_row())
     return panel.thresholds(steps(thresholds))
 
 
 def graph(title: str, sql: str, unit: str, help_text: str, *, span: int = 12, height: int = 8, low: float | None = None, high: float | None = None,
           thresholds: Steps | None = None, colours: Mapping[str, str] | None = None, band: tuple[str, str] | None = None,
-          units: Mapping[str, str] | None = None) -> graph_builder.Panel:
+          units: Mapping[str, str] | None = None, empty: str = NO_DATA, last: str = "") -> graph_builder.Panel:
     """Lines over time: columns `time`, one label, then values. `thresholds` are drawn as lines; `band` fills between two series; `units` of
     series that have another go on the right."""
-    panel = _begin(graph_builder.Panel(), title, sql, help_text, span, height, TIME_SERIES, unit, low=low, high=high)
+    panel = _begin(graph_builder.Panel(), title, sql, help_text, span, height, TIME_SERIES, unit, low=low, high=high, empty=empty, last=last)
     panel.line_width(1.5).fill_opacity(6).show_points(common.VisibilityMode.NEVER).span_nulls(False)
     panel.legend(common_builders.VizLegendOptions().display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM).show_legend(True))
     panel.tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
@@ -136,10 +141,11 @@ def graph(title: str, sql: str, unit: str, help_text: str, *, span: int = 12, he
 
 
 def heat(title: str, sql: str, unit: str, help_text: str, *, span: int = 12, height: int = 10, low: float | None = None, high: float | None = None,
-         thresholds: Steps | None = None, link: str = "") -> history_builder.Panel:
+         thresholds: Steps | None = None, link: str = "", more_is_good: bool = False) -> history_builder.Panel:
     """A cell for each device and moment, coloured by its value: columns `time`, a label, a value."""
     panel = _begin(history_builder.Panel(), title, sql, help_text, span, height, TIME_SERIES, unit, low=low, high=high)
-    panel.color_scheme(dash.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS if thresholds else dashboard.FieldColorModeId.CONTINUOUS_BL_YL_RD))
+    scheme = dashboard.FieldColorModeId.CONTINUOUS_GREENS if more_is_good else dashboard.FieldColorModeId.CONTINUOUS_BL_YL_RD
+    panel.color_scheme(dash.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS if thresholds else scheme))
     panel.show_value(common.VisibilityMode.NEVER).row_height(0.94).thresholds(steps(thresholds or GREEN))
     panel.legend(common_builders.VizLegendOptions().display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM).show_legend(False))
     return panel.data_links([dash.DashboardLink("Open").url(link)]) if link else panel
@@ -152,9 +158,9 @@ def spread(title: str, sql: str, unit: str, help_text: str, *, span: int = 12, h
     return panel.color(heat_builder.HeatmapColorOptions().mode(heatmap.HeatmapColorMode.SCHEME).scheme("Viridis").steps(64))
 
 
-def states(title: str, sql: str, help_text: str, *, span: int = 12, height: int = 8, link: str = "") -> states_builder.Panel:
+def states(title: str, sql: str, help_text: str, *, span: int = 12, height: int = 8, link: str = "", empty: str = NO_DATA) -> states_builder.Panel:
     """What state each device was in over time: columns `time`, a label, a word of STATES."""
-    panel = _begin(states_builder.Panel(), title, sql, help_text, span, height, TIME_SERIES)
+    panel = _begin(states_builder.Panel(), title, sql, help_text, span, height, TIME_SERIES, empty=empty)
     panel.mappings([dashboard.ValueMap(options={word: dashboard.ValueMappingResult(color=colour, index=n) for n, (word, colour) in
                                                 enumerate(STATES.items())})])
     panel.merge_values(True).show_value(common.VisibilityMode.NEVER).row_height(0.9)
@@ -163,9 +169,9 @@ def states(title: str, sql: str, help_text: str, *, span: int = 12, height: int 
 
 def table(title: str, sql: str, help_text: str, *, span: int = 12, height: int = 9, units: Mapping[str, str] | None = None,
           links: Mapping[str, str] | None = None, colours: Mapping[str, Steps] | None = None, hidden: Sequence[str] = (),
-          decimals: Mapping[str, int] | None = None) -> table_builder.Panel:
+          decimals: Mapping[str, int] | None = None, empty: str = NO_DATA) -> table_builder.Panel:
     """Rows; by column: `units`, `links`, `colours` (thresholds of its text), `decimals`; `hidden` columns are there for links alone."""
-    panel = _begin(table_builder.Panel(), title, sql, help_text, span, height, TABLE, links=links)
+    panel = _begin(table_builder.Panel(), title, sql, help_text, span, height, TABLE, links=links, empty=empty)
     for column, unit in (units or {}).items():
         panel.override_by_name(column, [_property("unit", unit)])
     for column, digits in (decimals or {}).items():
@@ -174,5 +180,6 @@ def table(title: str, sql: str, help_text: str, *, span: int = 12, height: int =
         panel.override_by_name(column, [_property("custom.hidden", True)])
     for column, levels in (colours or {}).items():
         panel.override_by_name(column, [_property("thresholds", {"mode": "absolute", "steps": [{"color": c, "value": v} for c, v in levels]}),
-                                        _property("custom.cellOptions", {"type": "color-text"}), _property("decimals", 2)])
+                                        _property("custom.cellOptions", {"type": "color-text"}),
+                                        _property("decimals", (decimals or {}).get(column, 2))])
     return panel

@@ -29,7 +29,8 @@ _COMMANDS = {
     "history": ("pipeline.commands.history:history", "One metric over time: table, CSV, Parquet or plot."),
     "tail": ("pipeline.commands.tail:tail", "Live frames as they come."),
     "top": ("pipeline.commands.top:top", "Site, racks, worst devices and incidents, live in the terminal."),
-    "dashboards": ("pipeline.cli:dashboards", "Grafana dashboards: build, check, push."),
+    "watch": ("pipeline.commands.watch:watch", "The dashboards in a browser, without Grafana."),
+    "dashboards": ("pipeline.commands.dashboards:dashboards", "Grafana dashboards: build, check, push."),
     "inject": ("pipeline.cli:inject", "A labelled fault into the running synthetic plant."),
     "dlq": ("pipeline.commands.dlq:dlq", "Messages that were set aside: list, show, replay, drop."),
     "record": ("pipeline.commands.record:record", "Telemetry from Kafka or ClickHouse into Parquet, for replay."),
@@ -253,74 +254,6 @@ def catalogue(which: str, markdown: bool) -> None:
             raise Trouble(str(err)) from err
     else:
         show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which))
-
-
-@click.group()
-def dashboards() -> None:
-    """Grafana dashboards as code."""
-
-
-@dashboards.command()
-@click.option("--check", is_flag=True, help="Only say whether the JSON in the tree is up to date.")
-def build(check: bool) -> None:
-    """Writes the dashboards' JSON (dashboards/json)."""
-    from dashboards import build as builder
-
-    stale = builder.write(check=check)
-    if check and stale:
-        raise Trouble(f"not up to date: {', '.join(stale)}; run `gigawatch dashboards build`")
-    click.echo("up to date" if not stale else "wrote " + ", ".join(stale))
-
-
-@dashboards.command(name="check")
-@options.clickhouse
-@options.data_dir
-@click.option("--minutes", type=float, default=15.0, show_default=True, help="The time range asked for, back from the newest sample.")
-def check_panels(clickhouse: str | None, data_dir: Path, minutes: float) -> None:
-    """Runs every panel's query, macros expanded as the plugin does; fails on an error or an empty panel."""
-    from dashboards.check import check
-    from pipeline.commands.tables import show
-    from pipeline.store.access import opened
-    from pipeline.store.client import StoreError
-
-    try:
-        with opened(clickhouse, data_dir) as client:
-            results = check(lambda sql: client.query(sql).result_rows, minutes)
-    except StoreError as err:
-        raise Trouble(str(err)) from err
-    show(("dashboard", "panel", "rows", "ms", "error"), [(r.dashboard, r.panel, str(r.rows), f"{r.ms:.0f}", r.error) for r in results])
-    bad = [r for r in results if r.error]
-    if bad:
-        raise Trouble(f"{len(bad)} of {len(results)} panels fail")
-
-
-@dashboards.command()
-@click.option("--url", required=True, envvar="GRAFANA_URL", help="Grafana, http://HOST:3000.")
-@click.option("--clickhouse", envvar="GIGAWATCH_CLICKHOUSE", callback=options.no_secret,
-              help="Also create the datasource for this ClickHouse, as Grafana reaches it.")
-def push(url: str, clickhouse: str | None) -> None:
-    """Pushes the dashboards to a Grafana that already runs (through grafana-api).
-
-    Who you are comes from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also with _FILE).
-    """
-    from dashboards.push import PushError
-    from dashboards.push import push as push_all
-
-    try:
-        token, user, password, ca = (security.value("grafana", name) for name in ("token", "user", "password", "ca"))
-        if not token and not (user and password):
-            raise Trouble("Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD "
-                          "(a file's name in ..._FILE will do)")
-        for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
-            click.echo(line)
-    except (PushError, security.SecurityError) as err:
-        raise Trouble(str(err)) from err
-
-
-def _reader() -> tuple[str, str]:
-    """Whom Grafana's datasource is to be: the user that `migrate --users` made for it, else the one that we are."""
-    password = security.value("users", "grafana_password")
-    return ("gigawatch_grafana", password) if password else (security.value("clickhouse", "user"), security.value("clickhouse", "password"))
 
 
 def main() -> None:

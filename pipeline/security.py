@@ -53,6 +53,7 @@ SETTINGS = tuple(Setting(*s) for s in (
     ("grafana", "password", "Grafana password.", True),
     ("grafana", "token", "Grafana service account token.", True),
     ("metrics", "token", "Wanted of who reads metrics and health, when these are not on loopback.", True),
+    ("watch", "token", "Wanted of who looks at the watch page, when it is not on loopback.", True),
 ))
 _BY_KEY = {(s.service, s.name): s for s in SETTINGS}
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
@@ -82,13 +83,13 @@ def read_config(path: Path, env: MutableMapping[str, str]) -> None:
     holds_secret = False
     for service, section in said.items():
         if not isinstance(section, dict):
-            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [users], [grafana], [metrics]")
+            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [users], [grafana], [metrics], [watch]")
         for key, given in section.items():
             name, from_file = key.removesuffix("_file"), key.endswith("_file")
             setting = _BY_KEY.get((service, name))
             if setting is None or (from_file and not setting.secret):
                 known = ", ".join(s.name + (f", {s.name}_file" if s.secret else "") for s in SETTINGS if s.service == service)
-                there = f"there are {known}" if known else "sections are [kafka], [clickhouse], [users], [grafana], [metrics]"
+                there = f"there are {known}" if known else "sections are [kafka], [clickhouse], [users], [grafana], [metrics], [watch]"
                 raise SecurityError(f"config file {path}: no setting {key!r} in [{service}]; {there}")
             if not isinstance(given, str):
                 raise SecurityError(f"config file {path}: [{service}] {key} must be text")

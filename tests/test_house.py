@@ -31,7 +31,7 @@ ALLOWED = {
     "pipeline.embedded": {"schemas", "pipeline.store", "pipeline.stream.names", "pipeline.embedded", "pipeline.kafka", "pipeline.status",
                           "pipeline.health"},
     "pipeline.bench": {"schemas", "pipeline"},
-    "pipeline.commands": {"schemas", "pipeline"},
+    "pipeline.commands": {"schemas", "pipeline", "dashboards"},
     "dashboards": {"schemas", "dashboards"},
 }
 ONLY_IN = {"faust": "pipeline/stream", "clickhouse_connect": "pipeline", "grafana_api": "dashboards/push.py", "chdb": "pipeline/embedded"}

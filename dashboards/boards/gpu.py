@@ -40,8 +40,8 @@ def dashboard() -> dash.Dashboard:
     for panel in (
         panels.stat("Who", f"SELECT device, model, node, if(job = '', '(no job)', job) AS job FROM {DB}.gpu_10s WHERE {NOW} AND {GPU} ORDER BY ts DESC LIMIT 1",
                     "none", "Which GPU this is, and what it works for.", span=10, text=True),
-        panels.stat("Score", f"SELECT max(score) AS value FROM {DB}.scores WHERE {NOW} AND {GPU}", "none", "Anomaly score of the newest minutes; empty when it is as "
-                    f"ever. Above {SCORE_NOTICE:g} is worth a look.", panels.SCORES, span=2, decimals=2),
+        panels.stat("Score", f"SELECT max(score) AS value FROM {DB}.scores WHERE {NOW} AND {GPU}", "none", "Anomaly score of the newest minutes. "
+                    f"Above {SCORE_NOTICE:g} is worth a look.", panels.SCORES, span=2, decimals=2, empty="as ever"),
         panels.gauge("Of TDP", now(f"power_w_mean / {tdp_w()}"), "percentunit", "Power over its model's TDP, newest 10 s: comparable across generations.", span=3,
                      decimals=0),
         panels.stat("Margin", now("temp_margin_c_mean"), panels.unit("gpu", "temp_margin_c"), f"Degrees left to T.Limit; below {MARGIN_LOW_C:g} look at its cooling.",
@@ -74,7 +74,7 @@ def dashboard() -> dash.Dashboard:
         panels.graph("XID", own("max(xid_max) AS xid"), "none", "The driver's last XID; a step is a new one, which is marked in every graph.", low=0, span=8),
         panels.graph("Score over time", f"SELECT $__timeInterval(ts) AS time, cause, max(score) AS score FROM {DB}.scores WHERE $__timeFilter(ts) AND {GPU} "
                      "GROUP BY time, cause ORDER BY time, cause", "none", "Its anomaly score by cause; nothing when it is as ever.", low=0, high=1, span=24, height=6,
-                     thresholds=panels.SCORES),
+                     thresholds=panels.SCORES, empty="none: it is as ever"),
     ):
         made = made.with_panel(panel)
     return made

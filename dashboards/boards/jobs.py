@@ -22,30 +22,31 @@ def summed(metric: str) -> str:
 def by_job(source: str, where: str, sums: dict[str, str], keys: str = "") -> str:
     """Sums by device of every frame first, device by device after that: a fleet's jobs for the price of its racks.
 
-    `sums`: name -> metric column. Gives `keys`, job, rack, device, `samples` and the sums.
+    `sums`: name -> metric column. Gives `keys`, job, rack, device, each sum over the number of moments that the rack was seen, and that number as
+    `samples`. A device has several rows where its frame's members changed: their sums add up to its mean.
     """
     inner = ", ".join(f"sumForEach({summed(column)}) AS {name}" for name, column in sums.items())
     joined = ", ".join(f"f.{name} AS one_{name}" for name in sums)
-    outer = ", ".join(f"one_{name} AS {name}" for name in sums)
+    outer = ", ".join(f"one_{name} / samples AS {name}" for name in sums)
     first = f"{keys}, " if keys else ""
     bare = keys.rsplit(" AS ", maxsplit=1)[-1]
-    return (f"SELECT {f'f.{bare} AS {bare}, ' if keys else ''}name_job AS job, name_rack AS rack, name_device AS device, frames AS samples, {outer} FROM (SELECT {first}who, "
-            f"count() AS frames, {inner} FROM {source} WHERE {where} AND {SITE} GROUP BY {f'{bare}, ' if keys else ''}who) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who "
+    return (f"SELECT {f'f.{bare} AS {bare}, ' if keys else ''}name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM (SELECT *, "
+            f"uniqExactMerge(seen) OVER (PARTITION BY {f'{bare}, ' if keys else ''}site, place) AS moments FROM (SELECT {first}site, rack AS place, who, uniqExactState(ts) AS seen, {inner} "
+            f"FROM {source} WHERE {where} AND {SITE} GROUP BY {f'{bare}, ' if keys else ''}site, place, who)) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who "
             f"ARRAY JOIN i.job AS name_job, i.rack AS name_rack, i.device AS name_device, {joined}")
 
 
 _NOW = by_job(f"{DB}.gpu_10s_frames", NOW, {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"})
 #: A GPU against the middle of its job's GPUs in its rack.
-STRAGGLERS = (f"SELECT any(job) AS job, rack, device, sm / samples AS active, median AS typical, active / typical AS share, util / samples AS utilization, power / samples AS power_w "
-              f"FROM (SELECT *, quantileExact(0.5)(sm / samples) OVER (PARTITION BY job, rack) AS median FROM ({_NOW}) WHERE job != '' AND {IN_JOB}) "
-              f"WHERE median > 0.1 AND sm / samples < {STRAGGLER_SHARE:g} * median GROUP BY rack, device, sm, samples, median, util, power ORDER BY share, device LIMIT 50")
+STRAGGLERS = (f"SELECT job, rack, device, active, typical, active / typical AS share, utilization, power_w FROM (SELECT *, quantileExact(0.5)(active) OVER (PARTITION BY job, rack) "
+              f"AS typical FROM (SELECT job, rack, device, sum(sm) AS active, sum(util) AS utilization, sum(power) AS power_w FROM ({_NOW}) WHERE job != '' AND {IN_JOB} "
+              f"GROUP BY job, rack, device)) WHERE typical > 0.1 AND active > 0 AND active < {STRAGGLER_SHARE:g} * typical ORDER BY share, device LIMIT 50")
 
-_LIST = (f"SELECT job, uniqExact(rack) AS racks, uniqExact(device) AS gpus, avg(util / samples) AS utilization, avg(tensor / samples) AS tensor, sum(power / samples) AS power, "
-         f"power / gpus AS per_gpu FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY power DESC LIMIT 200")
+_LIST = (f"SELECT job, uniqExact(rack) AS racks, uniqExact(rack, device) AS gpus, sum(util) / gpus AS utilization, sum(tensor) / gpus AS tensor_active, sum(power) AS draws, "
+         f"draws / gpus AS per_gpu FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY draws DESC LIMIT 200")
 
-_ENERGY = (f"SELECT job, sum(energy) / 3.6e6 AS energy, energy / uniqExact(device) AS per_gpu, sum(energy) / nullIf(sum(work), 0) / 1e3 AS per_tensor FROM ("
-           f"{by_job(rolled('gpu', frames=True), '$__timeFilter(ts)', {'energy': 'energy_j_inc', 'work': 'tensor_active_mean'})}) WHERE job != '' AND {IN_JOB} "
-           "GROUP BY job ORDER BY energy DESC LIMIT 20")
+_ENERGY = (f"SELECT job, sum(energy * samples) / 3.6e6 AS used FROM ({by_job(rolled('gpu', frames=True), '$__timeFilter(ts)', {'energy': 'energy_j_inc'})}) "
+           f"WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY used DESC LIMIT 20")
 
 
 def over(expression: str, name: str, column: str) -> str:
@@ -64,18 +65,18 @@ def dashboard() -> dash.Dashboard:
         panels.stat("Without a job", f"SELECT uniqExact(device) AS value FROM ({_NOW}) WHERE job = ''", "none", "GPUs that report and belong to no job.", span=4, decimals=0),
         panels.stat("Stragglers", f"SELECT count() AS value FROM ({STRAGGLERS})", "none", f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's typical work in their "
                     "rack: a synchronous job waits for each of them.", panels.ANY, span=4, decimals=0),
-        panels.bars("Utilization by job", f"SELECT job, avg(util / samples) AS utilization FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY utilization, job "
+        panels.bars("Utilization by job", f"SELECT job, sum(util) / uniqExact(rack, device) AS utilization FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY utilization, job "
                     "LIMIT 8", "percent", "Mean over the job's GPUs, newest minutes; the eight lowest.", span=10, height=4, high=100, decimals=0),
-        panels.graph("SM activity by job", over("avg(v / samples)", "active", "sm_active_mean"), "percentunit", "Share of time with work on the SMs, mean over the job's GPUs. "
+        panels.graph("SM activity by job", over("sum(v) / uniqExact(rack, device)", "active", "sm_active_mean"), "percentunit", "Share of time with work on the SMs, mean over the job's GPUs. "
                      "Dips at equal distances are checkpoints.", low=0, high=1),
-        panels.graph("Tensor activity by job", over("avg(v / samples)", "tensor", "tensor_active_mean"), "percentunit", "How much of the time tensor pipes work: what a "
+        panels.graph("Tensor activity by job", over("sum(v) / uniqExact(rack, device)", "tensor", "tensor_active_mean"), "percentunit", "How much of the time tensor pipes work: what a "
                      "training job is bought for.", low=0),
-        panels.graph("Power by job", over("sum(v / samples)", "power", "power_w_mean"), "watt", "GPU power of all the job's GPUs.", low=0),
-        panels.bars("Energy by job", _ENERGY.replace(", energy / uniqExact(device) AS per_gpu, sum(energy) / nullIf(sum(work), 0) / 1e3 AS per_tensor", ""), "kwatth",
+        panels.graph("Power by job", over("sum(v)", "power", "power_w_mean"), "watt", "GPU power of all the job's GPUs.", low=0),
+        panels.bars("Energy by job", _ENERGY, "kwatth",
                     "GPU energy over the time range, from the GPUs' own counters.", span=12, decimals=2),
-        panels.table("All jobs", _LIST, "Jobs by what they draw now.", links={"job": board.TO_JOB}, units={"utilization": "percent", "tensor": "percentunit", "power": "watt",
-                     "per_gpu": "watt"}, decimals={"utilization": 1, "tensor": 1, "power": 1, "per_gpu": 0}),
-        panels.table("Who drags", STRAGGLERS, "GPUs far below their job's typical activity in the same rack, newest minutes. Empty: none drags.",
+        panels.table("All jobs", _LIST, "Jobs by what they draw now.", links={"job": board.TO_JOB}, units={"utilization": "percent", "tensor_active": "percentunit", "draws": "watt",
+                     "per_gpu": "watt"}, decimals={"utilization": 1, "tensor_active": 1, "draws": 1, "per_gpu": 0}),
+        panels.table("Who drags", STRAGGLERS, "GPUs far below their job's typical activity in the same rack, newest minutes.", empty="none drags",
                      links={"device": TO_GPU.replace("${__data.fields.site}", "${site}"), "rack": TO_RACK.replace("${__data.fields.site}", "${site}")},
                      units={"active": "percentunit", "typical": "percentunit", "share": "percentunit", "utilization": "percent", "power_w": "watt"},
                      decimals={"utilization": 0, "power_w": 0}),

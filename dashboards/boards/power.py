@@ -14,8 +14,8 @@ UID = board.uid("power")
 _METERS = f"WHERE $__timeFilter(ts) AND {SITE} AND model = 'rack-meter' AND {IN_ROW}"
 _OVER = f"FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND {SITE} AND {IN_ROW} AND window_s = $window"
 _RACKS = racks_now(60, IN_ROW)
-#: Every sample of the last five minutes of the range: what one second can show.
-_EVERY = (f"SELECT ts, sum(power_w_mean) AS power FROM {DB}.power_raw WHERE ts > $__toTime - INTERVAL 5 MINUTE AND ts <= $__toTime AND {SITE} AND "
+#: Every sample of the part of the range that the panel shows: what one second can show.
+_EVERY = (f"SELECT ts, sum(power_w_mean) AS power FROM {DB}.power_raw WHERE $__timeFilter(ts) AND {SITE} AND "
           f"model = 'rack-meter' AND {IN_ROW} GROUP BY ts")
 ALIASING = ("A sample a second shows swings slower than half a hertz. Training swings at 0.2 to 3 Hz (arXiv 2508.14318): faster ones fold back and look slow. Judge "
             "their size here, not their pace.")
@@ -53,13 +53,13 @@ def dashboard() -> dash.Dashboard:
                     f"{IN_ROW} AND window_s = 10 GROUP BY ts) WHERE n > 1", "watt", "Largest change from one 10 s mean to the next in the last quarter hour, a minute's worth. "
                     "Utilities limit ramps; ask yours.", span=4, decimals=2),
         panels.stat("Swing", f"SELECT max(power) - min(power) AS value FROM ({_EVERY})", "watt", f"Highest minus lowest second of the last five minutes. {ALIASING}", span=4,
-                    decimals=2),
+                    decimals=2, last="5m"),
         panels.graph("Feeds and meters", feed("avg(facility_power_w) AS facility, avg(it_power_w) AS IT, avg(gpu_power_w) AS GPUs, avg(cooling_power_w) AS cooling"), "watt",
                      "From the utility meter down: facility, racks, GPUs; cooling beside them.", low=0),
         panels.graph("By row", f"SELECT time, row, sum(power) AS power FROM (SELECT $__timeInterval(ts) AS time, {ROW} AS row, rack, avg(rack_power_w) AS power {_OVER} "
                      "GROUP BY time, row, rack) GROUP BY time, row ORDER BY time, row LIMIT 40000", "watt", "Racks by row.", low=0),
         panels.graph("Every second", f"SELECT ts AS time, power AS racks FROM ({_EVERY}) ORDER BY time", "watt", f"Sum of the rack meters at each sample of the last five "
-                     f"minutes of the range. {ALIASING}", span=12),
+                     f"minutes of the range. {ALIASING}", span=12, last="5m"),
         panels.graph("Swing above the mean", f"SELECT $__timeInterval(ts) AS time, rack, avg(power_w_max - power_w_mean) AS swing FROM {rolled('power')} {_METERS} AND rack IN "
                      f"(SELECT rack FROM {DB}.power_10s WHERE {NOW} AND {SITE} AND model = 'rack-meter' AND {IN_ROW} GROUP BY rack ORDER BY avg(power_w_max - power_w_mean) "
                      "DESC LIMIT 12) GROUP BY time, rack ORDER BY time, rack", "watt", f"Highest sample minus mean of each interval, the twelve racks that swing most. {ALIASING}",
@@ -83,7 +83,7 @@ def dashboard() -> dash.Dashboard:
                      f"argMax(temp_c_max, ts) AS hottest, argMax(power_w_mean, ts) AS power FROM {DB}.power_10s WHERE {NOW} AND {SITE} AND {IN_ROW} AND model = 'power-shelf' "
                      "GROUP BY site, device, rack ORDER BY failed DESC, hottest DESC, device LIMIT 20", "Shelves with failed supplies first, then the hottest.", span=24,
                      links={"rack": TO_RACK}, hidden=["site"], units={"power": "watt", "hottest": "celsius"}, colours={"failed": panels.ANY},
-                     decimals={"hottest": 0, "fitted": 0}),
+                     decimals={"hottest": 0, "fitted": 0, "failed": 0}),
     ):
         made = made.with_panel(panel)
     return made

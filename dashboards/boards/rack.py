@@ -70,9 +70,9 @@ def dashboard() -> dash.Dashboard:
         panels.stat("Heat balance", one("heat_balance"), "none", f"Coolant heat over the meter's power; {HEAT_BALANCE:g} is healthy. Off: coolant, meter or a "
                     "sensor is wrong.", panels.BALANCE, span=3, decimals=3),
         panels.stat("Score", f"SELECT max(score) AS value FROM {DB}.scores WHERE {NOW} AND {RACK}", "none", "The worst device's anomaly score in the newest "
-                    "minutes; empty when all is as ever.", panels.SCORES, span=2, decimals=2),
+                    "minutes.", panels.SCORES, span=2, decimals=2, empty="as ever"),
         panels.heat("GPU utilization", each("gpu", "avg(util_pct_mean)"), panels.unit("gpu", "util_pct"), "A row a GPU. A dark row in a bright rack does no "
-                    "work that its peers do.", low=0, high=100, link=SERIES_TO_GPU),
+                    "work that its peers do.", low=0, high=100, link=SERIES_TO_GPU, more_is_good=True),
         panels.heat("Margin to T.Limit", each("gpu", "min(temp_margin_c_mean)"), panels.unit("gpu", "temp_margin_c"), "Degrees left before the GPU slows itself "
                     "down, the same meaning for every model. Yellow: close; red: slowing.", thresholds=panels.MARGINS, link=SERIES_TO_GPU),
         panels.graph("GPU power", each("gpu", "avg(power_w_mean)"), panels.unit("gpu", "power_w"), "A line a GPU. One that leaves the bundle has another load, "
@@ -106,13 +106,13 @@ def dashboard() -> dash.Dashboard:
         panels.graph("Scores", f"SELECT $__timeInterval(ts) AS time, device, max(score) AS score FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} AND device IN "
                      f"(SELECT device FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} GROUP BY device ORDER BY max(score) DESC LIMIT 12) GROUP BY time, device "
                      "ORDER BY time, device", "none", f"The twelve most anomalous devices; above {SCORE_NOTICE:g} is worth a look.", low=0, high=1, height=5,
-                     thresholds=panels.SCORES),
+                     thresholds=panels.SCORES, empty="none: every device is as ever"),
         panels.table("All GPUs", _GPUS, "Newest 10 s of every GPU of the rack, most anomalous first. Follow one to its page.", span=24, height=12,
                      links={"device": TO_GPU, "job": board.TO_JOB}, hidden=["site", "rack"],
                      colours={"score": panels.SCORES, "margin": panels.MARGINS, "hbm": panels.HBM, "of_tdp": panels.LOADS, "xid": panels.ANY},
                      units={"utilization": "percent", "temperature": "celsius", "margin": "celsius", "power": "watt", "of_tdp": "percentunit",
                             "sm_clock": panels.unit("gpu", "sm_clock_mhz"), "hbm": "celsius"},
-                     decimals={"utilization": 0, "temperature": 0, "power": 0, "sm_clock": 0, "xid": 0, "margin": 0, "hbm": 0}),
+                     decimals={"utilization": 0, "temperature": 0, "power": 0, "sm_clock": 0, "xid": 0, "margin": 0, "hbm": 0, "of_tdp": 0}),
     ):
         made = made.with_panel(panel)
     return made

@@ -74,7 +74,7 @@ def _gauge(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     number = {"suffix": suffix if suffix == "%" else f" {suffix}" if suffix else "", "valueformat": f",.{int(config.get('decimals') or 0)}f",
               "font": {"size": 26, "color": look.threshold(config, value)}}
     trace = {"type": "indicator", "mode": "gauge+number", "value": value / factor, "number": number,
-             "gauge": {"axis": {"range": [low, high], "tickfont": {"size": 9}, "nticks": 3}, "bar": {"color": look.threshold(config, value), "thickness": 0.7},
+             "gauge": {"axis": {"range": [low, high], "showticklabels": False, "ticks": ""}, "bar": {"color": look.threshold(config, value), "thickness": 0.7},
                        "bgcolor": look.GRID, "borderwidth": 0, "steps": [{**s, "thickness": 0.12} for s in steps]}}
     return {"kind": "plot", "data": [trace], "layout": look.layout(margin={"l": 18, "r": 18, "t": 18, "b": 4})}
 
@@ -103,7 +103,7 @@ def _graph(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     made = look.layout(scene.times, hovermode="x unified" if len(lines) <= _MOST_NAMED else "closest", showlegend=1 < len(lines) <= _MOST_NAMED,
                        yaxis={"ticksuffix": _suffix(axes[False][1]), **_range(defaults, axes[False][0], left)})
     if right:
-        made["yaxis2"] = {**made["yaxis"], "overlaying": "y", "side": "right", "ticksuffix": _suffix(axes[True][1]), "showgrid": False, "rangemode": "tozero"}
+        made["yaxis2"] = {**made["yaxis"], "overlaying": "y", "side": "right", "ticksuffix": _suffix(axes[True][1]), "showgrid": False, **({"rangemode": "tozero"} if defaults.get("min") == 0 else {})}
         made["yaxis2"].pop("range", None)
         made["margin"] = {**made["margin"], "r": 52}
     made["shapes"] = _limits(defaults, axes[False][0], left) if defaults.get("custom", {}).get("thresholdsStyle") else []
@@ -186,7 +186,7 @@ def _heat(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     if config.get("color", {}).get("mode") == "thresholds":
         low, high = min([low, *steps]), max([high, *(s + 1 for s in steps)])
     trace = {"type": "heatmap", "x": moments, "y": [s.name for s in lines], "z": [[None if v is None else v / factor for v in row] for row in cells],
-             "zmin": low / factor, "zmax": high / factor, "colorscale": look.scale(config, low, high), "xgap": 0, "ygap": 1 if len(lines) <= 80 else 0,
+             "zmin": low / factor, "zmax": high / factor, "colorscale": look.scale(config, low, high), "xgap": 0, "ygap": 1 if len(lines) <= 40 else 0,
              "colorbar": {"thickness": 8, "ticksuffix": _suffix(suffix), "tickfont": {"size": 10}, "outlinewidth": 0},
              "hovertemplate": f"%{{y}}<br>%{{z:,.4~g}}{_suffix(suffix)}<extra></extra>", "meta": {"hrefs": {s.name: _link(panel, scene, s.labels) for s in lines}}}
     made = look.layout(scene.times, yaxis={"type": "category", "showgrid": False, "nticks": 24, "tickfont": {"size": 9}}, margin={"l": 90, "r": 4, "t": 6, "b": 26})

@@ -15,6 +15,7 @@ from pipeline import kafka, status
 from pipeline.cli import check_source, source_options
 from pipeline.commands import options
 from pipeline.commands.options import Trouble
+from pipeline.commands.watch import PORT as WATCH_PORT
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.summary import summary
 from pipeline.embedded.supervisor import Plan, Supervisor
@@ -36,12 +37,14 @@ from schemas.topics import PARTITIONS
 @options.data_dir
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="faust workers.")
 @click.option("--seconds", type=click.FloatRange(min=1), help="Run so long, drain, stop.")
+@click.option("--watch-port", type=click.IntRange(1, 65535), default=WATCH_PORT, show_default=True, help="Of the watch page, on loopback.")
+@click.option("--no-watch", is_flag=True, help="No watch page.")
 @options.metrics
 @click.option("--stall-after", "stall_s", type=click.FloatRange(min=3), default=STALL_S, hidden=True)
 @click.option("--summary", "summary_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a JSON summary here at the end.")
 @click.option("--quiet", is_flag=True, help="No live view.")
 def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: Path, workers: int, seconds: float | None,
-       metrics: str, stall_s: float, summary_file: Path | None, quiet: bool, **opts: Any) -> None:
+       watch_port: int, no_watch: bool, metrics: str, stall_s: float, summary_file: Path | None, quiet: bool, **opts: Any) -> None:
     """Brings up broker, ClickHouse, a source, stream worker and sink on this machine, shows them, and stops them cleanly on Ctrl-C.
 
     \b
@@ -50,7 +53,8 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
     gigawatch up --source replay:trace.csv         a recording instead of a simulation
     """
     plan = Plan(data_dir, _producer(source, opts, data_dir), broker, clickhouse, workers, opts["tick_s"],
-                partitions=workers * -(-PARTITIONS // workers), broker_memory_mb=broker_memory, stall_s=stall_s)  # each worker gets as many as any other
+                partitions=workers * -(-PARTITIONS // workers), broker_memory_mb=broker_memory, stall_s=stall_s,
+                watch_port=None if no_watch else watch_port)  # each worker gets as many as any other
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -60,6 +64,8 @@ def up(source: str, broker: str, broker_memory: int, clickhouse: str, data_dir: 
         async with Supervisor(plan, say) as factory:
             say(f"up: Kafka {factory.bootstrap}, ClickHouse {factory.clickhouse}, data in {data_dir}. "
                 + (f"Runs {seconds:g} s" if seconds else "Ctrl-C stops it"))
+            if factory.watch:
+                say(f"dashboards: {factory.watch} in your browser")
             runner = await status.serve(metrics, factory.statuses) if metrics else None
             await _watch(factory, stop, seconds, quiet, data_dir)
             if runner is not None:

@@ -18,6 +18,7 @@ class Factory:
     bootstrap: str
     clickhouse: str
     tick_ms: int
+    watch: str = ""
 
     def save(self, data_dir: Path) -> None:
         path = run_dir(data_dir) / "factory.json"

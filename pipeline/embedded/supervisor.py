@@ -48,6 +48,7 @@ class Plan:
     consumers: bool = True
     services: tuple[str, ...] = ("broker", "clickhouse")
     stall_s: float = STALL_S
+    watch_port: int | None = None  # of the watch page; another one when it is taken
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Supervisor:
     say: Callable[[str], None] = lambda _: None
     bootstrap: str = ""
     clickhouse: str = ""
+    watch: str = ""
     log_id: str = ""
     broker: Broker | None = None
     processes: dict[str, Process] = field(default_factory=dict)
@@ -102,7 +104,11 @@ class Supervisor:
         if "clickhouse" in self.plan.services:
             with self._step("ClickHouse"):
                 await asyncio.to_thread(self.start_clickhouse)
-        Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000)).save(self.plan.data_dir)
+        if self.plan.watch_port is not None:
+            port = free_port(self.plan.watch_port)
+            self.watch = f"http://127.0.0.1:{port}"
+            self.spawn("watch", ["watch", "--clickhouse", self.clickhouse, "--port", str(port)])
+        Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000), self.watch).save(self.plan.data_dir)
         if self.plan.consumers:
             with self._step("stream worker and sink"):
                 self.start_consumers()
@@ -165,7 +171,9 @@ class Supervisor:
         """Starts `gigawatch ARGV` as a process of the factory."""
         argv = [sys.executable, "-m", "pipeline", *argv]
         if name != "clickhouse":
-            argv += ["--status", str(self.run_dir / f"{name}.json"), "--metrics", "127.0.0.1:0"]
+            argv += ["--status", str(self.run_dir / f"{name}.json")]
+        if name not in ("clickhouse", "watch"):
+            argv += ["--metrics", "127.0.0.1:0"]
         process = self.processes[name] = Process(name, argv, self.plan.data_dir / "log" / f"{name}.log", env=KEEP_MEMORY)
         process.start()
         return process

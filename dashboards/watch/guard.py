@@ -1,0 +1,54 @@
+"""Who may look: this machine's user, or who says the token. No page of somewhere else, through a visitor's browser."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+COOKIE = "gigawatch_watch"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Scripts and data from this page alone; Plotly sets styles in the page.
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; "
+                                       "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+
+
+def is_here(host: str) -> bool:
+    """Whether a Host header names this machine's loopback address."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def middleware(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Refuses strangers; with a `token`, `/?token=...` once gives a cookie, and `Authorization: Bearer ...` serves too."""
+
+    def knows(said: str | None) -> bool:
+        return said is not None and hmac.compare_digest(said.encode("utf-8", "replace"), token.encode())
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+        foreign = origin is not None and urlsplit(origin).netloc != host
+        reading = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method == "GET"  # a link from elsewhere may open the page
+        if foreign or (request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not reading):
+            raise web.HTTPForbidden(text="requests from pages of another origin are refused\n")
+        if not token and not is_here(host):
+            raise web.HTTPForbidden(text="without a token this page answers to this machine's own address only\n")
+        if token and not (knows(request.cookies.get(COOKIE)) or knows(request.headers.get("Authorization", "").removeprefix("Bearer "))):
+            if knows(request.query.get("token")):
+                moved = web.HTTPSeeOther(request.path)
+                moved.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
+                raise moved
+            raise web.HTTPUnauthorized(text="this page wants its token: open it once as /?token=...\n")
+        answer = await handler(request)
+        answer.headers.update(_HEADERS)
+        return answer
+
+    return guard

@@ -1,0 +1,216 @@
+"""Serves the watch page: boards, their variables, and each panel drawn from the answer of its query."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources, util
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from dashboards import build, model
+from dashboards.check import first_line
+from dashboards.macros import MacroError, Range, expand
+from dashboards.watch import guard
+from dashboards.watch.draw import Scene, draw
+from dashboards.watch.look import colour
+from dashboards.watch.series import millis
+
+FIRST = "gigawatch-factory"
+_MOST_AT_ONCE = 4
+_MOST_ROWS = 200_000
+_RELATIVE = re.compile(r"now(?:-(\d+)([smhdw]))?")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+#: Intervals that a graph's points may have, s: ones that divide minutes, hours, days.
+_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_PLAIN_WORD = re.compile(r"\w{0,32}")
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An answer of the store."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+Ask = Callable[[str], Table]
+
+
+def moment(text: str, now: dt.datetime) -> dt.datetime:
+    """`now`, `now-30m`, or ms since 1970; ValueError for anything else."""
+    match = _RELATIVE.fullmatch(text)
+    if match:
+        return now - dt.timedelta(seconds=int(match[1]) * _UNIT_S[match[2]]) if match[1] else now
+    if not re.fullmatch(r"\d{10,14}", text):
+        raise ValueError(f"time {text!r}: it is now, now-30m (s, m, h, d, w) or milliseconds since 1970")
+    return dt.datetime.fromtimestamp(int(text) / 1000, dt.UTC)
+
+
+def covering(first: str, last: str, points: int, now: dt.datetime) -> Range:
+    """The range with an interval that gives about `points` points; ValueError when it ends before it begins."""
+    begin, end = moment(first, now), moment(last, now)
+    if end <= begin:
+        raise ValueError(f"the time range ends ({last}) before it begins ({first})")
+    wanted = (end - begin).total_seconds() / max(10, min(points, 2000))
+    return Range(begin, end, next((i for i in _INTERVALS if i >= wanted), math.ceil(wanted)))
+
+
+class Page:
+    """`ask` runs SQL and may block; `boards` gives the boards by uid, read again each time so that a new file shows up."""
+
+    def __init__(self, ask: Ask, token: str = "", boards: Callable[[], dict[str, dict[str, Any]]] = build.load, alerts: Callable[[Ask], list[dict[str, str]]] | None = None) -> None:
+        self._ask, self._boards, self._alerts = ask, boards, alerts
+        self._room = asyncio.Semaphore(_MOST_AT_ONCE)
+        self.app = web.Application(middlewares=[guard.middleware(token)], client_max_size=1 << 20)
+        for path, answer in (("/", self._home), ("/d/{uid}", self._index), ("/d/{uid}/{slug}", self._index), ("/static/{name}", self._static),
+                             ("/api/boards", self._list), ("/api/boards/{uid}", self._board), ("/api/alerts", self._firing), ("/live", self._live)):
+            self.app.router.add_get(path, answer)
+        self.app.router.add_post("/api/boards/{uid}/panels/{id}", self._panel)
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return web.Response(text="yes\n")
+
+    async def _home(self, _: web.Request) -> web.Response:
+        raise web.HTTPFound(f"/d/{FIRST}/factory")
+
+    async def _index(self, _: web.Request) -> web.Response:
+        return self._file("index.html")
+
+    async def _static(self, request: web.Request) -> web.Response:
+        return self._file(request.match_info["name"])
+
+    def _file(self, name: str) -> web.Response:
+        """A file of ours, or Plotly's script out of its installed package."""
+        if name == "plotly.min.js":
+            spec = util.find_spec("plotly")  # found, not imported: that takes half a second
+            if spec is None or spec.origin is None:
+                raise web.HTTPInternalServerError(text="the package plotly is not installed: pip install plotly\n")
+            body = (Path(spec.origin).parent / "package_data" / name).read_bytes()
+            return web.Response(body=body, content_type="text/javascript", charset="utf-8", headers={"Cache-Control": "max-age=86400"})
+        own = resources.files("dashboards.watch").joinpath("static")
+        found = {f.name: f for f in own.iterdir()}.get(name)
+        if found is None:
+            raise web.HTTPNotFound(text=f"no {name} here\n")
+        return web.Response(body=found.read_bytes(), content_type=_TYPES.get(Path(name).suffix, "text/plain"), charset="utf-8", headers={"Cache-Control": "no-cache"})
+
+    async def _list(self, _: web.Request) -> web.Response:
+        return web.json_response([{"uid": uid, "title": body["title"], "slug": uid.removeprefix("gigawatch-")} for uid, body in self._boards().items()])
+
+    def _found(self, request: web.Request) -> dict[str, Any]:
+        boards = self._boards()
+        body = boards.get(request.match_info["uid"])
+        if body is None:
+            raise web.HTTPNotFound(text=f"no board {request.match_info['uid']!r}; there are {', '.join(boards)}")
+        return body
+
+    async def _board(self, request: web.Request) -> web.Response:
+        """The board without its SQL: panels, variables with their options for this time range, annotations."""
+        body, query = self._found(request), request.query
+        usual = body.get("time", {})
+        first, last = query.get("from") or usual.get("from", "now-30m"), query.get("to") or usual.get("to", "now")
+        wanted = {key.removeprefix("var-"): query.getall(key) for key in query if key.startswith("var-")}
+        try:
+            over = covering(first, last, 300, dt.datetime.now(dt.UTC))
+            chosen = await self._blocking(lambda: model.variables(lambda sql: self._ask(sql).rows, body, over, wanted))
+        except ValueError as err:
+            raise web.HTTPBadRequest(text=str(err)) from err
+        except Exception as err:  # noqa: BLE001 - whatever the store says is shown
+            raise web.HTTPBadGateway(text=first_line(err)) from err
+        return web.json_response({
+            "uid": body["uid"], "title": body["title"], "description": body.get("description", ""), "refresh": body.get("refresh", ""), "from": first, "to": last,
+            "variables": [{"name": v.name, "label": v.label, "options": [{"text": t, "value": o} for t, o in v.options], "chosen": list(v.chosen), "multi": v.multi,
+                           "hidden": v.hidden, "error": v.error} for v in chosen],
+            "annotations": await self._annotations(body, over, {v.name: v.value for v in chosen}),
+            "panels": [{"id": p["id"], "title": p.get("title", ""), "description": p.get("description", ""), "type": p["type"], "grid": p["gridPos"]} for p in model.panels(body)]})
+
+    async def _annotations(self, body: model.Body, over: Range, values: model.Values) -> list[dict[str, Any]]:
+        """Spans and moments that are drawn into all graphs; one that cannot be read is left out, since it is not what the board is for."""
+        found: list[dict[str, Any]] = []
+        for query in body.get("annotations", {}).get("list", []):
+            sql = (query.get("target") or {}).get("rawSql")
+            if not sql:
+                continue
+            try:
+                table = await self._blocking(lambda sql=sql: self._ask(expand(sql, over, values)))  # type: ignore[misc]
+            except Exception:  # noqa: BLE001, S112 - said by the panels too
+                continue
+            for row in table.rows[:100]:
+                one = dict(zip(table.names, row, strict=True))
+                found.append({"time": millis(one["time"]), "end": millis(one["timeEnd"]) if one.get("timeEnd") else None, "text": str(one.get("text", "")),
+                              "colour": colour(query.get("iconColor"))})
+        return found
+
+    async def _panel(self, request: web.Request) -> web.Response:
+        """A panel drawn. The body says the range, the width in points and every variable's values; errors are the panel's to show."""
+        body = self._found(request)
+        panel = next((p for p in model.panels(body) if str(p["id"]) == request.match_info["id"]), None)
+        if panel is None:
+            raise web.HTTPNotFound(text="no such panel")
+        try:
+            said = await request.json()
+            over = model.shown(panel, covering(str(said["from"]), str(said["to"]), int(said.get("points", 300)), dt.datetime.now(dt.UTC)))
+            values = _values(body, said["variables"])
+        except (ValueError, KeyError, TypeError) as err:
+            return web.json_response({"kind": "error", "text": f"cannot ask that: {err}"}, status=400)
+        times = (round(over.first.timestamp() * 1000), round(over.last.timestamp() * 1000))
+        try:
+            drawn = await self._blocking(lambda: self._draw(panel, over, values, times, (str(said["from"]), str(said["to"]))))
+        except MacroError as err:
+            drawn = {"kind": "error", "text": str(err)}
+        except Exception as err:  # noqa: BLE001 - whatever the store says is shown
+            drawn = {"kind": "error", "text": first_line(err)}
+        return web.json_response(drawn)
+
+    def _draw(self, panel: dict[str, Any], over: Range, values: model.Values, times: tuple[int, int], said: tuple[str, str]) -> dict[str, Any]:
+        table = self._ask(expand(panel["targets"][0]["rawSql"], over, values))
+        if len(table.rows) > _MOST_ROWS:
+            return {"kind": "error", "text": f"{len(table.rows)} rows are more than this page draws ({_MOST_ROWS}): choose a shorter range, or fewer racks"}
+        return draw(panel, Scene(table.names, table.rows, times, said, values, over.interval_s * 1000))
+
+    async def _firing(self, _: web.Request) -> web.Response:
+        if self._alerts is None:
+            return web.json_response([])
+        try:
+            return web.json_response(await self._blocking(lambda: self._alerts(self._ask)))  # type: ignore[misc]
+        except Exception as err:  # noqa: BLE001 - whatever the store says is shown
+            raise web.HTTPBadGateway(text=first_line(err)) from err
+
+    async def _blocking(self, work: Callable[[], Any]) -> Any:
+        async with self._room:
+            return await asyncio.to_thread(work)
+
+
+def _values(body: model.Body, said: Mapping[str, Any]) -> model.Values:
+    """The variables' values as a page sends them back. One that is put into SQL without quotes must be a plain word; ValueError else."""
+    values: model.Values = {}
+    for spec in body.get("templating", {}).get("list", []):
+        given = said[spec["name"]]
+        chosen, every = [str(v) for v in given["values"]], bool(given.get("all"))
+        if spec.get("multi"):
+            values[spec["name"]] = model.AllOf(chosen) if every else tuple(chosen)
+        else:
+            one = chosen[0] if chosen else ""
+            if (spec["type"] == "custom" or spec.get("hide") == 2) and not _PLAIN_WORD.fullmatch(one):
+                raise ValueError(f"{spec['name']} cannot be {one[:40]!r}")
+            values[spec["name"]] = one
+    return values
+
+
+async def serve(page: Page, host: str, port: int) -> web.AppRunner:
+    """Listens; raises OSError when it cannot."""
+    runner = web.AppRunner(page.app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner

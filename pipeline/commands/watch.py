@@ -1,0 +1,107 @@
+"""`gigawatch watch`: the dashboards in a browser, without Grafana."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from pipeline import security
+from pipeline.commands import options
+from pipeline.commands.options import Trouble
+from pipeline.embedded.factory import running
+from pipeline.status import Status
+from pipeline.store.access import opened
+from pipeline.store.client import StoreError
+
+PORT = 18080
+_CLIENTS = 3
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+#: What one panel may cost a store: said by it, not by a page that never comes.
+_BOUNDS = {"max_execution_time": 30, "max_result_rows": 250_000, "result_overflow_mode": "throw"}
+
+
+class Asker:
+    """Runs SQL, read-only and bounded, from several threads: a connection each, made again after one failed."""
+
+    def __init__(self, make: Callable[[], Client], most: int) -> None:
+        self._make, self._room, self._spare = make, threading.Semaphore(most), queue.SimpleQueue[Client]()
+        self.asked = self.failed = 0
+
+    def __call__(self, sql: str) -> Any:
+        from dashboards.watch.server import Table
+
+        with self._room:
+            self.asked += 1
+            client = self._make() if self._spare.empty() else self._spare.get()
+            try:
+                result = client.query(sql, settings=_BOUNDS)
+            except ClickHouseError:
+                self.failed += 1
+                self._spare.put(client)
+                raise
+            self._spare.put(client)
+            return Table(result.column_names, result.result_rows)
+
+
+@click.command()
+@options.clickhouse
+@options.data_dir
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Port.")
+@click.option("--listen", default="127.0.0.1", show_default=True, help="Address. Another than loopback wants GIGAWATCH_WATCH_TOKEN.")
+@options.status_file
+def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status_file: Path | None) -> None:
+    """Serves the dashboards to a browser until stopped, from --clickhouse, the running factory, or a stopped one's --data-dir.
+
+    `gigawatch up` does this by itself. The page is read-only, needs no internet, and shows every board in dashboards/json.
+    """
+    from dashboards import alerts
+    from dashboards.watch import server
+
+    options.setup_logging()
+    try:
+        token = security.value("watch", "token")
+    except security.SecurityError as err:
+        raise Trouble(str(err)) from err
+    if listen not in _LOOPBACK and not token:
+        raise Trouble(f"--listen {listen} lets others in: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. What they read is not encrypted: "
+                      "put a TLS proxy before it")
+
+    with ExitStack() as stack:
+        remote = bool(clickhouse or running(data_dir))
+
+        def make() -> Client:
+            return stack.enter_context(opened(clickhouse, data_dir))
+
+        ask = Asker(make, _CLIENTS if remote else 1)  # a folder is read in this process, which allows one
+        try:
+            ask("SELECT 1")
+        except (StoreError, ClickHouseError) as err:
+            raise Trouble(str(err)) from err
+
+        async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
+            said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed})
+            keeper = asyncio.create_task(said.keep())
+            runner = await server.serve(server.Page(ask, token, alerts=alerts.firing), listen, port)
+            shown = runner.addresses[0][1]
+            click.echo(f"dashboards: http://{'127.0.0.1' if listen in _LOOPBACK else listen}:{shown}{'/?token=...' if token else ''}; Ctrl-C stops it", err=True)
+            await stop.wait()
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await runner.cleanup()
+            return 0
+
+        try:
+            code = options.until_signal(work)
+        except OSError as err:
+            raise Trouble(f"cannot listen on {listen}:{port}: {err.strerror}; another --port?") from err
+    sys.exit(code)
