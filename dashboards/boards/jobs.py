@@ -19,21 +19,18 @@ def summed(metric: str) -> str:
     return f"arrayMap(v -> if(isNaN(v), 0, v), {metric})"
 
 
-def by_job(source: str, where: str, sums: dict[str, str], keys: str = "") -> str:
+def by_job(source: str, where: str, sums: dict[str, str]) -> str:
     """Sums by device of every frame first, device by device after that: a fleet's jobs for the price of its racks.
 
-    `sums`: name -> metric column. Gives `keys`, job, rack, device, each sum over the number of moments that the rack was seen, and that number as
+    `sums`: name -> metric column. Gives job, rack, device, each sum over the number of moments that the rack was seen, and that number as
     `samples`. A device has several rows where its frame's members changed: their sums add up to its mean.
     """
     inner = ", ".join(f"sumForEach({summed(column)}) AS {name}" for name, column in sums.items())
     joined = ", ".join(f"f.{name} AS one_{name}" for name in sums)
     outer = ", ".join(f"one_{name} / samples AS {name}" for name in sums)
-    first = f"{keys}, " if keys else ""
-    bare = keys.rsplit(" AS ", maxsplit=1)[-1]
-    return (f"SELECT {f'f.{bare} AS {bare}, ' if keys else ''}name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM (SELECT *, "
-            f"uniqExactMerge(seen) OVER (PARTITION BY {f'{bare}, ' if keys else ''}site, place) AS moments FROM (SELECT {first}site, rack AS place, who, uniqExactState(ts) AS seen, {inner} "
-            f"FROM {source} WHERE {where} AND {SITE} GROUP BY {f'{bare}, ' if keys else ''}site, place, who)) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who "
-            f"ARRAY JOIN i.job AS name_job, i.rack AS name_rack, i.device AS name_device, {joined}")
+    return (f"SELECT name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM (SELECT *, uniqExactMerge(seen) OVER (PARTITION BY site, place) AS "
+            f"moments FROM (SELECT site, rack AS place, who, uniqExactState(ts) AS seen, {inner} FROM {source} WHERE {where} AND {SITE} GROUP BY site, place, who)) AS f "
+            f"INNER JOIN {_NAMED} AS i ON f.who = i.who ARRAY JOIN i.job AS name_job, i.rack AS name_rack, i.device AS name_device, {joined}")
 
 
 _NOW = by_job(f"{DB}.gpu_10s_frames", NOW, {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"})
@@ -49,10 +46,17 @@ _ENERGY = (f"SELECT job, sum(energy * samples) / 3.6e6 AS used FROM ({by_job(rol
            f"WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY used DESC LIMIT 20")
 
 
+#: Who works for which job: a row for each job of a frame, with the places of its devices in the frame's arrays.
+_MEMBERS = (f"(SELECT who, arrayJoin(arrayDistinct(arrayFilter(j -> j != '', job))) AS name, arrayMap(j -> j = name, job) AS mine FROM {DB}.identities FINAL WHERE {SITE})")
+
+
 def over(expression: str, name: str, column: str) -> str:
-    """A value for each job over time."""
-    inner = by_job(rolled("gpu", frames=True), "$__timeFilter(ts)", {"v": column}, "$__timeInterval(ts) AS time")
-    return f"SELECT time, job, {expression} AS {name} FROM ({inner}) WHERE job != '' AND {IN_JOB} GROUP BY time, job ORDER BY time, job LIMIT 40000"
+    """A value for each job over time, of `total` (summed over a rack's members), `known` (how many had a value) and `moments` of that rack."""
+    each = f"arraySum(arrayMap((v, m) -> if(m AND NOT isNaN(v), v, 0), f.{column}, j.mine)) AS sum_one, arrayCount((v, m) -> m AND NOT isNaN(v), f.{column}, j.mine) AS known_one"
+    frames = f"(SELECT ts, rack AS place, who, {column} FROM {rolled('gpu', frames=True)} WHERE $__timeFilter(ts) AND {SITE} AND notEmpty({column}))"
+    return (f"SELECT time, job, {expression} AS {name} FROM (SELECT time, place, job, sum(sum_one) AS total, sum(known_one) AS known, uniqExact(ts) AS moments FROM (SELECT "
+            f"$__timeInterval(f.ts) AS time, f.ts AS ts, f.place AS place, j.name AS job, {each} FROM {frames} AS f INNER JOIN {_MEMBERS} AS j ON f.who = j.who) WHERE {IN_JOB} "
+            "GROUP BY time, place, job) GROUP BY time, job ORDER BY time, job LIMIT 40000")
 
 
 def dashboard() -> dash.Dashboard:
@@ -67,11 +71,11 @@ def dashboard() -> dash.Dashboard:
                     "rack: a synchronous job waits for each of them.", panels.ANY, span=4, decimals=0),
         panels.bars("Utilization by job", f"SELECT job, sum(util) / uniqExact(rack, device) AS utilization FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY utilization, job "
                     "LIMIT 8", "percent", "Mean over the job's GPUs, newest minutes; the eight lowest.", span=10, height=4, high=100, decimals=0),
-        panels.graph("SM activity by job", over("sum(v) / uniqExact(rack, device)", "active", "sm_active_mean"), "percentunit", "Share of time with work on the SMs, mean over the job's GPUs. "
+        panels.graph("SM activity by job", over("sum(total) / nullIf(sum(known), 0)", "active", "sm_active_mean"), "percentunit", "Share of time with work on the SMs, mean over the job's GPUs. "
                      "Dips at equal distances are checkpoints.", low=0, high=1),
-        panels.graph("Tensor activity by job", over("sum(v) / uniqExact(rack, device)", "tensor", "tensor_active_mean"), "percentunit", "How much of the time tensor pipes work: what a "
+        panels.graph("Tensor activity by job", over("sum(total) / nullIf(sum(known), 0)", "tensor", "tensor_active_mean"), "percentunit", "How much of the time tensor pipes work: what a "
                      "training job is bought for.", low=0),
-        panels.graph("Power by job", over("sum(v)", "power", "power_w_mean"), "watt", "GPU power of all the job's GPUs.", low=0),
+        panels.graph("Power by job", over("sum(total / moments)", "power", "power_w_mean"), "watt", "GPU power of all the job's GPUs.", low=0),
         panels.bars("Energy by job", _ENERGY, "kwatth",
                     "GPU energy over the time range, from the GPUs' own counters.", span=12, decimals=2),
         panels.table("All jobs", _LIST, "Jobs by what they draw now.", links={"job": board.TO_JOB}, units={"utilization": "percent", "tensor_active": "percentunit", "draws": "watt",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
 import sys
@@ -27,35 +26,30 @@ from pipeline.store.client import StoreError
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="With --once: draw it here instead, as a picture.")
 @click.option("--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between looks.")
 def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, every: float) -> None:
-    """Site, racks, worst devices and open incidents, live; Ctrl-C ends it."""
+    """The factory in this terminal: racks as a heat map, their GPUs, incidents; press ? for the keys.
+
+    Without a terminal, or with --once, it is printed once.
+    """
 
     def statuses() -> dict[str, dict[str, Any]]:
         return {p.stem: status.read(p) for p in run_dir(data_dir).glob("*.json")}
 
     factory = running(data_dir)
-    if once or (factory is None and not clickhouse):
-        try:
-            with opened(clickhouse, data_dir) as client:
-                picture = view.take(client, 16)
-        except StoreError as err:
-            raise Trouble(str(err)) from err
-        drawn = view.draw(picture, statuses() if factory else {})
-        if svg:
-            _picture(drawn, svg)
-        else:
-            Console(width=None if sys.stdout.isatty() else 130).print(drawn)
-        return
-    url = clickhouse or (factory.clickhouse if factory else "")
+    try:
+        with opened(clickhouse, data_dir) as client:
+            if once or not sys.stdout.isatty():
+                drawn = view.draw(view.take(client, 16), statuses() if factory else {})
+                if svg:
+                    _picture(drawn, svg)
+                else:
+                    Console(width=None if sys.stdout.isatty() else 130).print(drawn)
+                return
+            from pipeline.top.app import Top
+            from pipeline.top.data import Store
 
-    async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
-        showing, stopping = asyncio.create_task(view.live(url, statuses, every_s=every)), asyncio.create_task(stop.wait())
-        await asyncio.wait([showing, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in (showing, stopping):
-            task.cancel()
-        await asyncio.gather(showing, stopping, return_exceptions=True)
-        return 0
-
-    sys.exit(options.until_signal(work))
+            Top(Store(client), every).run()
+    except StoreError as err:
+        raise Trouble(str(err)) from err
 
 
 def _picture(drawn: Group, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The factory in a terminal, to be walked through with keys."""

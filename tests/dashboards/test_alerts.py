@@ -1,0 +1,140 @@
+"""Alert rules: each fires on its own labelled fault and on nothing else, and all are quiet for an hour of healthy plant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards import alerts, build
+from dashboards.clickhouse import UID
+from dashboards.watch.server import Table
+from pipeline.store.client import connect
+from pipeline.store.migrate import migrate
+from producers.synthetic.faults import FAULTS
+from tests import plants
+from tests.conftest import ROOT
+
+#: Fault -> (rule, the device or rack that it must name).
+EXPECTED = {
+    "gpu-thermal@R0001-N03-GPU2:120": ("gpu-hot", "R0001-N03-GPU2"), "gpu-throttle@R0002-N01-GPU1:120": ("gpu-throttled", "R0002-N01-GPU1"),
+    "gpu-straggler@R0003-N05-GPU0:120": ("gpu-straggler", "R0003-N05-GPU0"), "gpu-dead@R0004-N02-GPU3:120": ("gpu-lost", "R0004-N02-GPU3"),
+    "gpu-frozen@R0005-N07-GPU2:120": ("gpu-frozen", "R0005-N07-GPU2"), "coolant-flow@R0006:120": ("coolant-flow", "R0006"), "leak@R0007:120": ("leak", "R0007"),
+    "lying-sensor@R0008:120": ("heat-balance", "R0008"), "psu-loss@R0011:120": ("psu-loss", "R0011-SHELF0"), "cdu-pump@CDU-002:120": ("cdu-pump", "CDU-002")}
+
+
+class Asks:
+    def __init__(self, url: str) -> None:
+        self.client = connect(url, readonly=True)
+
+    def __call__(self, sql: str) -> Table:
+        found = self.client.query(sql)
+        return Table(found.column_names, found.result_rows)
+
+
+def fired(ask: Any, at_s: float) -> set[tuple[str, str]]:
+    found = alerts.evaluate(ask, dt.datetime.fromtimestamp(at_s, dt.UTC))
+    return {(f.rule.name, f.labels.get("device") or f.labels.get("rack") or f.labels.get("site") or "") for f in found}
+
+
+def test_every_fault_of_the_plant_has_a_rule_that_is_tested() -> None:
+    assert {spec.split("@")[0] for spec in EXPECTED} == set(FAULTS)
+    assert {rule for rule, _ in EXPECTED.values()} | {"telemetry-late", "dead-letters"} == {rule.name for rule in alerts.RULES}
+
+
+@pytest.mark.service
+async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> None:
+    """Ten faults at once, each in a rack of its own: from their beginning to their end nothing else fires, and at the end all ten do."""
+    client, ask = connect(own_clickhouse), Asks(own_clickhouse)
+    migrate(client)
+    ticks = 320
+    start = round(time.time() - ticks) // 60 * 60
+    await plants.store(client, 16, ticks, start * 1000, tuple(EXPECTED))
+    wanted = set(EXPECTED.values())
+    for after in range(60, ticks, 20):
+        extra = fired(ask, start + after) - wanted
+        assert not extra, f"{after} s after the start"
+    assert fired(ask, start + 110) == set(), "before the faults"
+    assert fired(ask, start + ticks - 10) == wanted
+    assert {rule for rule, _ in fired(ask, start + ticks + 120)} == {"telemetry-late"} | {name for name, _ in wanted if name in ("gpu-lost", "cdu-pump")}, \
+        "when telemetry stops, the rules that look at the last minute have nothing to see, and one says so"
+    client.command(f"INSERT INTO gigawatch.dead_letters (ts, id, topic, reason) SELECT toDateTime64({start + ticks - 100}, 3), 'x', 'telemetry.gpu', 'not-arrow'")
+    assert [f.summary for f in alerts.evaluate(ask, dt.datetime.fromtimestamp(start + ticks - 10, dt.UTC)) if f.rule.name == "dead-letters"] \
+        == ["1 messages were set aside in the last five minutes; the newest: not-arrow"]
+    client.close()
+
+
+@pytest.mark.service
+async def test_an_hour_of_healthy_plant_is_quiet(own_clickhouse: str) -> None:
+    client, ask = connect(own_clickhouse), Asks(own_clickhouse)
+    migrate(client)
+    start = round(time.time() - 3700) // 60 * 60
+    await plants.store(client, 2, 3600, start * 1000, seed=11)
+    assert client.query("SELECT count() FROM gigawatch.rack_windows WHERE window_s = 10").result_rows[0][0] >= 2 * 355
+    found = {after: seen for after in range(60, 3590, 30) if (seen := fired(ask, start + after))}
+    assert found == {}
+    client.close()
+
+
+def test_a_rule_fires_only_when_it_has_held_for_its_time() -> None:
+    rule = alerts.Rule("x", "X", "warning", "{device} at {value:.1f}", ("site", "rack", "device"), "SELECT $__toTime", 1.0, for_s=60)
+    now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+
+    def answers(values: dict[int, float]) -> Any:
+        def ask(sql: str) -> Table:
+            age = round(now.timestamp()) - int(sql.split("(")[1].rstrip(")"))
+            return Table(("site", "rack", "device", "value"), [("s", "R", "d", values[age])])
+        return ask
+
+    assert [f.summary for f in alerts.evaluate(answers({0: 2.0, 30: 3.0, 60: 4.0}), now, (rule,))] == ["d at 2.0"]
+    for dip in (0, 30, 60):
+        values = {0: 2.0, 30: 2.0, 60: 2.0} | {dip: 0.5}
+        assert alerts.evaluate(answers(values), now, (rule,)) == []
+
+
+def test_provisioned_rules_are_the_rules() -> None:
+    body = yaml.safe_load(build.ALERTS.read_text())
+    provisioned = {rule["uid"]: rule for group in body["groups"] for rule in group["rules"]}
+    assert set(provisioned) == {f"gigawatch-{rule.name}" for rule in alerts.RULES}
+    for rule in alerts.RULES:
+        made = provisioned[f"gigawatch-{rule.name}"]
+        assert made["for"] == f"{rule.for_s}s"
+        assert rule.for_s >= alerts.EVERY_S, "a rule without a duration flaps"
+        assert made["labels"]["severity"] in ("critical", "warning")
+        assert made["data"][0]["datasourceUid"] == UID
+        assert made["condition"] in {d["refId"] for d in made["data"]}
+        assert made["data"][0]["model"]["rawSql"] == rule.sql
+        assert all(f"$labels.{name}" in made["annotations"]["summary"] for name in rule.labels if f"{{{name}}}" in rule.summary)
+        assert "${" not in made["annotations"]["summary"], "Grafana would take it for an environment variable"
+        assert (ROOT / made["annotations"]["runbook_url"]).read_text().startswith(f"# {rule.title}\n")
+
+
+def test_contact_points_and_mute_times_come_from_the_environment() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]["environment"]
+    folder = ROOT / "dashboards/provisioning/alerting"
+    body = yaml.safe_load((folder / "notify.yaml").read_text())
+    (point,), (policy,), (mute,) = body["contactPoints"], body["policies"], body["muteTimes"]
+    assert policy["receiver"] == point["name"]
+    assert policy["routes"][0]["mute_time_intervals"] == [mute["name"]]
+    used = {name.split("}")[0] for text in [(folder / "notify.yaml").read_text()] for name in text.split("${")[1:]}
+    assert used
+    assert used <= set(compose), "compose gives every variable a value: Grafana does not start without"
+
+
+@pytest.fixture
+def own_clickhouse(tmp_path: Path) -> Iterator[str]:
+    """An embedded ClickHouse of this test alone: rules look at everything that is stored."""
+    from pipeline.embedded.process import Process, free_port, port_open, wait_for
+    from tests.factories import GIGAWATCH
+
+    port = free_port()
+    process = Process("clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(tmp_path)], tmp_path / "log")
+    process.start()
+    wait_for(process, lambda: port_open(port), 60)
+    yield f"http://127.0.0.1:{port}"
+    process.stop()

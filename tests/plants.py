@@ -1,0 +1,65 @@
+"""A plant's hour in a store without waiting an hour: the synthetic source, the worker and the sink's own writer, in this process, without Kafka."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.store.batcher import Batcher, Record
+from pipeline.store.tables import BY_TOPIC
+from pipeline.store.writer import Writer
+from pipeline.stream.names import PART_TOPIC
+from pipeline.stream.partition import Message
+from pipeline.stream.worker import Worker
+from producers.source import Event
+from producers.synthetic import faults as labelled
+from producers.synthetic.source import Synthetic
+from schemas import topics
+from schemas.codec import encode
+from schemas.frame import Frame
+
+_AT_ONCE = 20  # ticks
+
+
+async def store(client: Client, racks: int, ticks: int, start_ms: int, faults: Sequence[str] = (), *, raw: bool = False, seed: int = 3, site: str = "site-1") -> None:
+    """Runs `ticks` seconds of a plant from `start_ms` and stores all that the pipeline makes of it; `raw` samples too."""
+    plant = Synthetic(racks, "GB200", seed=seed, site=site, faults=[labelled.parse(f) for f in faults])
+    batcher, writer = Batcher(), Writer(client, f"plant-{site}-{start_ms}")
+    offsets: Counter[str] = Counter()
+    now_ms, parts = start_ms, list[Message]()
+
+    def offset(topic: str) -> int:
+        offsets[topic] += 1
+        return offsets[topic] - 1
+
+    def keep(topic: str, value: bytes) -> None:
+        batcher.take(Record(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
+
+    async def publish(topic: str, _: bytes, value: bytes) -> None:
+        if topic == PART_TOPIC:
+            parts.append(Message(offset(topic), now_ms, value))
+        elif topic in BY_TOPIC:
+            keep(topic, value)
+
+    worker = Worker(publish)
+    waiting: dict[str, list[Message]] = {}
+    for tick in range(ticks):
+        now_ms = start_ms + 1000 * tick
+        for emission in plant.tick(now_ms):
+            if isinstance(emission, Event):
+                keep(topics.derived(emission.derived.name), emission.derived.encode(emission.batch))
+            elif isinstance(emission, Frame):
+                topic, value = topics.telemetry(emission.kind), encode(emission)
+                waiting.setdefault(topic, []).append(Message(offset(topic), now_ms, value))
+                if raw:
+                    keep(topic, value)
+        if tick % _AT_ONCE == _AT_ONCE - 1 or tick == ticks - 1:
+            for topic, messages in waiting.items():
+                await worker.take(topic, [(0, messages)])
+            waiting = {}
+            taken, parts = parts, []
+            if taken:
+                await worker.take(PART_TOPIC, [(0, taken)])
+            assert writer.write(batcher.close()) == []
