@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,17 +117,21 @@ class Running:
         return found
 
 
-@pytest.fixture
-def factory(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Starts `gigawatch up` with the given options, on its own folder."""
+Start = Callable[..., Running]
+
+
+@contextmanager
+def factories(base: Path) -> Iterator[Start]:
+    """Starts `gigawatch up` with the given options, each on its own folder under `base`; without the watch page unless --watch-port is among them."""
     started: list[Running] = []
 
     def start(*options: str) -> Running:
-        folder = tmp_path / f"factory-{len(started)}"
+        folder = base / f"factory-{len(started)}"
         folder.mkdir()
         out = folder / "out.txt"
+        quiet = () if "--watch-port" in options else ("--no-watch",)
         with out.open("w") as file:
-            process = subprocess.Popen([*GIGAWATCH, "up", "--data-dir", str(folder), "--summary", str(folder / "summary.json"), *options], stdout=file,
+            process = subprocess.Popen([*GIGAWATCH, "up", "--data-dir", str(folder), "--summary", str(folder / "summary.json"), *options, *quiet], stdout=file,
                                        stderr=subprocess.STDOUT, text=True, env={**os.environ, "COLUMNS": "130"})
         running = Running(process, folder, out)
         started.append(running)
@@ -141,6 +146,12 @@ def factory(tmp_path: Path) -> Iterator[Callable[..., Running]]:
             except subprocess.TimeoutExpired:
                 running.process.kill()
                 running.process.wait(10)
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[Start]:
+    with factories(tmp_path) as start:
+        yield start
 
 
 class SinkProcess:

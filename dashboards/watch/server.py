@@ -142,7 +142,7 @@ class Page:
                 table = await self._blocking(lambda sql=sql: self._ask(expand(sql, over, values)))  # type: ignore[misc]
             except Exception:  # noqa: BLE001, S112 - said by the panels too
                 continue
-            for row in table.rows[:100]:
+            for row in table.rows[:100] if "time" in table.names else ():
                 one = dict(zip(table.names, row, strict=True))
                 found.append({"time": millis(one["time"]), "end": millis(one["timeEnd"]) if one.get("timeEnd") else None, "text": str(one.get("text", "")),
                               "colour": colour(query.get("iconColor"))})

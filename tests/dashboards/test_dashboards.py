@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,15 @@ from typing import Any
 import pytest
 import trustme
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import build, check, fleet, push
+from dashboards import build, check, model, push
+from dashboards.boards import factory
 from dashboards.clickhouse import TYPE, UID
 from dashboards.macros import MacroError, Range, expand
+from schemas.catalogue import KINDS
 from tests.conftest import ROOT
 
 OVER = Range(dt.datetime(2026, 1, 2, 3, 0, 0, tzinfo=dt.UTC), dt.datetime(2026, 1, 2, 4, 0, 0, tzinfo=dt.UTC), 15)
@@ -30,7 +36,7 @@ def test_the_json_in_the_tree_is_what_the_code_builds() -> None:
 
 def test_every_target_is_the_plugins_query() -> None:
     boards = build.load()
-    assert set(boards) == {"gigawatch-fleet", "gigawatch-rack"}
+    assert list(boards) == sorted(f"gigawatch-{name}" for name in ("factory", "rack", "gpu", "power", "cooling", "jobs", "incidents", "health"))
     for board in boards.values():
         ids = [p["id"] for p in board["panels"]]
         assert len(set(ids)) == len(ids)
@@ -42,16 +48,59 @@ def test_every_target_is_the_plugins_query() -> None:
                 assert target["format"] in (0, 1)
                 assert target["rawSql"].startswith("SELECT")
         for variable in board["templating"]["list"]:
-            assert variable["definition"] == variable["query"]["rawSql"]
+            if variable["type"] == "query":
+                assert variable["definition"] == variable["query"]["rawSql"]
 
 
-def test_no_panel_reads_raw_tables_or_forgets_the_time_range() -> None:
+def test_grafanas_typed_model_reads_every_board_without_loss() -> None:
+    """Panels and queries, too: what the model does not know would be dropped on the way."""
+    plugins.register_default_plugins()
+    for text in build.built().values():
+        body = json.loads(text)
+        for variable in body["templating"]["list"]:
+            variable.pop("definition", None)  # the plugin's, which the SDK's builders lack
+        for query in body.get("annotations", {}).get("list", []):
+            assert query.pop("target")["rawSql"]  # a datasource's own: the model knows the one of Grafana's built-in source alone
+        again = json.loads(json.dumps(Dashboard.from_json(json.loads(json.dumps(body))), cls=JSONEncoder))
+        assert list(lost(body, again)) == []
+
+
+def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
+    """Where `after` lacks, or has otherwise, what `before` says."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after[key], f"{where}/{key}") if key in after else [f"{where}/{key}"]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, pair in enumerate(zip(before, after, strict=True)):
+            yield from lost(*pair, f"{where}[{number}]")
+    elif before != after:
+        yield f"{where}: {before!r} became {after!r}"
+
+
+def test_panels_read_the_tier_that_fits_and_all_variables_exist() -> None:
+    """Raw frames only in panels that show minutes; what is shown as now reads minutes too; nothing forgets the time range."""
     for board in build.load().values():
+        names = {v["name"] for v in board["templating"]["list"]} | {"__value.text", "__url_time_range"}
+        known = {v["name"] for v in board["templating"]["list"]}
         for panel in board["panels"]:
-            for target in panel["targets"]:
-                sql = target["rawSql"]
-                assert "$__timeFilter(" in sql, panel["title"]
-                assert not any(f"gigawatch.{kind} " in sql for kind in ("gpu", "node", "power", "cooling")), panel["title"]
+            (target,) = panel["targets"]
+            sql = target["rawSql"]
+            if "gigawatch." in sql:
+                assert "$__timeFilter(" in sql or "$__toTime" in sql, panel["title"]
+            if any(f"gigawatch.{kind}{end} " in sql for kind in KINDS for end in ("", "_raw", "_frames")):
+                assert panel.get("timeFrom") == "5m", panel["title"]
+            assert "$'" not in sql, "the plugin's JavaScript would put the rest of the text there"
+            for match in re.findall(r"\$\{?([a-z]\w*)", sql):
+                assert match in known, f"{panel['title']}: ${match}"
+        for link in re.findall(r'"url": "(/d/[^"]+)"', json.dumps(board)):
+            assert link.split("/")[2] in build.load(), link
+            assert all(name.split(":")[0] in names or name.startswith(("__data.fields.", "__field.labels.")) for name in re.findall(r"\$\{([^}]+)\}", link)), link
+
+
+def test_the_check_reads_what_the_range_of_a_panel_says() -> None:
+    over = Range(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2026, 1, 8, tzinfo=dt.UTC), 2016)
+    assert model.shown({}, over) == over
+    assert model.shown({"timeFrom": "5m"}, over) == Range(dt.datetime(2026, 1, 7, 23, 55, tzinfo=dt.UTC), over.last, 1)
 
 
 @pytest.mark.parametrize(("sql", "expanded"), [
@@ -80,46 +129,55 @@ def test_wrong_macros_are_refused(sql: str) -> None:
         expand(sql, OVER, {})
 
 
-def test_the_check_fails_on_errors_and_on_emptiness() -> None:
+def test_the_check_fails_on_errors_on_emptiness_and_on_variables() -> None:
     newest = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 
-    def run(sql: str) -> list[list[Any]]:
+    def run(sql: str) -> tuple[list[list[Any]], int]:
         if "max(ts) FROM gigawatch.site_windows" in sql and "WHERE" not in sql:
-            return [[newest]]
-        if "DISTINCT" in sql:
-            return [["x"]]
+            return [[newest]], 1
+        if "DISTINCT" in sql or " AS tier " in sql or " AS width " in sql:
+            return ([] if "gigawatch.identities" in sql else [["10"]]), 1
         if "incidents" in sql:
             raise RuntimeError("Code: 60. no table\nmore")
-        return [[newest, None]] if "scores" in sql else [[newest, 1.0]]
+        return [[newest, None if "scores" in sql else 1.0]], 7
 
-    results = check.check(run)
-    assert {r.panel for r in results if r.error.startswith("empty")} >= {"Worst devices"}
-    assert [r.error for r in results if r.panel == "Incidents"] == ["Code: 60. no table"]
-    assert [r for r in results if not r.error]
+    results = check.check(check.timed(run), (15.0, 360.0), times=2)
+    assert {r.over for r in results} == {"15 min", "6 h"}
+    assert {r.panel for r in results if r.error.startswith("empty")} >= {"Scores"}
+    assert {r.error for r in results if r.panel == "Open incidents"} == {"Code: 60. no table"}
+    assert {r.error for r in results if r.panel == "variable job"} == {"no values"}
+    good = [r for r in results if not r.error]
+    assert {r.read for r in good} == {7}
+    healthy = check.check(check.timed(run), sensitive=False)
+    assert not [r for r in healthy if r.panel == "Scores" and r.error], "a panel of troubles may be empty when there are none"
+    assert [r for r in healthy if r.panel == "Open incidents" and r.error], "an error may not"
+
+
+def test_the_95th_percentile_is_the_nearest_rank() -> None:
+    made = [check.Result("", "", "", 1, 1, float(ms), "") for ms in range(1, 101)]
+    assert check.p95(made) == 95
+    assert check.p95(made[:1]) == 1
+    assert check.p95([]) == 0
 
 
 def test_an_empty_store_is_said() -> None:
-    assert "no windows are stored" in check.check(lambda _: [[None]])[0].error
+    assert "no windows are stored" in check.check(check.timed(lambda _: ([[None]], 0)))[0].error
 
 
 def test_provisioning_names_what_the_dashboards_use() -> None:
     source = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/clickhouse.yaml").read_text())["datasources"][0]
     assert (source["type"], source["uid"]) == (TYPE, UID)
     assert source["secureJsonData"]["password"].startswith("${")
-    rule = yaml.safe_load((ROOT / "dashboards/provisioning/alerting/heat-balance.yaml").read_text())["groups"][0]["rules"][0]
-    assert rule["data"][0]["datasourceUid"] == UID
-    assert rule["condition"] in {d["refId"] for d in rule["data"]}
 
 
-def test_the_alerts_query_runs_on_real_tables(clickhouse: str) -> None:
+def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> None:
     from pipeline.store.client import connect
     from pipeline.store.migrate import migrate
 
     client = connect(clickhouse)
     migrate(client)
     assert migrate(client) == []
-    rule = yaml.safe_load((ROOT / "dashboards/provisioning/alerting/heat-balance.yaml").read_text())["groups"][0]["rules"][0]
-    assert client.query(expand(rule["data"][0]["model"]["rawSql"], OVER, {})).result_rows == []
+    assert client.query("SELECT xid_max, power_w_mean FROM gigawatch.gpu_raw LIMIT 0").column_names == ("xid_max", "power_w_mean")
     client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid, DROP COLUMN xid_n")
     assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu", "view gpu_raw"]
     client.close()
@@ -183,13 +241,13 @@ def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[s
     url, state = grafana
     for _ in range(2):  # pushing again replaces
         lines = list(push.push(url, "good", "http://reader:secret@ch:8123"))
-    assert any("gigawatch-fleet" in line for line in lines)
+    assert any("gigawatch-factory" in line for line in lines)
     assert [f["uid"] for f in state["folders"]] == ["gigawatch"]
     (source,) = state["datasources"]
     assert source["jsonData"]["host"] == "ch"
     assert source["secureJsonData"] == {"password": "secret"}
     pushed = state["dashboards"]
-    assert [b["dashboard"]["uid"] for b in pushed] == ["gigawatch-fleet", "gigawatch-rack"] * 2
+    assert [b["dashboard"]["uid"] for b in pushed] == list(build.load()) * 2
     assert all(b["overwrite"] and b["folderUid"] == "gigawatch" and b["dashboard"]["id"] is None for b in pushed)
 
 
@@ -205,7 +263,7 @@ def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> N
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"https://localhost:{server.server_address[1]}"
     try:
-        assert any("gigawatch-fleet" in line for line in push.push(url, "good", "https://ch", str(tmp_path / "ca.pem"), ("gigawatch_grafana", "secret")))
+        assert any("gigawatch-factory" in line for line in push.push(url, "good", "https://ch", str(tmp_path / "ca.pem"), ("gigawatch_grafana", "secret")))
         (source,) = state["datasources"]
         assert (source["jsonData"]["username"], source["jsonData"]["secure"], source["secureJsonData"]) == ("gigawatch_grafana", True, {"password": "secret"})
         for ca in (str(tmp_path / "stranger.pem"), ""):
@@ -225,5 +283,5 @@ def test_push_errors_say_what_to_do(grafana: tuple[str, dict[str, Any]], url: st
         list(push.push(url.format(grafana[0]), auth))
 
 
-def test_the_fleets_worst_panel_orders_by_score() -> None:
-    assert "ORDER BY score DESC" in fleet.WORST
+def test_the_worst_panel_orders_by_score() -> None:
+    assert "ORDER BY score DESC" in factory.WORST

@@ -215,8 +215,8 @@ async def test_live_frames_from_python(factory: Start) -> None:
 
 
 def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
-    """A GPU and a coolant loop, injected while it runs, lead `gigawatch top` and the fleet dashboard's own query."""
-    from dashboards import fleet
+    """A GPU and a coolant loop, injected while it runs, lead `gigawatch top` and the factory board's own query."""
+    from dashboards.boards import factory as board
     from dashboards.macros import Range, expand
 
     up = factory("--racks", "4")
@@ -231,15 +231,15 @@ def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
     def worst() -> list[tuple[str, str, float]]:
         now = dt.datetime.now(dt.UTC)
         with opened(known.clickhouse, up.folder) as client:
-            rows = client.query(expand(fleet.WORST, Range(now - dt.timedelta(minutes=30), now), {"site": ["site-1"]})).result_rows
-        return [(row[0], row[2], row[3]) for row in rows]
+            rows = client.query(expand(board.WORST, Range(now - dt.timedelta(minutes=30), now), {"site": ["site-1"]})).result_rows
+        return [(row[1], row[3], row[4]) for row in rows]
 
     def both_lead() -> bool:
         found = worst()
         gpus, loops = [r for r in found if r[1] == "gpu"], [r for r in found if r[1] == "cooling" and r[0].startswith("R")]
         return bool(gpus and loops and gpus[0][0] == gpu and gpus[0][2] > 0.3 and loops[0][0] == loop and loops[0][2] > 0.9)
 
-    up.until(both_lead, 90, "both faults on the fleet dashboard")
+    up.until(both_lead, 90, "both faults on the factory board")
     # how long it took in event time (a busy machine makes no difference): pane that first showed it, plus the lateness waited for
     with opened(known.clickhouse, up.folder) as client:
         for device in (gpu, loop):

@@ -71,7 +71,7 @@ function head(board) {
 
 function variable(v) {
   const label = made("label", v.label);
-  const select = made("select", null, { name: v.name });
+  const select = made("select", null, { name: v.name, "aria-label": v.label });
   if (v.multi) select.append(made("option", "All", { value: "$__all" }));
   for (const o of v.options) select.append(made("option", o.text, { value: o.value }));
   if (!v.options.length) select.append(made("option", v.error || "nothing here", { value: "" }));
@@ -270,6 +270,7 @@ async function look() {
   clearTimeout(state.timer);
   const round = ++state.round;
   const said = query();
+  delete document.body.dataset.shown;
   let board;
   try {
     board = await asked(`/api/boards/${encodeURIComponent(uid())}?${said}`);
@@ -292,9 +293,9 @@ async function look() {
   }));
   if (round !== state.round) return;
   one("clock").textContent = new Date().toLocaleTimeString([], { hour12: false });
-  document.body.dataset.round = String(Number(document.body.dataset.round || 0) + 1);
-  document.body.dataset.shown = board.uid;
   await alerts();
+  if (round !== state.round) return;
+  document.body.dataset.shown = `${location.pathname}${location.search}`; // all of this address is drawn
   again();
 }
 

@@ -1,0 +1,236 @@
+"""The watch page in a real browser on a living plant, and `gigawatch top` in a real terminal, with real keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from fcntl import ioctl
+from urllib.parse import parse_qs, urlsplit
+
+import pyte
+import pytest
+from playwright.async_api import Locator, Page, async_playwright, expect
+
+from dashboards import build
+from dashboards.panels import NO_DATA
+from pipeline.embedded.factory import running
+from tests.factories import GIGAWATCH, Running, factories, run
+
+pytestmark = pytest.mark.service
+GPU, RACK = "R0002-N03-GPU2", "R0003"
+LOOK_MS = 60_000
+
+
+def chromium() -> str:
+    """The browser's path. Without one the test fails: CI installs it."""
+    found = os.environ.get("GIGAWATCH_CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "no Chromium: install the package chromium, or name one in GIGAWATCH_CHROMIUM"
+    return found
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Four racks with a hot GPU and a starved coolant loop, both known as incidents."""
+    with factories(tmp_path_factory.mktemp("plant")) as start:
+        up = start("--racks", "4", "--watch-port", "18080", "--fault", f"gpu-thermal@{GPU}:60", "--fault", f"coolant-flow@{RACK}:60")
+        up.until_stored(1, "incidents", 150)
+        up.until_stored(18 * 288 - 1, "gpu_10s", 240)  # three minutes: the alerts have held for their minute
+        yield up
+        up.finish()
+
+
+class Shown:
+    """A page of the browser, and what its console said."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.said: list[str] = []
+        page.on("console", lambda m: self.said.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: self.said.append(str(e)))
+
+    async def open(self, path: str) -> None:
+        await self.page.goto(self.url + path)
+        await self.drawn()
+
+    async def drawn(self) -> None:
+        """Until every panel of the address that is shown has been drawn."""
+        for _ in range(600):
+            parts = urlsplit(self.page.url)
+            if await self.page.locator("body").get_attribute("data-shown") == parts.path + (f"?{parts.query}" if parts.query else ""):
+                return
+            await self.page.wait_for_timeout(100)
+        raise AssertionError(f"{self.page.url} is not drawn within a minute; the console: {self.said}")
+
+    def panel(self, title: str) -> Locator:
+        return self.page.locator("section").filter(has=self.page.get_by_text(title, exact=True))
+
+    async def unwell(self) -> list[str]:
+        """Panels that show an error, or nothing though they should show something."""
+        found = []
+        for section in await self.page.locator("section").all():
+            kind, text = await section.get_attribute("data-kind"), await section.locator(".body").inner_text()
+            if kind == "error" or (kind == "empty" and text == NO_DATA) or kind not in ("plot", "numbers", "bars", "table", "empty"):
+                found.append(f"{await section.locator('h2 span').inner_text()}: {kind} {text}")
+            elif kind == "plot" and not await section.locator(".plot svg").count():
+                found.append(f"{await section.locator('h2 span').inner_text()}: no picture")
+        return found
+
+    def variables(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.page.url).query)
+
+
+@pytest.fixture
+async def shown(plant: Running) -> AsyncIterator[Shown]:
+    known = running(plant.folder)
+    assert known is not None
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        context = await browser.new_context(viewport={"width": 1500, "height": 1000})
+        page = Shown(await context.new_page(), known.watch)
+        yield page
+        await browser.close()
+    assert page.said == [], "the console is quiet"
+
+
+async def test_every_board_opens_on_a_living_plant_with_no_empty_panel(shown: Shown) -> None:
+    for uid, body in build.load().items():
+        await shown.open(f"/d/{uid}/{uid.removeprefix('gigawatch-')}")
+        assert await shown.unwell() == [], uid
+        assert await shown.page.locator("section").count() == len(body["panels"])
+        assert await shown.page.locator("nav a[aria-current]").get_attribute("data-uid") == uid
+
+
+async def test_range_variables_and_refresh_are_chosen_and_kept_in_the_address(shown: Shown) -> None:
+    await shown.open("/d/gigawatch-rack/rack")
+    await expect(shown.page.get_by_label("Rack", exact=True)).to_have_value("R0001")
+    await shown.page.get_by_label("Rack", exact=True).select_option("R0004")
+    await shown.drawn()
+    assert shown.variables()["var-rack"] == ["R0004"]
+    assert "R0004-N01-GPU0" in await shown.panel("All GPUs").inner_text()
+    for length in ("now-6h", "now-7d", "now-5m"):
+        await shown.page.get_by_label("Time range").select_option(length)
+        await shown.drawn()
+        assert shown.variables()["from"] == [length]
+        assert await shown.unwell() == [], length
+    await shown.page.get_by_label("Refresh").select_option("5")
+    before = await shown.page.locator("#clock").inner_text()
+    await expect(shown.page.locator("#clock")).not_to_have_text(before, timeout=LOOK_MS)
+    await shown.page.go_back()
+    await shown.drawn()
+    assert shown.variables()["from"] == ["now-7d"]
+
+
+async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_its_alert(shown: Shown) -> None:
+    await shown.open("/d/gigawatch-factory/factory")
+    await expect(shown.panel("Open incidents by device")).to_contain_text(GPU)
+    await shown.panel("Open incidents by device").get_by_role("link", name="R0002", exact=True).first.click()
+    await shown.drawn()
+    assert urlsplit(shown.page.url).path == "/d/gigawatch-rack/rack"
+    assert shown.variables()["var-rack"] == ["R0002"]
+    assert shown.variables()["from"][0].isdigit(), "the incident's own time"
+    await shown.panel("All GPUs").get_by_role("link", name=GPU, exact=True).click()
+    await shown.drawn()
+    assert shown.variables()["var-gpu"] == [GPU]
+    assert GPU in await shown.panel("Who").inner_text()
+    assert await shown.unwell() == []
+    await shown.page.locator("#alerts summary").click()
+    told = await shown.page.locator("#alerts div p a").all_inner_texts()
+    assert len(told) == 2, told
+    assert any(text.startswith(RACK) and "L/min" in text for text in told)
+    assert any(text.startswith(GPU) and "above the GPUs around it" in text for text in told)
+    await shown.page.locator("#alerts div p a").filter(has_text=GPU).click()
+    await shown.drawn()
+    assert urlsplit(shown.page.url).path == "/d/gigawatch-gpu/gpu"
+
+
+async def test_help_tables_and_what_the_store_refuses(shown: Shown) -> None:
+    await shown.open("/d/gigawatch-factory/factory")
+    await shown.panel("PUE").get_by_role("button").hover()
+    await expect(shown.page.locator("#tip")).to_contain_text("Facility power over IT power")
+    header = shown.panel("All racks").locator("th").filter(has_text="rack").first
+    await header.click()
+    await header.click()
+    racks = [text for text in await shown.panel("All racks").locator("tbody td:first-child").all_inner_texts()]
+    assert racks == sorted(racks)
+    await shown.page.goto(f"{shown.url}/d/gigawatch-factory/factory?from=yesterday")
+    await expect(shown.page.locator("#trouble")).to_contain_text("now-30m", timeout=LOOK_MS)
+    shown.said = [line for line in shown.said if "400" not in line]  # the browser tells of the refusal itself
+
+
+class Terminal:
+    """A program in a pseudo terminal of a size, its screen, and its keyboard."""
+
+    def __init__(self, argv: list[str], columns: int, lines: int) -> None:
+        self.screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self._master, slave = pty.openpty()
+        ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                                        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)})
+        os.close(slave)
+
+    def until(self, ready: Callable[[str], bool], what: str, timeout_s: float = 40) -> str:
+        """Reads until the screen is as wanted; the screen."""
+        deadline = time.monotonic() + timeout_s
+        while not ready(text := "\n".join(self.screen.display)):
+            assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s. The screen:\n{text}"
+            if select.select([self._master], [], [], 0.2)[0]:
+                try:
+                    self._stream.feed(os.read(self._master, 65536))
+                except OSError:
+                    break
+        return text
+
+    def press(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+        os.close(self._master)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 55)])
+def test_top_is_walked_with_keys_in_a_terminal(plant: Running, columns: int, lines: int) -> None:
+    terminal = Terminal([*GIGAWATCH, "top", "--data-dir", str(plant.folder), "--every", "1"], columns, lines)
+    try:
+        text = terminal.until(lambda t: "R0001" in t and "open incidents" in t, "the factory")
+        assert "288/288 GPUs" in text
+        assert GPU in text, "the incident"
+        terminal.press("/")
+        terminal.press("r0002\r")
+        terminal.until(lambda t: "1 of 4" in t, "the filter")
+        terminal.press("\r")
+        terminal.until(lambda t: "72 GPUs draw" in t and GPU in t, "the rack, its hot GPU first")
+        terminal.press("\r")
+        terminal.until(lambda t: f"{GPU} " in t and "last half hour" in t, "the GPU")
+        terminal.press("\x1b")
+        terminal.until(lambda t: "72 GPUs draw" in t, "back on the rack")
+        terminal.press("m")
+        terminal.until(lambda t: "die, C" in t, "another colouring")
+        terminal.press(" ")
+        terminal.until(lambda t: "PAUSED" in t, "paused")
+        terminal.press("q")
+        assert terminal.process.wait(20) == 0
+    finally:
+        terminal.close()
+
+
+def test_top_once_and_the_page_tell_the_same_story(plant: Running) -> None:
+    shown = run("top", "--once", "--data-dir", str(plant.folder)).stdout
+    assert GPU in shown
+    assert RACK in shown
+    known = running(plant.folder)
+    assert known is not None
+    status = json.loads((plant.folder / "run" / "watch.json").read_text())
+    assert status["asked"] > 0
