@@ -72,30 +72,40 @@ RULES = (
     Rule("gpu-lost", "A GPU is lost", "critical", "{device} reports nothing any more, or an error that needs a reset", _DEVICE,
          _scored("silent", "xid", "ecc_dbe_total", "row_remap_failure", "row_remap_uncorrectable_total"), limits.SCORE_BAD, back_s=300, board="gpu"),
     Rule("gpu-hot", "A GPU runs hotter than its peers", "warning", "{device} is {value:.0f} K above the GPUs around it that do the same work", _DEVICE,
-         f"SELECT site, rack, device, temp - median AS value FROM ({_gpus('avg(temp_c_mean)', 'temp')}) WHERE peers >= 4", limits.HOTTER_THAN_PEERS_K, board="gpu"),
-    Rule("gpu-throttled", "A GPU is held down by hardware", "warning", "{device} is slowed down by its hardware (power brake, hardware or thermal slow-down)", _DEVICE,
+         f"SELECT site, rack, device, temp - median AS value FROM ({_gpus('avg(temp_c_mean)', 'temp')}) WHERE peers >= 4", limits.HOTTER_THAN_PEERS_K,
+         board="gpu"),
+    Rule("gpu-throttled", "A GPU is held down by hardware", "warning", "{device} is slowed down by its hardware (power brake, hardware or thermal slow-down)",
+         _DEVICE,
          f"SELECT site, rack, device, avg(bitAnd(toUInt32(ifNull(clock_event_reasons_max, 0)), {limits.THROTTLE_HW}) > 0) AS value FROM {DB}.gpu_10s WHERE "
          f"$__timeFilter(ts) AND device NOT IN ({_TOLD}) GROUP BY site, rack, device", 0.9, board="gpu"),
     Rule("gpu-straggler", "A GPU drags its job", "warning", "{device} does {value:.0%} less than its job's other GPUs", _DEVICE,
          f"SELECT site, rack, device, 1 - active / median AS value FROM ({_gpus('avg(sm_active_mean)', 'active')}) WHERE peers >= 4 AND median > 0.1",
          1 - limits.STRAGGLER_SHARE, board="gpu", back_s=90),
-    Rule("gpu-frozen", "A GPU's readings stand still", "warning", "{device} repeats the same readings: its exporter or driver hangs", _DEVICE, _scored("frozen"),
+    Rule("gpu-frozen", "A GPU's readings stand still", "warning", "{device} repeats the same readings: its exporter or driver hangs", _DEVICE,
+         _scored("frozen"),
          limits.SCORE_NOTICE, board="gpu"),
     Rule("coolant-flow", "A rack gets too little coolant", "critical", "{rack} gets {value:.2f} L/min for each kW", _RACK,
-         f"SELECT site, rack, argMax(flow_lpm / rack_power_w, ts) * 1000 AS value FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND coverage >= 0.75 AND "
+         f"SELECT site, rack, argMax(flow_lpm / rack_power_w, ts) * 1000 AS value FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND "
+         f"coverage >= 0.75 AND "
          f"rack_power_w > 0.2 * ifNull({provisioned_w()}, 0) AND flow_lpm IS NOT NULL GROUP BY site, rack", limits.LPM_PER_KW_LEAST, above=False),
     Rule("cdu-pump", "A CDU has lost a pump", "critical", "{device} runs with {value:.0f} pump less than within the last hour", _DEVICE,
-         f"SELECT site, rack, device, max(pumps_running_max) - argMax(pumps_running_max, ts) AS value FROM {DB}.cooling_10s WHERE $__timeFilter(ts) AND model = 'cdu' AND "
+         f"SELECT site, rack, device, max(pumps_running_max) - argMax(pumps_running_max, ts) AS value FROM {DB}.cooling_10s WHERE $__timeFilter(ts) AND model "
+         f"= 'cdu' AND "
          "pumps_running_max IS NOT NULL GROUP BY site, rack, device", 0, back_s=3600, board="cooling"),
-    Rule("leak", "Coolant leaks", "critical", "{device}: its leak sensor is wet", _DEVICE, _latest("cooling", "leak_max", "leak_max IS NOT NULL"), 0, for_s=30, board="cooling"),
-    Rule("heat-balance", "Coolant heat does not match rack power", "warning", f"{{rack}}: coolant heat over rack power is {{value:.2f}} away from {limits.HEAT_BALANCE:g}", _RACK,
-         f"SELECT site, rack, {off_balance('argMax(heat_balance, ts)')} AS value FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND coverage >= 0.75 AND "
+    Rule("leak", "Coolant leaks", "critical", "{device}: its leak sensor is wet", _DEVICE, _latest("cooling", "leak_max", "leak_max IS NOT NULL"), 0, for_s=30,
+         board="cooling"),
+    Rule("heat-balance", "Coolant heat does not match rack power", "warning", f"{{rack}}: coolant heat over rack power is {{value:.2f}} away from "
+                                                                              f"{limits.HEAT_BALANCE:g}", _RACK,
+         f"SELECT site, rack, {off_balance('argMax(heat_balance, ts)')} AS value FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND "
+         f"coverage >= 0.75 AND "
          "heat_balance IS NOT NULL GROUP BY site, rack", limits.HEAT_BALANCE_OFF),
     Rule("psu-loss", "A power shelf has lost a supply", "warning", "{device}: {value:.0f} power supply delivers nothing", _DEVICE,
          _latest("power", "psu_failed_max", "model = 'power-shelf' AND psu_failed_max IS NOT NULL"), 0, board="power"),
-    Rule("telemetry-late", "Telemetry is late or has stopped", "critical", "{site}: the newest figures are {value:.0f} s old", _SITE, _LATE, 2 * limits.FRESH_LATE_S,
+    Rule("telemetry-late", "Telemetry is late or has stopped", "critical", "{site}: the newest figures are {value:.0f} s old", _SITE, _LATE,
+         2 * limits.FRESH_LATE_S,
          back_s=900, board="health", silence_is_bad=True),
-    Rule("dead-letters", "Messages cannot be taken", "warning", "{value:.0f} messages were set aside in the last five minutes; the newest: {reason}", ("reason",),
+    Rule("dead-letters", "Messages cannot be taken", "warning", "{value:.0f} messages were set aside in the last five minutes; the newest: {reason}",
+         ("reason",),
          f"SELECT argMax(reason, ts) AS reason, count() AS value FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts)", 0, back_s=300, board="health"),
 )
 
@@ -176,13 +186,15 @@ def _provisioned(rule: Rule) -> dict[str, Any]:
     names = {"device": "gpu"} if rule.board == "gpu" else {}
     chosen = "&".join(f"var-{names.get(k, k)}={{{{ $labels.{k} }}}}" for k in rule.labels if k in ("site", "rack") or k in names)
     return {
-        "uid": f"gigawatch-{rule.name}", "title": rule.title, "condition": "C", "for": f"{rule.for_s}s", "noDataState": "Alerting" if rule.silence_is_bad else "OK",
+        "uid": f"gigawatch-{rule.name}", "title": rule.title, "condition": "C", "for": f"{rule.for_s}s",
+        "noDataState": "Alerting" if rule.silence_is_bad else "OK",
         "execErrState": "Error", "labels": {"severity": rule.severity, "team": "gigawatch"},
         "annotations": {"summary": _template(rule), "runbook_url": rule.runbook, "board": f"/d/{uid(rule.board)}/{rule.board}?{chosen}"},
         "data": [
             {"refId": "A", "relativeTimeRange": dict(span), "datasourceUid": UID, "model": {
                 "refId": "A", "datasource": {"type": TYPE, "uid": UID}, "queryType": "sql", "editorType": "sql", "format": 1, "rawSql": rule.sql}},
-            {"refId": "B", "relativeTimeRange": dict(span), "datasourceUid": "__expr__", "model": {"refId": "B", "type": "reduce", "expression": "A", "reducer": "last"}},
+            {"refId": "B", "relativeTimeRange": dict(span), "datasourceUid": "__expr__",
+             "model": {"refId": "B", "type": "reduce", "expression": "A", "reducer": "last"}},
             {"refId": "C", "relativeTimeRange": dict(span), "datasourceUid": "__expr__", "model": {"refId": "C", "type": "threshold", "expression": "B",
                                                                                              "conditions": [{"evaluator": evaluator}]}}]}
 

@@ -79,8 +79,6 @@ def check(ask: Ask, minutes: Sequence[float] = (15.0,), *, times: int = 1, sensi
 
 
 def _board(ask: Ask, body: model.Body, over: Range, name: str, times: int, sensitive: bool) -> list[Result]:
-    results: list[Result] = []
-
     def run(sql: str) -> Sequence[Sequence[Any]]:
         return ask(sql).rows
 
@@ -88,9 +86,7 @@ def _board(ask: Ask, body: model.Body, over: Range, name: str, times: int, sensi
         chosen = model.variables(run, body, over, {})
     except Exception as err:  # noqa: BLE001 - whatever the store says is the result
         return [Result(body["title"], "variables", name, 0, 0, 0.0, first_line(err))]
-    for variable in chosen:
-        if variable.error or not variable.options:
-            results.append(Result(body["title"], f"variable {variable.name}", name, 0, 0, 0.0, variable.error or "no values"))
+    results = [Result(body["title"], f"variable {v.name}", name, 0, 0, 0.0, v.error or "no values") for v in chosen if v.error or not v.options]
     values: model.Values = {v.name: v.value for v in chosen}
     return results + [_panel(ask, body["title"], panel, over, name, values, times, sensitive) for panel in model.panels(body)]
 

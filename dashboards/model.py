@@ -71,7 +71,7 @@ def _variable(run: Run, spec: Body, over: Range, known: Values, wanted: tuple[st
     if spec["type"] == "custom":
         options = tuple((o["text"], o["value"]) for o in spec["options"])
         usual = next((o["value"] for o in spec["options"] if o.get("selected")), options[0][1])
-        return Variable(name, label, options, (wanted[0] if wanted and wanted[0] in dict(map(reversed, options)) else usual,), hidden=hidden)
+        return Variable(name, label, options, (wanted[0] if wanted and wanted[0] in {value for _, value in options} else usual,), hidden=hidden)
     try:
         options = tuple((str(row[0]), str(row[0])) for row in run(expand(spec["definition"], over, known)))
     except MacroError as err:

@@ -83,7 +83,8 @@ def read_config(path: Path, env: MutableMapping[str, str]) -> None:
     holds_secret = False
     for service, section in said.items():
         if not isinstance(section, dict):
-            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [users], [grafana], [metrics], [watch]")
+            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [users], [grafana], "
+                                f"[metrics], [watch]")
         for key, given in section.items():
             name, from_file = key.removesuffix("_file"), key.endswith("_file")
             setting = _BY_KEY.get((service, name))

@@ -43,7 +43,8 @@ _MEASURE = (f"multiIf('$by' = 'power', rack_power_w / {provisioned_w()} * 100, '
             "'$by' = 'utilization', util_pct_mean, 0)")
 _WINDOWS = (f"SELECT $__timeInterval(ts) AS time, rack, avg({_MEASURE}) AS value {_OVER} AND '$by' != 'score' AND rack IN (SELECT rack FROM "
             f"{DB}.rack_windows WHERE {NOW} AND {_WHERE} AND window_s = 60 GROUP BY rack ORDER BY avg({_MEASURE}) DESC LIMIT 64) GROUP BY time, rack")
-_SCORED = (f"SELECT $__timeInterval(ts) AS time, rack, max(score) * 100 AS value FROM {DB}.scores WHERE '$by' = 'score' AND $__timeFilter(ts) AND {SITE} AND rack != '' "
+_SCORED = (f"SELECT $__timeInterval(ts) AS time, rack, max(score) * 100 AS value FROM {DB}.scores WHERE '$by' = 'score' AND $__timeFilter(ts) AND {SITE} AND "
+           f"rack != '' "
            "GROUP BY time, rack")
 HEAT = f"SELECT time, rack, value FROM ({_WINDOWS} UNION ALL {_SCORED}) ORDER BY time, rack"
 
@@ -66,7 +67,7 @@ def dashboard() -> dash.Dashboard:
         panels.stat("IT power", one("sum(it_power_w)"), "watt", "What all rack meters draw, newest minute. Worry when it falls without a job having ended.",
                     decimals=2),
         panels.gauge("Of provisioned", f"SELECT sum(rack_power_w) / sum({provisioned_w()}) AS value FROM {_RACKS}", "percentunit",
-                     "Drawn power over what these racks may draw (all parts at TDP, from the hardware catalogue). Above 95 % a step of load can trip a breaker.",
+                     "Drawn power over what these racks may draw (all parts at TDP: hardware catalogue). Above 95 % a step of load may trip a breaker.",
                      panels.LOADS, decimals=0),
         panels.stat("Stranded power", f"SELECT sum(provisioned) - sum(highest) AS value FROM (SELECT site, rack, {provisioned_w()} AS provisioned, "
                     f"max(rack_power_w) AS highest {_OVER} GROUP BY site, rack, model)", "watt",
@@ -77,7 +78,8 @@ def dashboard() -> dash.Dashboard:
                     f"{HEAT_BALANCE:g} all is told truly; off by {HEAT_BALANCE_OFF:g} something is ill, or lies.", panels.BALANCE, decimals=3),
         panels.stat("Fleet energy", f"SELECT sum(it_power_w * {HOP}) / 3.6e6 AS value {_SITES_OVER}", "kwatth",
                     "Energy of all racks over the time range, from rolling means of their meters.", decimals=1),
-        panels.gauge("Tensor activity", f"SELECT avg(arrayAvg({_TENSOR})) AS value FROM {DB}.gpu_10s_frames WHERE {NOW} AND {SITE} AND notEmpty({_TENSOR})", "percentunit",
+        panels.gauge("Tensor activity", f"SELECT avg(arrayAvg({_TENSOR})) AS value FROM {DB}.gpu_10s_frames WHERE {NOW} AND {SITE} AND notEmpty({_TENSOR})",
+                     "percentunit",
                      "Share of cycles in which tensor pipes worked, mean over GPUs, newest minutes. Busy GPUs (100 % utilization) with idle tensor "
                      "pipes wait for something.", decimals=0),
         panels.stat("Open incidents", f"SELECT count() AS value FROM {DB}.incidents FINAL WHERE {SITE} AND open = 1 AND opened <= $__toTime", "none",
@@ -88,7 +90,8 @@ def dashboard() -> dash.Dashboard:
         panels.bars("Busy share by model", f"SELECT model, sum(busy_fraction * gpus) / sum(gpus) AS busy FROM {_RACKS} GROUP BY model ORDER BY model",
                     "percentunit", "Share of each model's GPUs that work, newest minute.", span=12, height=4, high=1, decimals=0),
         panels.graph("Power", site_over("avg(it_power_w) AS IT, avg(facility_power_w) AS facility, avg(heat_w) AS coolant_heat"), "watt",
-                     "Rack meters, utility meter, and the heat that the coolant carries. IT and heat move together; a gap that opens is heat that goes elsewhere.",
+                     "Rack meters, utility meter, and the heat that the coolant carries. IT and heat move together; a gap that opens is heat that goes "
+                     "elsewhere.",
                      low=0),
         panels.graph("Utilization", site_over("avg(util_pct_mean) AS mean, avg(util_pct_p95) AS p95"), "percent",
                      "GPU utilization, mean and p95 over GPUs and ticks. A mean that falls while p95 stays: some GPUs have nothing to do.", low=0, high=100,
@@ -96,22 +99,26 @@ def dashboard() -> dash.Dashboard:
         panels.graph("Tensor activity over time", f"SELECT $__timeInterval(ts) AS time, site, avg(arrayAvg({_TENSOR})) AS tensor FROM "
                      f"{rolled('gpu', frames=True)} WHERE $__timeFilter(ts) AND {SITE} AND notEmpty({_TENSOR}) GROUP BY time, site ORDER BY time, site",
                      "percentunit", "Share of cycles in which tensor pipes worked, mean over all GPUs.", low=0, span=6),
-        panels.heat("Racks", HEAT, "percent", "A row a rack, coloured by what `Racks by` says (score: times 100); the 64 highest. Choose a cell to open its rack.",
+        panels.heat("Racks", HEAT, "percent", "A row a rack, coloured by what `Racks by` says (score: times 100); the 64 highest. Choose a cell to open its "
+                                              "rack.",
                     span=24, height=12, low=0, high=100, link=board.SERIES_TO_RACK),
         panels.table("Worst devices", WORST, "Highest anomaly scores of the newest 30 s, with the metric that caused them. Follow the device to its page.",
-                     links={"device": TO_GPU, "rack": TO_RACK, "job": TO_JOB}, colours={"score": panels.SCORES}, hidden=["site"], empty="none: every device is as ever",
+                     links={"device": TO_GPU, "rack": TO_RACK, "job": TO_JOB}, colours={"score": panels.SCORES}, hidden=["site"],
+                     empty="none: every device is as ever",
                      decimals={"value": 2, "expected": 2}),
         panels.table("Open incidents by device", OPEN, "Devices that stayed anomalous. A rack's link opens at the incident's time.",
                      links={"device": TO_GPU, "rack": TO_RACK.replace("${__url_time_range}", "from=${__data.fields.from_ms}&to=now"), "job": TO_JOB},
                      colours={"peak": panels.SCORES}, hidden=["site", "from_ms"], empty="none is open"),
-        panels.table("All racks", _LIST, f"Every rack, most anomalous first. L/min per kW below {LPM_PER_KW_LEAST:g} is too little coolant for the load.", span=24,
+        panels.table("All racks", _LIST, f"Every rack, most anomalous first. L/min per kW below {LPM_PER_KW_LEAST:g} is too little coolant for the load.",
+                     span=24,
                      height=11, links={"rack": TO_RACK}, colours={"score": panels.SCORES, "silent": panels.ANY, "of_provisioned": panels.LOADS,
                      "lpm_per_kw": panels.FLOWS, "rise": panels.RISES, "heat_balance": panels.BALANCE}, hidden=["site"],
                      units={"utilization": "percent", "power": "watt", "of_provisioned": "percentunit", "hottest_gpu": "celsius", "rise": "celsius"},
                      decimals={"utilization": 1, "power": 1, "hottest_gpu": 0, "silent": 0, "of_provisioned": 0, "rise": 1, "heat_balance": 3}),
         panels.graph("PUE over time", site_over("avg(pue) AS pue"), "none", "Rolling; rises when cooling works harder for the same load.",
                      thresholds=panels.PUES),
-        panels.graph("Coolant heat over rack power", f"SELECT $__timeInterval(ts) AS time, rack, avg(heat_balance) AS ratio {_OVER} AND rack IN (SELECT rack FROM "
+        panels.graph("Coolant heat over rack power", f"SELECT $__timeInterval(ts) AS time, rack, avg(heat_balance) AS ratio {_OVER} AND rack IN (SELECT rack "
+                                                     f"FROM "
                      f"{DB}.rack_windows WHERE {NOW} AND {SITE} AND window_s = 60 GROUP BY rack ORDER BY max({off_balance()}) DESC LIMIT 12) "
                      "GROUP BY time, rack ORDER BY time, rack", "none", f"The twelve racks furthest from {HEAT_BALANCE:g} now.", thresholds=panels.BALANCE),
     ):

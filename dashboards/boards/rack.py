@@ -46,7 +46,8 @@ _THROTTLES = (f"SELECT $__timeInterval(ts) AS time, node, {reasons('groupBitOr(t
 
 _GPUS = ("SELECT g.site AS site, g.rack AS rack, g.device AS device, g.job AS job, g.util_pct_mean AS utilization, g.power_w_mean AS power, "
          f"g.power_w_mean / {tdp_w()} AS of_tdp, g.temp_c_mean AS temperature, g.temp_margin_c_mean AS margin, g.mem_temp_c_max AS hbm, "
-         f"g.sm_clock_mhz_mean AS sm_clock, {reasons('toUInt32(ifNull(g.clock_event_reasons_max, 0))')} AS held_by, g.xid_max AS xid, s.score AS score, s.cause AS cause "
+         f"g.sm_clock_mhz_mean AS sm_clock, {reasons('toUInt32(ifNull(g.clock_event_reasons_max, 0))')} AS held_by, g.xid_max AS xid, s.score AS score, "
+         f"s.cause AS cause "
          f"FROM (SELECT * FROM {DB}.gpu_10s WHERE {NOW} AND {RACK} ORDER BY ts DESC LIMIT 1 BY device) AS g LEFT JOIN (SELECT device, max(a.score) AS score, "
          f"argMax(a.cause, a.score) AS cause FROM {DB}.scores AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s USING (device) "
          "ORDER BY score DESC NULLS LAST, device LIMIT 150")
@@ -62,7 +63,8 @@ def dashboard() -> dash.Dashboard:
         panels.stat("Power", one("rack_power_w"), "watt", "The rack's meter, newest minute.", span=3, decimals=1),
         panels.gauge("Of provisioned", one(f"rack_power_w / {provisioned_w()}"), "percentunit", "Drawn over what the rack may draw: all its parts at TDP.",
                      panels.LOADS, span=3, decimals=0),
-        panels.stat("Hottest GPU", one("gpu_temp_c_max"), "celsius", "Highest die temperature of the newest minute; what counts is the margin below.", span=3, decimals=0),
+        panels.stat("Hottest GPU", one("gpu_temp_c_max"), "celsius", "Highest die temperature of the newest minute; what counts is the margin below.", span=3,
+                    decimals=0),
         panels.stat("Coolant per kW", one("flow_lpm / nullIf(rack_power_w, 0) * 1000"), "none", f"L/min for each kW. Designs want {LPM_PER_KW_DESIGN:g} or "
                     f"more; below {LPM_PER_KW_LEAST:g} the coolant gets too hot.", panels.FLOWS, span=3, decimals=2),
         panels.stat("Coolant rise", one("return_temp_c - supply_temp_c"), "celsius", "Return minus supply. Design is 10 K at full load.", panels.RISES, span=3,
@@ -73,38 +75,50 @@ def dashboard() -> dash.Dashboard:
                     "minutes.", panels.SCORES, span=2, decimals=2, empty="as ever"),
         panels.heat("GPU utilization", each("gpu", "avg(util_pct_mean)"), panels.unit("gpu", "util_pct"), "A row a GPU. A dark row in a bright rack does no "
                     "work that its peers do.", low=0, high=100, link=SERIES_TO_GPU, more_is_good=True),
-        panels.heat("Margin to T.Limit", each("gpu", "min(temp_margin_c_mean)"), panels.unit("gpu", "temp_margin_c"), "Degrees left before the GPU slows itself "
+        panels.heat("Margin to T.Limit", each("gpu", "min(temp_margin_c_mean)"), panels.unit("gpu", "temp_margin_c"),
+                    "Degrees left before the GPU slows itself "
                     "down, the same meaning for every model. Yellow: close; red: slowing.", thresholds=panels.MARGINS, link=SERIES_TO_GPU),
         panels.graph("GPU power", each("gpu", "avg(power_w_mean)"), panels.unit("gpu", "power_w"), "A line a GPU. One that leaves the bundle has another load, "
                      "or is held down.", low=0),
-        panels.graph("GPU temperature", each("gpu", "avg(temp_c_mean)"), panels.unit("gpu", "temp_c"), "A line a GPU. One above the bundle has a bad cold plate "
+        panels.graph("GPU temperature", each("gpu", "avg(temp_c_mean)"), panels.unit("gpu", "temp_c"),
+                     "A line a GPU. One above the bundle has a bad cold plate "
                      "or interface; all rising together is the coolant."),
-        panels.graph("SM clock", spread("sm_clock_mhz"), panels.unit("gpu", "sm_clock_mhz"), "Lowest, mean and highest GPU: a throttled GPU shows as a low lowest.",
+        panels.graph("SM clock", spread("sm_clock_mhz"), panels.unit("gpu", "sm_clock_mhz"), "Lowest, mean and highest GPU: a throttled GPU shows as a low "
+                                                                                             "lowest.",
                      low=0, span=8),
         panels.states("Clocks held by", _THROTTLES, "Why clocks are held, worst of a node's GPUs. Hardware slow-down is a fault of power or board.", span=8),
-        panels.graph("HBM temperature", spread("mem_temp_c"), panels.unit("gpu", "mem_temp_c"), f"Lowest, mean and highest; upper critical is {HBM_CRITICAL_C:g} C. "
+        panels.graph("HBM temperature", spread("mem_temp_c"), panels.unit("gpu", "mem_temp_c"), f"Lowest, mean and highest; upper critical is "
+                                                                                                f"{HBM_CRITICAL_C:g} C. "
                      "HBM may throttle while the die looks cool.", span=8, thresholds=panels.HBM),
         panels.graph("Power path", rack("avg(rack_power_w) AS meter, avg(gpu_power_w) AS GPUs, avg(node_power_w) AS CPUs_DPUs, avg(heat_w) AS coolant_heat"),
                      "watt", "The rack's meter, its parts, and the heat that the coolant carries away.", low=0),
-        panels.graph("Heat balance over time", rack("avg(heat_balance) AS ratio"), "none", f"Coolant heat over rack power; healthy near {HEAT_BALANCE:g}. It swings "
+        panels.graph("Heat balance over time", rack("avg(heat_balance) AS ratio"), "none", f"Coolant heat over rack power; healthy near {HEAT_BALANCE:g}. It "
+                                                                                           f"swings "
                      "for half a minute when load or flow changes.", thresholds=panels.BALANCE),
-        panels.graph("Power shelves", each("power", "avg(power_w_mean)", "model = 'power-shelf'"), panels.unit("power", "power_w"), "DC output of each shelf; a lost "
+        panels.graph("Power shelves", each("power", "avg(power_w_mean)", "model = 'power-shelf'"), panels.unit("power", "power_w"),
+                     "DC output of each shelf; a lost "
                      "supply shows as a step down of one and up of the others.", low=0, span=8),
-        panels.graph("Failed power supplies", each("power", "max(psu_failed_max)", "model = 'power-shelf'"), "none", "Supplies that deliver nothing, by shelf. One is "
+        panels.graph("Failed power supplies", each("power", "max(psu_failed_max)", "model = 'power-shelf'"), "none",
+                     "Supplies that deliver nothing, by shelf. One is "
                      "borne (N+1); two are not.", low=0, span=8),
         panels.graph("CPUs and DPUs", each("node", "avg(power_w_mean)", label="model"), panels.unit("node", "power_w"), "Mean power by model.", low=0, span=4),
         panels.graph("CPU and DPU temperature", each("node", "max(temp_c_max)", label="model"), panels.unit("node", "temp_c"), "Hottest by model.", span=4),
         panels.graph("Coolant temperatures", rack("avg(supply_temp_c) AS supply, avg(return_temp_c) AS return"), panels.unit("cooling", "supply_temp_c"),
                      "Into and out of the rack. Supply up: the CDU; return up alone: too little flow.", span=8),
-        panels.graph("Coolant flow", each("cooling", "avg(flow_lpm_mean)"), panels.unit("cooling", "flow_lpm"), "Through the rack. A step down is a valve, a blocked "
+        panels.graph("Coolant flow", each("cooling", "avg(flow_lpm_mean)"), panels.unit("cooling", "flow_lpm"),
+                     "Through the rack. A step down is a valve, a blocked "
                      "filter or a pump.", low=0, span=8),
-        panels.graph("Coolant pressure", "SELECT $__timeInterval(ts) AS time, avg(diff_pressure_kpa_mean) AS across_the_rack, avg(diff_pressure_sp_kpa_mean) AS "
+        panels.graph("Coolant pressure", "SELECT $__timeInterval(ts) AS time, avg(diff_pressure_kpa_mean) AS across_the_rack, avg(diff_pressure_sp_kpa_mean) "
+                                         "AS "
                      f"set_point FROM {rolled('cooling')} WHERE $__timeFilter(ts) AND {RACK} GROUP BY time ORDER BY time",
-                     panels.unit("cooling", "diff_pressure_kpa"), "Pressure across the rack and its set-point. More pressure with less flow: something is blocked.",
+                     panels.unit("cooling", "diff_pressure_kpa"), "Pressure across the rack and its set-point. More pressure with less flow: something is "
+                                                                  "blocked.",
                      low=0, span=8),
         panels.states("Leak sensors", _LEAKS, "A sensor fault is not a leak. Isolated: the facility has shut the rack's liquid or power off.", height=5),
-        panels.graph("Scores", f"SELECT $__timeInterval(ts) AS time, device, max(score) AS score FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} AND device IN "
-                     f"(SELECT device FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} GROUP BY device ORDER BY max(score) DESC LIMIT 12) GROUP BY time, device "
+        panels.graph("Scores", f"SELECT $__timeInterval(ts) AS time, device, max(score) AS score FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} AND "
+                               f"device IN "
+                     f"(SELECT device FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} GROUP BY device ORDER BY max(score) DESC LIMIT 12) GROUP BY time, "
+                     f"device "
                      "ORDER BY time, device", "none", f"The twelve most anomalous devices; above {SCORE_NOTICE:g} is worth a look.", low=0, high=1, height=5,
                      thresholds=panels.SCORES, empty="none: every device is as ever"),
         panels.table("All GPUs", _GPUS, "Newest 10 s of every GPU of the rack, most anomalous first. Follow one to its page.", span=24, height=12,

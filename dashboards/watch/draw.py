@@ -70,7 +70,8 @@ def _gauge(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     factor, suffix = units.known(config.get("unit", "none")).prefix(config.get("max", 1))
     low, high = config.get("min", 0) / factor, config.get("max", 1) / factor
     edges = [max(low, min(high, (s["value"] if s.get("value") is not None else low * factor) / factor)) for s in config["thresholds"]["steps"]]
-    steps = [{"range": [a, b], "color": look.colour(s["color"])} for a, b, s in zip(edges, [*edges[1:], high], config["thresholds"]["steps"], strict=True) if b > a]
+    steps = [{"range": [a, b], "color": look.colour(s["color"])} for a, b, s in zip(edges, [*edges[1:], high], config["thresholds"]["steps"],
+                                                                                    strict=True) if b > a]
     number = {"suffix": suffix if suffix == "%" else f" {suffix}" if suffix else "", "valueformat": f",.{int(config.get('decimals') or 0)}f",
               "font": {"size": 26, "color": look.threshold(config, value)}}
     trace = {"type": "indicator", "mode": "gauge+number", "value": value / factor, "number": number,
@@ -86,7 +87,8 @@ def _bars(panel: dict[str, Any], scene: Scene) -> Drawn | None:
         return None
     low, high = config.get("min", 0.0), config.get("max") or max((v for _, v in pairs), default=1.0) or 1.0
     return {"kind": "bars", "rows": [{"name": name, "text": units.text(value, config.get("unit", "none"), config.get("decimals")),
-                                      "share": max(0.0, min(1.0, (value - low) / ((high - low) or 1))), "colour": look.threshold(config, value)} for name, value in pairs]}
+                                      "share": max(0.0, min(1.0, (value - low) / ((high - low) or 1))), "colour": look.threshold(config, value)} for name,
+                                     value in pairs]}
 
 
 def _graph(panel: dict[str, Any], scene: Scene) -> Drawn | None:
@@ -103,7 +105,8 @@ def _graph(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     made = look.layout(scene.times, hovermode="x unified" if len(lines) <= _MOST_NAMED else "closest", showlegend=1 < len(lines) <= _MOST_NAMED,
                        yaxis={"ticksuffix": _suffix(axes[False][1]), **_range(defaults, axes[False][0], left)})
     if right:
-        made["yaxis2"] = {**made["yaxis"], "overlaying": "y", "side": "right", "ticksuffix": _suffix(axes[True][1]), "showgrid": False, **({"rangemode": "tozero"} if defaults.get("min") == 0 else {})}
+        made["yaxis2"] = {**made["yaxis"], "overlaying": "y", "side": "right", "ticksuffix": _suffix(axes[True][1]), "showgrid": False,
+                          **({"rangemode": "tozero"} if defaults.get("min") == 0 else {})}
         made["yaxis2"].pop("range", None)
         made["margin"] = {**made["margin"], "r": 52}
     made["shapes"] = _limits(defaults, axes[False][0], left) if defaults.get("custom", {}).get("thresholdsStyle") else []
@@ -124,7 +127,7 @@ def _range(config: dict[str, Any], factor: float, lines: Sequence[Series]) -> di
     if low is None and high is None:
         return {}
     seen = [v for s in lines for v in look.finite(s.y)] or [0.0]
-    top = max(high, max(seen)) if high is not None else max(seen) * 1.08 or 1.0
+    top = max(high, *seen) if high is not None else max(seen) * 1.08 or 1.0
     return {"range": [(low if low is not None else min(seen)) / factor, top / factor]}
 
 
@@ -134,9 +137,10 @@ def _line(panel: dict[str, Any], scene: Scene, series: Series, n: int, many: int
     ink = look.colour(fixed) if fixed else look.LINES[n % len(look.LINES)]
     factor, suffix = axis
     trace: dict[str, Any] = {
-        "type": "scatter", "mode": "lines", "name": series.name, "x": series.x, "y": [None if v is None else v / factor for v in series.y], "connectgaps": False,
+        "type": "scatter", "mode": "lines", "name": series.name, "x": series.x, "y": [None if v is None else v / factor for v in series.y],
+        "connectgaps": False,
         "line": {"color": ink, "width": config.get("lineWidth", custom.get("lineWidth", 1)) if many <= _MOST_NAMED else 1},
-        "hovertemplate": f"%{{y:,.4~g}}{_suffix(suffix)}" + ("" if many <= _MOST_NAMED else "<br>%{fullData.name}") + ("<extra></extra>" if many > _MOST_NAMED else ""),
+        "hovertemplate": f"%{{y:,.4~g}}{_suffix(suffix)}" + ("" if many <= _MOST_NAMED else "<br>%{fullData.name}<extra></extra>"),
         "meta": {"href": _link(panel, scene, series.labels)}}
     if len(series.x) == 1:
         trace["mode"] = "lines+markers"
@@ -188,8 +192,10 @@ def _heat(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     trace = {"type": "heatmap", "x": moments, "y": [s.name for s in lines], "z": [[None if v is None else v / factor for v in row] for row in cells],
              "zmin": low / factor, "zmax": high / factor, "colorscale": look.scale(config, low, high), "xgap": 0, "ygap": 1 if len(lines) <= 40 else 0,
              "colorbar": {"thickness": 8, "ticksuffix": _suffix(suffix), "tickfont": {"size": 10}, "outlinewidth": 0},
-             "hovertemplate": f"%{{y}}<br>%{{z:,.4~g}}{_suffix(suffix)}<extra></extra>", "meta": {"hrefs": {s.name: _link(panel, scene, s.labels) for s in lines}}}
-    made = look.layout(scene.times, yaxis={"type": "category", "showgrid": False, "nticks": 24, "tickfont": {"size": 9}}, margin={"l": 90, "r": 4, "t": 6, "b": 26})
+             "hovertemplate": f"%{{y}}<br>%{{z:,.4~g}}{_suffix(suffix)}<extra></extra>",
+             "meta": {"hrefs": {s.name: _link(panel, scene, s.labels) for s in lines}}}
+    made = look.layout(scene.times, yaxis={"type": "category", "showgrid": False, "nticks": 24, "tickfont": {"size": 9}},
+                       margin={"l": 90, "r": 4, "t": 6, "b": 26})
     return {"kind": "plot", "timed": True, "data": [trace], "layout": made}
 
 
@@ -203,7 +209,8 @@ def _spread(panel: dict[str, Any], scene: Scene) -> Drawn | None:
     unit = units.known(panel["options"].get("yAxis", {}).get("unit") or "none").suffix
     trace = {"type": "heatmap", "x": moments, "y": [s.name for s in lines], "z": cells, "colorscale": "Viridis", "ygap": 1, "zmin": 0,
              "colorbar": {"thickness": 8, "tickfont": {"size": 10}, "outlinewidth": 0}, "hovertemplate": f"from %{{y}}{_suffix(unit)}<br>%{{z}}<extra></extra>"}
-    return {"kind": "plot", "timed": True, "data": [trace], "layout": look.layout(scene.times, yaxis={"type": "category", "ticksuffix": _suffix(unit), "showgrid": False})}
+    return {"kind": "plot", "timed": True, "data": [trace],
+            "layout": look.layout(scene.times, yaxis={"type": "category", "ticksuffix": _suffix(unit), "showgrid": False})}
 
 
 def _states(panel: dict[str, Any], scene: Scene) -> Drawn | None:
@@ -227,7 +234,8 @@ def _states(panel: dict[str, Any], scene: Scene) -> Drawn | None:
              "marker": {"color": inks.get(word, look.LINES[n % len(look.LINES)]), "line": {"width": 0}}, "hovertemplate": "%{y}: " + word + "<extra></extra>"}
             for n, (word, spans) in enumerate(bars.items())]
     made = look.layout(scene.times, barmode="overlay", bargap=0.12, showlegend=True,
-                       yaxis={"type": "category", "categoryorder": "array", "categoryarray": [s.name for s in lines], "tickfont": {"size": 9}, "showgrid": False},
+                       yaxis={"type": "category", "categoryorder": "array", "categoryarray": [s.name for s in lines], "tickfont": {"size": 9},
+                              "showgrid": False},
                        margin={"l": 90, "r": 8, "t": 6, "b": 26})
     return {"kind": "plot", "timed": True, "data": data, "layout": made}
 
@@ -259,4 +267,5 @@ def _cell(config: dict[str, Any], value: Any, fields: dict[str, Any], scene: Sce
 
 
 _TYPES: dict[str, Callable[[dict[str, Any], Scene], Drawn | None]] = {
-    "timeseries": _graph, "stat": _stat, "gauge": _gauge, "bargauge": _bars, "table": _table, "status-history": _heat, "heatmap": _spread, "state-timeline": _states}
+    "timeseries": _graph, "stat": _stat, "gauge": _gauge, "bargauge": _bars, "table": _table, "status-history": _heat, "heatmap": _spread,
+    "state-timeline": _states}

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 COOKIE = "gigawatch_watch"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Scripts and data from this page alone; Plotly sets styles in the page.
-_HEADERS = {"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; "
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src "
+                                       "'self'; "
                                        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
@@ -26,7 +28,7 @@ def is_here(host: str) -> bool:
         return False
 
 
-def middleware(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def middleware(token: str) -> Middleware:
     """Refuses strangers; with a `token`, `/?token=...` once gives a cookie, and `Authorization: Bearer ...` serves too."""
 
     def knows(said: str | None) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLOURS = {"green": "#56b870", "yellow": "#f2c037", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "purple": "#b877d9", "gray": "#6e7681", "text": "#d5d9e0"}
+COLOURS = {"green": "#56b870", "yellow": "#f2c037", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "purple": "#b877d9", "gray": "#6e7681",
+           "text": "#d5d9e0"}
 LINES = ("#56b870", "#f2c037", "#5794f2", "#ff9830", "#b877d9", "#4dc4c0", "#f2708f", "#96d98d", "#8ab8ff", "#ffcb7d", "#ca95e5", "#7fe0dc")
 HEAT = ((0.0, "#14304d"), (0.25, "#1f6f8b"), (0.5, "#56b870"), (0.75, "#f2c037"), (1.0, "#f2495c"))
 GREENS = ((0.0, "#122017"), (0.5, "#2a6b3d"), (1.0, "#7bd893"))

@@ -66,7 +66,8 @@ def covering(first: str, last: str, points: int, now: dt.datetime) -> Range:
 class Page:
     """`ask` runs SQL and may block; `boards` gives the boards by uid, read again each time so that a new file shows up."""
 
-    def __init__(self, ask: Ask, token: str = "", boards: Callable[[], dict[str, dict[str, Any]]] = build.load, alerts: Callable[[Ask], list[dict[str, str]]] | None = None) -> None:
+    def __init__(self, ask: Ask, token: str = "", boards: Callable[[], dict[str, dict[str, Any]]] = build.load,
+                 alerts: Callable[[Ask], list[dict[str, str]]] | None = None) -> None:
         self._ask, self._boards, self._alerts = ask, boards, alerts
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self.app = web.Application(middlewares=[guard.middleware(token)], client_max_size=1 << 20)
@@ -99,7 +100,8 @@ class Page:
         found = {f.name: f for f in own.iterdir()}.get(name)
         if found is None:
             raise web.HTTPNotFound(text=f"no {name} here\n")
-        return web.Response(body=found.read_bytes(), content_type=_TYPES.get(Path(name).suffix, "text/plain"), charset="utf-8", headers={"Cache-Control": "no-cache"})
+        return web.Response(body=found.read_bytes(), content_type=_TYPES.get(Path(name).suffix, "text/plain"), charset="utf-8",
+                            headers={"Cache-Control": "no-cache"})
 
     async def _list(self, _: web.Request) -> web.Response:
         return web.json_response([{"uid": uid, "title": body["title"], "slug": uid.removeprefix("gigawatch-")} for uid, body in self._boards().items()])
@@ -122,14 +124,17 @@ class Page:
             chosen = await self._blocking(lambda: model.variables(lambda sql: self._ask(sql).rows, body, over, wanted))
         except ValueError as err:
             raise web.HTTPBadRequest(text=str(err)) from err
-        except Exception as err:  # noqa: BLE001 - whatever the store says is shown
+        except Exception as err:
             raise web.HTTPBadGateway(text=first_line(err)) from err
         return web.json_response({
-            "uid": body["uid"], "title": body["title"], "description": body.get("description", ""), "refresh": body.get("refresh", ""), "from": first, "to": last,
-            "variables": [{"name": v.name, "label": v.label, "options": [{"text": t, "value": o} for t, o in v.options], "chosen": list(v.chosen), "multi": v.multi,
+            "uid": body["uid"], "title": body["title"], "description": body.get("description", ""), "refresh": body.get("refresh", ""), "from": first,
+            "to": last,
+            "variables": [{"name": v.name, "label": v.label, "options": [{"text": t, "value": o} for t, o in v.options], "chosen": list(v.chosen),
+                           "multi": v.multi,
                            "hidden": v.hidden, "error": v.error} for v in chosen],
             "annotations": await self._annotations(body, over, {v.name: v.value for v in chosen}),
-            "panels": [{"id": p["id"], "title": p.get("title", ""), "description": p.get("description", ""), "type": p["type"], "grid": p["gridPos"]} for p in model.panels(body)]})
+            "panels": [{"id": p["id"], "title": p.get("title", ""), "description": p.get("description", ""), "type": p["type"], "grid": p["gridPos"]}
+                       for p in model.panels(body)]})
 
     async def _annotations(self, body: model.Body, over: Range, values: model.Values) -> list[dict[str, Any]]:
         """Spans and moments that are drawn into all graphs; one that cannot be read is left out, since it is not what the board is for."""
@@ -180,7 +185,7 @@ class Page:
             return web.json_response([])
         try:
             return web.json_response(await self._blocking(lambda: self._alerts(self._ask)))  # type: ignore[misc]
-        except Exception as err:  # noqa: BLE001 - whatever the store says is shown
+        except Exception as err:
             raise web.HTTPBadGateway(text=first_line(err)) from err
 
     async def _blocking(self, work: Callable[[], Any]) -> Any:

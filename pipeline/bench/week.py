@@ -90,13 +90,15 @@ def fill(client: Client, gpus: int, say: Say) -> None:
         began = time.monotonic()
         rows = _stretch(client, stretch, copies, int(newest))
         say(f"  {stretch.table} {stretch.where if stretch.where != '1' else ''}: {rows:,} rows in {time.monotonic() - began:.1f} s")
-    client.command(f"INSERT INTO {DATABASE}.incidents ({', '.join(TABLES['incidents'].inserted)}) SELECT {_copied(TABLES['incidents'], 'k')} FROM {DATABASE}.incidents FINAL "
+    client.command(f"INSERT INTO {DATABASE}.incidents ({', '.join(TABLES['incidents'].inserted)}) SELECT {_copied(TABLES['incidents'], 'k')} FROM "
+                   f"{DATABASE}.incidents FINAL "
                    f"CROSS JOIN (SELECT number AS k FROM numbers(1, {max(1, copies - 1)})) AS n WHERE rack != '' OR k = 1")
 
 
 def _renamed(name: str, k: str = "k") -> str:
     """SQL: what a rack, node, device or CDU is called in copy `k`."""
-    return (f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), 4, '0'), substring({name}, 6)), "
+    return (f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), 4, "
+            f"'0'), substring({name}, 6)), "
             f"startsWith({name}, 'CDU-'), concat('CDU-', leftPad(toString(toUInt32OrZero(substring({name}, 5)) + {k} * 2), 3, '0')), {name})")
 
 
@@ -150,8 +152,10 @@ def _stretch(client: Client, stretch: Stretch, copies: int, newest: int) -> int:
     place = " AND ".join(part for part in (
         f"dense = i % {len(moments)}", f"(k = 0 OR who NOT IN {_ONCE})" if table.frames else "", "k = 0" if stretch.table == "site_windows" else "",
         "(k < 3 AND (k = 0 OR rack != ''))" if stretch.table == "scores" else "") if part)
-    client.command(f"INSERT INTO {stored} ({', '.join(table.inserted)}) SELECT {_copied(table, 'k', moment)} FROM (SELECT *, dense_rank() OVER (ORDER BY {at} DESC) - 1 AS dense "
-                   f"FROM {DATABASE}.pattern) AS p CROSS JOIN (SELECT number AS k FROM numbers({copies})) AS c CROSS JOIN (SELECT number AS i FROM numbers({steps})) AS t "
+    client.command(f"INSERT INTO {stored} ({', '.join(table.inserted)}) SELECT {_copied(table, 'k', moment)} FROM (SELECT *, dense_rank() OVER (ORDER BY {at} "
+                   f"DESC) - 1 AS dense "
+                   f"FROM {DATABASE}.pattern) AS p CROSS JOIN (SELECT number AS k FROM numbers({copies})) AS c CROSS JOIN (SELECT number AS i FROM "
+                   f"numbers({steps})) AS t "
                    f"WHERE {place}", settings={"max_insert_threads": 2, "max_partitions_per_insert_block": 400, "max_execution_time": 600})
     client.command(f"DROP TABLE {DATABASE}.pattern")
     return int(client.query(f"SELECT count() FROM {stored} WHERE {stretch.where}").result_rows[0][0])

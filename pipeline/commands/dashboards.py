@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,9 +33,11 @@ def build(check: bool) -> None:
 @dashboards.command(name="check")
 @options.clickhouse
 @options.data_dir
-@click.option("--minutes", type=float, multiple=True, help="Time range, back from the newest sample; may be repeated. Default: 5, 360 and 10080 with --fill, else 15.")
+@click.option("--minutes", type=float, multiple=True, help="Time range, back from the newest sample; may be repeated. Default: 5, 360 and 10080 with --fill, "
+                                                           "else 15.")
 @click.option("--fill", type=click.IntRange(min=72), metavar="GPUS", help="Fill a store of its own with so many GPUs' week first, and check there.")
-@click.option("--budget", "budget_ms", type=click.FloatRange(min=1), help="Fail when the 95th percentile of all panels takes more ms. Default: 200 with --fill.")
+@click.option("--budget", "budget_ms", type=click.FloatRange(min=1),
+              help="Fail when the 95th percentile of all panels takes more ms. Default: 200 with --fill.")
 def check_panels(clickhouse: str | None, data_dir: Path, minutes: tuple[float, ...], fill: int | None, budget_ms: float | None) -> None:
     """Runs every panel's query, macros expanded as the plugin does; fails on an error, an empty panel, or over the budget."""
     from contextlib import ExitStack
@@ -52,16 +56,17 @@ def check_panels(clickhouse: str | None, data_dir: Path, minutes: tuple[float, .
         except StoreError as err:
             raise Trouble(str(err)) from err
 
-        def run(sql: str) -> tuple[list[tuple[object, ...]], int]:
+        def run(sql: str) -> tuple[Sequence[Sequence[Any]], int]:
             found = client.query(sql)
-            return list(found.result_rows), int(found.summary.get("read_rows", 0))
+            return found.result_rows, int(found.summary.get("read_rows", 0))
 
         ranges = minutes or (tuple(RANGES.values()) if fill else (15.0,))
         results = check(timed(run), ranges, times=3 if fill else 1, sensitive=not fill)
     show(("dashboard", "panel", "range", "rows", "read", "ms", "error"),
          [(r.dashboard.removeprefix("Gigawatch: "), r.panel, r.over, str(r.rows), f"{r.read:,}", f"{r.ms:.0f}", r.error) for r in results])
     bad, found = [r for r in results if r.error], p95(results)
-    click.echo(f"{len(results)} panel queries: p50 {sorted(r.ms for r in results)[len(results) // 2]:.0f} ms, p95 {found:.0f} ms, slowest {max(r.ms for r in results):.0f} ms")
+    click.echo(f"{len(results)} panel queries: p50 {sorted(r.ms for r in results)[len(results) // 2]:.0f} ms, p95 {found:.0f} ms, slowest "
+               f"{max(r.ms for r in results):.0f} ms")
     budget = budget_ms or (200.0 if fill else None)
     if bad:
         raise Trouble(f"{len(bad)} of {len(results)} panels fail")

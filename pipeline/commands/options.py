@@ -76,7 +76,7 @@ def trust(command: Any) -> Any:
                                expose_value=False, is_eager=True,
                                help=s.help)(command)
     return click.option("--config", type=click.Path(path_type=Path, dir_okay=False), envvar="GIGAWATCH_CONFIG", callback=config,
-                        expose_value=False, help="TOML with sections [kafka], [clickhouse], [users], [grafana], [metrics], [watch]; see docs/security.md.")(command)
+                        expose_value=False, help="TOML with a section for each service; see docs/security.md.")(command)
 
 
 def need_broker(given: str | None, folder: Path) -> str:

@@ -93,7 +93,8 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
             keeper = asyncio.create_task(said.keep())
             runner = await server.serve(server.Page(ask, token, alerts=alerts.firing), listen, port)
             shown = runner.addresses[0][1]
-            click.echo(f"dashboards: http://{'127.0.0.1' if listen in _LOOPBACK else listen}:{shown}{'/?token=...' if token else ''}; Ctrl-C stops it", err=True)
+            click.echo(f"dashboards: http://{'127.0.0.1' if listen in _LOOPBACK else listen}:{shown}{'/?token=...' if token else ''}; Ctrl-C stops it",
+                       err=True)
             await stop.wait()
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)

@@ -126,7 +126,8 @@ class Engine:
             result = raw.query(sql, fmt, params=dict(params)) if params else raw.query(sql, fmt)
             data = bytes(result.bytes() or b"") if result is not None else b""
             # of the answer, and of the tables: what was read for it
-            read = (max(int(result.rows_read()), int(result.storage_rows_read())), max(int(result.bytes_read()), int(result.storage_bytes_read()))) if result is not None else (0, 0)
+            read = (max(int(result.rows_read()), int(result.storage_rows_read())),
+                    max(int(result.bytes_read()), int(result.storage_bytes_read()))) if result is not None else (0, 0)
             return Result(data, *read, time.monotonic() - began)
         except EngineError:
             raise

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
-from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -29,6 +28,17 @@ _KEYS = """\
  q           quit
 
  In the map: dark is cold, red is hot; grey: nothing measured."""
+
+
+def look(screen: Listed | OneGpu) -> None:
+    """Has the screen ask in a thread, and show the answer here; one that was left meanwhile shows nothing."""
+
+    def asking() -> None:
+        show = screen.ask()
+        if not get_current_worker().is_cancelled and screen.is_running:
+            screen.app.call_from_thread(lambda: show() if screen.is_mounted else None)
+
+    screen.run_worker(asking, thread=True, exclusive=True)
 
 
 class Help(ModalScreen[None]):
@@ -74,8 +84,8 @@ class Listed(Screen[None]):
 
     # -- what the screens below say ------------------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Asks for what it shows, in a thread, and calls `take`."""
+    def ask(self) -> Callable[[], None]:
+        """Asks the store for what it shows (in a thread), and gives what then shows it."""
         raise NotImplementedError
 
     def row(self, item: Any) -> Sequence[Text]:
@@ -92,6 +102,9 @@ class Listed(Screen[None]):
         raise NotImplementedError
 
     # -- what they share -----------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        look(self)
 
     def take(self, items: list[Any]) -> None:
         """Shows these, in the order and filter that hold; the cursors stay where they were."""
@@ -115,16 +128,16 @@ class Listed(Screen[None]):
         line = Text()
         for k in range(8):
             line.append("█", heat(low + (high - low) * k / 7, low, high))
-        line.append(f"  {title}, {low:g} to {high:g}", "dim")
+        line.append(f" {title}, {low:g} to {high:g}", "dim")
+        if getattr(self.app, "paused", False):
+            line.append("  PAUSED", "bold yellow")
+        if self.wanted:
+            line.append(f"  only {plain(self.wanted)!r}: {len(self._shown)} of {len(self._all)}", "yellow")
         at = self.query_one(HeatMap).cursor
         if at < len(self._mapped):
             item, here = self._mapped[at], value(self._mapped[at])
-            line.append(f"   {plain(self.key(item))}: {'-' if here is None else f'{here:.4g}'}", "bold")
-        line.append(f"   sorted by {self.order}", "dim")
-        if self.wanted:
-            line.append(f"   only {plain(self.wanted)!r}: {len(self._shown)} of {len(self._all)}", "yellow")
-        if getattr(self.app, "paused", False):
-            line.append("   PAUSED", "bold yellow")
+            line.append(f"  {plain(self.key(item))}: {'-' if here is None else f'{here:.4g}'}", "bold")
+        line.append(f"  sorted by {self.order}", "dim")
         self.query_one("#legend", Static).update(line)
 
     def on_heat_map_moved(self, _: HeatMap.Moved) -> None:
@@ -150,7 +163,7 @@ class Listed(Screen[None]):
         box = self.query_one("#filter", Input)
         box.display = True
         box.value = self.wanted
-        box.focus()
+        self.set_focus(box)  # at once: the next key may be here already
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.wanted = event.value.strip()
@@ -170,15 +183,11 @@ class Factory(Listed):
     ORDERS = RACK_ORDERS
     COLUMNS = ("rack", "GPU", "GPUs", "util %", "kW", "max C", "L/min", "rise K", "heat", "score")
 
-    @work(thread=True, exclusive=True)
-    def look(self) -> None:
+    def ask(self) -> Callable[[], None]:
         picture = self.app.store.picture()  # type: ignore[attr-defined]
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.picture, picture)
+        return lambda: self.picture(picture)
 
     def picture(self, picture: Picture) -> None:
-        if not self.is_mounted:
-            return
         self._incidents = picture.incidents
         self.query_one("#head", Static).update(_head(picture, self.size.width))
         self.query_one("#foot", Static).update(_incidents(picture, self.size.width))
@@ -186,7 +195,8 @@ class Factory(Listed):
 
     def row(self, item: Rack) -> Sequence[Text]:
         odd = item.balance is not None and abs(item.balance - HEAT_BALANCE) > HEAT_BALANCE_OFF
-        return (words(item.rack), words(item.model), Text(f"{item.gpus}/{item.expected}", "bold red" if item.silent else "", justify="right"), number(item.util_pct),
+        return (words(item.rack), words(item.model), Text(f"{item.gpus}/{item.expected}", "bold red" if item.silent else "", justify="right"),
+                number(item.util_pct),
                 number(item.power_w, 1, 1e3), number(item.temp_c), number(item.flow_lpm), number(item.rise_k, 1),
                 Text("-" if item.balance is None else f"{item.balance:.2f}", "red" if odd else "", justify="right"), score(item.score, SCORE_NOTICE, SCORE_BAD))
 
@@ -212,21 +222,17 @@ class OneRack(Listed):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back")]
     MEASURES = GPU_MEASURES
     ORDERS = GPU_ORDERS
-    COLUMNS = ("GPU", "job", "util %", "W", "C", "margin", "HBM", "MHz", "score", "because", "power, 8 min")
+    COLUMNS = ("GPU", "score", "because", "W", "C", "margin", "HBM", "util %", "MHz", "power, 8 min", "job")
 
     def __init__(self, site: str, rack: str) -> None:
         super().__init__()
         self._site, self._rack = site, rack
 
-    @work(thread=True, exclusive=True)
-    def look(self) -> None:
+    def ask(self) -> Callable[[], None]:
         gpus, trouble = self.app.store.gpus(self._site, self._rack)  # type: ignore[attr-defined]
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.gpus, gpus, trouble)
+        return lambda: self.gpus(gpus, trouble)
 
     def gpus(self, gpus: list[Gpu], trouble: str) -> None:
-        if not self.is_mounted:
-            return
         drawn = sum(g.power_w or 0.0 for g in gpus)
         head = Text(f"{plain(self._site)} / {plain(self._rack)}", "bold")
         head.append(f"   {len(gpus)} GPUs draw {drawn / 1000:,.1f} kW", "")
@@ -238,8 +244,8 @@ class OneRack(Listed):
         self.take(gpus)
 
     def row(self, item: Gpu) -> Sequence[Text]:
-        return (words(item.device), words(item.job), number(item.util_pct), number(item.power_w), number(item.temp_c), number(item.margin_c), number(item.hbm_c),
-                number(item.clock_mhz), score(item.score, SCORE_NOTICE, SCORE_BAD), words(item.cause), Text(spark(item.line, 16), "green"))
+        return (words(item.device), score(item.score, SCORE_NOTICE, SCORE_BAD), words(item.cause), number(item.power_w), number(item.temp_c),
+                number(item.margin_c), number(item.hbm_c), number(item.util_pct), number(item.clock_mhz), Text(spark(item.line, 16), "green"), words(item.job))
 
     def key(self, item: Gpu) -> str:
         return item.device
@@ -254,7 +260,8 @@ class OneRack(Listed):
 class OneGpu(Screen[None]):
     """A GPU's last half hour."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back"), Binding("space", "app.pause", "pause"), Binding("q", "app.quit", "quit")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back"), Binding("space", "app.pause", "pause"),
+                                             Binding("q", "app.quit", "quit")]
 
     def __init__(self, gpu: Gpu) -> None:
         super().__init__()
@@ -268,15 +275,14 @@ class OneGpu(Screen[None]):
     def on_mount(self) -> None:
         self.look()
 
-    @work(thread=True, exclusive=True)
     def look(self) -> None:
+        look(self)
+
+    def ask(self) -> Callable[[], None]:
         past, trouble = self.app.store.past(self._gpu)  # type: ignore[attr-defined]
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.past, past, trouble)
+        return lambda: self.past(past, trouble)
 
     def past(self, rows: list[Sequence[Any]], trouble: str) -> None:
-        if not self.is_mounted:
-            return
         gpu = self._gpu
         head = Text(plain(gpu.device), "bold")
         head.append(f"   {plain(gpu.site)} / {plain(gpu.rack)}   {plain(gpu.job) or 'no job'}", "cyan")
@@ -285,7 +291,8 @@ class OneGpu(Screen[None]):
         head.append(f"\n{trouble}" if trouble else "", "red")
         self.query_one("#head", Static).update(head)
         lines, wide = Text(), max(20, self.size.width - 30)
-        for title, column, unit in (("power", 1, "W"), ("die", 2, "C"), ("margin", 6, "C"), ("utilization", 3, "%"), ("SM activity", 4, ""), ("SM clock", 5, "MHz")):
+        for title, column, unit in (("power", 1, "W"), ("die", 2, "C"), ("margin", 6, "C"), ("utilization", 3, "%"), ("SM activity", 4, ""),
+                                    ("SM clock", 5, "MHz")):
             values = [float(r[column]) for r in rows if r[column] is not None]
             if not values:
                 continue
@@ -333,11 +340,12 @@ class Top(App[None]):
 
 def _head(picture: Picture, width: int) -> Text:
     text = Text()
-    for site, ts, racks, gpus, expected, util, it_w, facility_w, pue, balance in picture.sites:
+    for site, ts, racks, gpus, expected, util, it_w, pue, balance in picture.sites:
         text.append(f"{plain(site)} ", "bold green")
         text.append(f"{racks} racks  ")
         text.append(f"{gpus}/{expected} GPUs", "bold red" if gpus < expected else "")
-        text.append(f"  util {util or 0:.0f} %  IT {(it_w or 0) / 1e6:,.3f} MW" + (f"  PUE {pue:.3f}" if pue else "") + (f"  heat {balance:.2f}" if balance else ""))
+        text.append(f"  util {util or 0:.0f} %  IT {(it_w or 0) / 1e6:,.3f} MW")
+        text.append((f"  PUE {pue:.3f}" if pue else "") + (f"  heat {balance:.2f}" if balance else ""))
         text.append(f"  {ts:%H:%M:%S} UTC\n", "dim")
     if not picture.sites:
         text.append("waiting for the first minute of telemetry ...\n" if not picture.trouble else "", "dim")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -43,7 +45,8 @@ def spark(values: Sequence[float], width: int) -> str:
 class HeatMap(ScrollView, can_focus=True):
     """Cells with a cursor: arrows move it, Enter chooses. Posts `Moved` and `Chosen` with the cell's index."""
 
-    BINDINGS = [("left", "step(-1)", "left"), ("right", "step(1)", "right"), ("up", "row(-1)", "up"), ("down", "row(1)", "down"), ("enter", "choose", "open")]  # noqa: RUF012 - textual's
+    BINDINGS: ClassVar[list[BindingType]] = [("left", "step(-1)", "left"), ("right", "step(1)", "right"), ("up", "row(-1)", "up"), ("down", "row(1)", "down"),
+                ("enter", "choose", "open")]
 
     class Moved(Message):
         def __init__(self, index: int) -> None:
@@ -83,7 +86,8 @@ class HeatMap(ScrollView, can_focus=True):
         segments = []
         for index in range(first, min(first + self.across, len(self._colours))):
             here = index == self.cursor and self.has_focus
-            segments.append(Segment("[]" if here else "██", Style(color="#ffffff" if here else self._colours[index], bgcolor=self._colours[index] if here else None, bold=here)))
+            segments.append(Segment("[]" if here else "██",
+                                    Style(color="#ffffff" if here else self._colours[index], bgcolor=self._colours[index] if here else None, bold=here)))
             segments.append(Segment(" "))
         return Strip(segments).adjust_cell_length(self.size.width)
 

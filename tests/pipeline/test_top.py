@@ -29,7 +29,7 @@ class Memory(Store):
         if self.trouble:
             return Picture(trouble=self.trouble)
         incident = (NOW, "s", "R0003", "R0003-N01-GPU0", "train-001", "temp_c", 0.9)
-        return Picture([("s", NOW, 3, 216, 217, 88.0, 264e3, 300e3, 1.14, 0.94)], [1.0, 2.0, 3.0], [90.0, 91.0], self.racks, [incident])
+        return Picture([("s", NOW, 3, 216, 217, 88.0, 264e3, 1.14, 0.94)], [1.0, 2.0, 3.0], [90.0, 91.0], self.racks, [incident])
 
     def gpus(self, site: str, rack: str) -> tuple[list[Gpu], str]:
         self.asked += 1

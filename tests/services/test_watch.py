@@ -159,7 +159,7 @@ async def test_help_tables_and_what_the_store_refuses(shown: Shown) -> None:
     header = shown.panel("All racks").locator("th").filter(has_text="rack").first
     await header.click()
     await header.click()
-    racks = [text for text in await shown.panel("All racks").locator("tbody td:first-child").all_inner_texts()]
+    racks = await shown.panel("All racks").locator("tbody td:first-child").all_inner_texts()
     assert racks == sorted(racks)
     await shown.page.goto(f"{shown.url}/d/gigawatch-factory/factory?from=yesterday")
     await expect(shown.page.locator("#trouble")).to_contain_text("now-30m", timeout=LOOK_MS)
