@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check lint types audit docs clean
+.PHONY: demo test check lint types audit docs pictures clean
 
 demo: $(READY)
 	@$(BIN)/gigawatch up --fault gpu-thermal@R0001-N03-GPU2:60+180 --fault coolant-flow@R0003:120+180
@@ -29,6 +29,10 @@ audit: $(READY)
 docs: $(READY)
 	@$(BIN)/gigawatch catalogue --markdown > docs/catalogue.md
 	@$(BIN)/gigawatch dashboards build
+
+# ten minutes, and a Chromium
+pictures: $(READY)
+	@$(BIN)/python -m tests.pictures
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): about a minute, once"

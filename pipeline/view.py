@@ -20,6 +20,7 @@ from pipeline.store.client import StoreError, connect
 from pipeline.store.questions import QUESTIONS, latest
 from pipeline.store.tables import DATABASE
 from pipeline.terminal import cell, plain
+from schemas import limits
 
 Statuses = Callable[[], dict[str, dict[str, Any]]]
 
@@ -142,7 +143,7 @@ def _racks(rows: list[Any]) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for rack, model, gpus, expected, util, power, hottest, flow, supply, back, balance, worst in rows:
-        odd = balance is not None and abs(balance - 0.94) > 0.09
+        odd = balance is not None and abs(balance - limits.HEAT_BALANCE) > limits.HEAT_BALANCE_OFF
         table.add_row(cell(rack), cell(model), Text(f"{gpus}/{expected}", "red" if gpus < expected else ""), _num(util, 1), _num(power, 1, 1e3),
                       _num(hottest, 0), _num(flow, 1), _num(supply, 1), _num(back, 1), Text(_num(balance, 3), "red" if odd else ""), _score(worst))
     return table
@@ -171,7 +172,7 @@ def _incidents(rows: list[Any]) -> Table | Text:
 def _score(value: float | None) -> Text:
     if value is None:
         return Text("")
-    return Text(f"{value:.2f}", "bold red" if value >= 0.6 else "yellow" if value >= 0.3 else "dim")
+    return Text(f"{value:.2f}", "bold red" if value >= limits.SCORE_BAD else "yellow" if value >= limits.SCORE_NOTICE else "dim")
 
 
 def _num(value: float | None, digits: int, unit: float = 1.0, fixed: int | None = None) -> str:

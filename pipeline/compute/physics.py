@@ -7,8 +7,7 @@ import numpy as np
 from schemas.arrays import Floats
 from schemas.cooling import PG25_J_PER_L_K
 
-#: Share of rack power that the coolant carries away: 0.93 to 0.95 on every loaded rack of NVIDIA's facility trace.
-HEAT_BALANCE = 0.94
+#: Spread of the heat balance of healthy racks about `limits.HEAT_BALANCE`.
 HEAT_BALANCE_SIGMA = 0.03
 #: Below this a rack is idle and its balance says nothing, W.
 LOADED_W = 5000.0

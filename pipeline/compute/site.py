@@ -18,6 +18,7 @@ from pipeline.compute import physics, scores
 from pipeline.compute.incidents import Incidents
 from schemas.arrays import Bools, Floats, Ints
 from schemas.derived import INCIDENT, PANE_S, RACK, SCORE, SITE
+from schemas.limits import HEAT_BALANCE
 
 KEEP_MS = 600_000
 BALANCE_WINDOW_S = 60
@@ -224,13 +225,13 @@ class _Joined:
 def _balance_scores(racks: dict[str, Any]) -> dict[str, Any]:
     """Scores of racks whose coolant does not carry away what their meter says; none for those that close or cannot be judged."""
     ratio = racks["heat_balance"]
-    z = np.abs(ratio - physics.HEAT_BALANCE) / physics.HEAT_BALANCE_SIGMA
+    z = np.abs(ratio - HEAT_BALANCE) / physics.HEAT_BALANCE_SIGMA
     score = np.where(np.isnan(ratio) | (racks["coverage"] < BALANCE_COVERAGE), 0.0, scores.evidence(z))
     bad = score >= scores.PUBLISH_FROM
     count, rack = int(bad.sum()), racks["rack"][bad]
     return {"ts": racks["ts"][bad], "kind": ["cooling"] * count, "site": racks["site"][bad], "rack": rack, "node": [""] * count, "device": rack,
             "model": ["rack-loop"] * count, "job": [""] * count, "score": score[bad], "cause": ["heat_balance"] * count, "value": ratio[bad],
-            "expected": np.full(count, physics.HEAT_BALANCE), "z_self": np.full(count, np.nan), "z_peer": z[bad]}
+            "expected": np.full(count, HEAT_BALANCE), "z_self": np.full(count, np.nan), "z_peer": z[bad]}
 
 
 def _total(values: Floats) -> float:

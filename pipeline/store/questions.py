@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.store.tables import DATABASE
+from schemas.limits import HEAT_BALANCE, HEAT_BALANCE_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ QUESTIONS: dict[str, Question] = {q.name: q for q in (
     Question("heat-balance", "Does each loaded rack's coolant carry away what its meter says? Healthy: 0.92 to 0.96.",
              "SELECT site, rack, round(rack_power_w / 1000, 2) AS power_kw, round(heat_w / 1000, 2) AS heat_kw, round(flow_lpm, 1) AS flow_lpm, "
              "round(return_temp_c - supply_temp_c, 2) AS delta_t_k, round(heat_balance, 3) AS heat_balance, "
-             "multiIf(coverage < 0.75, 'window not full yet', abs(heat_balance - 0.94) > 0.09, 'does not close', 'closes') AS verdict "
+             f"multiIf(coverage < 0.75, 'window not full yet', abs(heat_balance - {HEAT_BALANCE:g}) > {HEAT_BALANCE_OFF:g}, 'does not close', "
+             "'closes') AS verdict "
              f"FROM {_RACKS} WHERE heat_balance IS NOT NULL "
-             "ORDER BY abs(heat_balance - 0.94) DESC, rack LIMIT {limit}"),
+             f"ORDER BY abs(heat_balance - {HEAT_BALANCE:g}) DESC, rack LIMIT {{limit}}"),
     Question("hottest", "The hottest GPUs over the newest 10 s.",
              "SELECT device, model, job, round(temp_c_mean, 1) AS temp_c, round(mem_temp_c_max, 1) AS mem_temp_c, round(temp_margin_c_mean, 1) AS "
              "margin_c, round(power_w_mean, 1) AS power_w, round(sm_clock_mhz_mean) AS sm_clock_mhz "
