@@ -15,8 +15,8 @@ _NAMED = f"(SELECT who, rack, node, device, model, job FROM {DB}.identities FINA
 
 
 def summed(metric: str) -> str:
-    """A frame's array with what was not measured as nothing, to be added up."""
-    return f"arrayMap(v -> if(isNaN(v), 0, v), {metric})"
+    """A frame's array with what was not measured as nothing, to be added up; a frame may lack the metric altogether."""
+    return f"arrayMap(v -> if(isNaN(v), 0, v), arrayResize({metric}, rows, nan))"
 
 
 def by_job(source: str, where: str, sums: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 
@@ -52,10 +53,11 @@ def split(names: Sequence[str], rows: Sequence[Sequence[Any]], words: bool = Fal
 
 
 def _name(series: list[Series]) -> None:
-    """By the label where there is one value, by the value where there is one label, by both where there are several of each."""
+    """By the label where there is one value, by the value where there is one label, by both where there are several of each. Plotly would read
+    markup in a name, so it is written out."""
     columns = {s.column for s in series}
     several = len({tuple(s.labels.values()) for s in series}) > 1
     for one in series:
-        label = " ".join(one.labels.values())
+        label = escape(" ".join(one.labels.values()), quote=False)
         if label and (several or len(columns) == 1):
             one.name = label if len(columns) == 1 else f"{label} {one.column}"

@@ -76,6 +76,12 @@ def test_a_heat_map_has_a_row_a_device_and_a_link_each() -> None:
     assert trace["meta"]["hrefs"]["R0001-N01-GPU0"] == "/d/gigawatch-gpu/gpu?var-site=s%201&var-rack=R0001&var-gpu=R0001-N01-GPU0&from=now-10m&to=now"
 
 
+def test_markup_in_a_name_is_written_out() -> None:
+    drawn = draw(panel("rack", "GPU power"), scene(("time", "device", "value"), [(at(10), EVIL, 1.0), (at(10), "<a href='https://x'>y</a>", 2.0)], site="s", rack="R"))
+    assert not [t["name"] for t in drawn["data"] if "<" in t["name"]]
+    assert "&lt;img src=x" in drawn["data"][0]["name"]
+
+
 def test_states_are_bars_for_as_long_as_they_last() -> None:
     words = ["ok", "ok", "leak", "leak", "ok"]
     drawn = draw(panel("rack", "Leak sensors"), scene(("time", "device", "state"), [(at(50 - 10 * k), "R1", w) for k, w in enumerate(words)]))
