@@ -15,11 +15,12 @@ _COLOURS = {"this GPU": "green", _BAND[0]: "gray", _BAND[1]: "gray", "peers medi
 
 
 def beside(name: str, stat: str = "mean") -> str:
-    """This GPU, and the middle eight tenths of the other GPUs of its rack."""
-    column, other = metric("gpu", name, stat), "device != ${gpu:singlequote}"
-    return (f"SELECT $__timeInterval(ts) AS time, quantileIf(0.1)({column}, {other}) AS \"{_BAND[0]}\", quantileIf(0.9)({column}, {other}) AS \"{_BAND[1]}\", "
-            f"quantileIf(0.5)({column}, {other}) AS \"peers median\", avgIf({column}, not ({other})) AS \"this GPU\" "
-            f"FROM {tiered('gpu')} WHERE $__timeFilter(ts) AND {RACK} GROUP BY time ORDER BY time")
+    """This GPU, and the middle eight tenths of the other GPUs of its rack, each of them by its mean over the interval."""
+    other = "device != ${gpu:singlequote}"
+    return (f"SELECT time, quantileIf(0.1)(value, {other}) AS \"{_BAND[0]}\", quantileIf(0.9)(value, {other}) AS \"{_BAND[1]}\", "
+            f"quantileIf(0.5)(value, {other}) AS \"peers median\", avgIf(value, not ({other})) AS \"this GPU\" FROM "
+            f"(SELECT $__timeInterval(ts) AS time, device, avg({metric('gpu', name, stat)}) AS value FROM {tiered('gpu')} WHERE $__timeFilter(ts) AND {RACK} "
+            "GROUP BY time, device) GROUP BY time ORDER BY time")
 
 
 def own(columns: str, counters: bool = False) -> str:

@@ -177,7 +177,7 @@ const SHOWN = {
     }
     if (drawn.timed) {
       drawn.layout.xaxis.range = drawn.layout.xaxis.range.map((ms) => ms - shift);
-      annotate(drawn.layout, board.annotations);
+      if (drawn.layout.yaxis.type !== "category") annotate(drawn.layout, board.annotations);
     }
     Plotly.react(plot, drawn.data, drawn.layout, { displayModeBar: false, responsive: true });
     if (!plot.dataset.ready) {
@@ -255,10 +255,11 @@ function follow(href) {
 function annotate(layout, marks) {
   layout.shapes = layout.shapes || [];
   layout.annotations = [];
+  const faint = Math.min(0.1, 0.2 / Math.max(1, marks.length)); // many at once must not hide what they mark
   for (const mark of marks) {
     const [x0, x1] = [mark.time - shift, (mark.end ?? mark.time) - shift];
     layout.shapes.push({ type: mark.end ? "rect" : "line", xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1, layer: "below", fillcolor: mark.colour,
-      opacity: mark.end ? 0.10 : 0.9, line: { color: mark.colour, width: mark.end ? 0 : 1, dash: "dot" } });
+      opacity: mark.end ? faint : 0.9, line: { color: mark.colour, width: mark.end ? 0 : 1, dash: "dot" } });
     layout.annotations.push({ x: Math.max(x0, layout.xaxis.range[0]), y: 1, xref: "x", yref: "paper", yanchor: "bottom", xanchor: "left", text: "▾", showarrow: false,
       font: { color: mark.colour, size: 11 }, hovertext: mark.text.replace(/[<>&]/g, " "), yshift: -6 });
   }
