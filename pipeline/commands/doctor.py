@@ -57,7 +57,8 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
         *([(name, partial(_process, data_dir, name)) for name in sorted(status.read_all(run_dir(data_dir)))] if factory else []),
         ("Kafka", lambda: _kafka(address)),
         ("ClickHouse", lambda: _clickhouse(url, data_dir)),
-        ("Grafana", lambda: _grafana(grafana)),
+        *([("watch page", lambda: _answers(factory.watch, "/live"))] if factory and factory.watch else []),
+        ("Grafana", lambda: _answers(grafana, "/api/health") if grafana else ("warn", "not asked: give --grafana URL")),
     ]
     marks = {"ok": click.style(" ok ", fg="green"), "warn": click.style("note", fg="yellow"), "bad": click.style("BAD ", fg="red", bold=True)}
     broken = 0
@@ -171,11 +172,9 @@ def _clickhouse(url: str | None, data_dir: Path) -> Verdict:
         "ok", f"{where} answers ({version}), all {len(TABLES)} tables are there")
 
 
-def _grafana(url: str | None) -> Verdict:
-    if not url:
-        return "warn", "not asked: give --grafana URL"
+def _answers(url: str, path: str) -> Verdict:
     try:
-        with urllib.request.urlopen(url.rstrip("/") + "/api/health", timeout=5) as answer:  # noqa: S310 - the address that the user gave
+        with urllib.request.urlopen(url.rstrip("/") + path, timeout=5) as answer:  # noqa: S310 - the factory's, or the address that the user gave
             return "ok", f"{url} answers: {answer.read(200).decode('utf-8', 'replace').strip()}"
     except (urllib.error.URLError, OSError, ValueError) as err:
         return "bad", f"{url} does not answer: {err}"
