@@ -17,7 +17,7 @@ import logging
 import re
 import resource
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from pipeline.embedded import encoding, fence
+from pipeline.embedded import encoding, fence, native
 from pipeline.embedded.engine import Engine, EngineError, Result
 
 log = logging.getLogger("gigawatch.clickhouse")
@@ -213,7 +213,13 @@ class Gateway:
         fmt = named[1].decode() if named else options.get("default_format", "TabSeparated")
         text = request.statement.decode("utf-8", "surrogateescape").rstrip().rstrip(";")
         self._fence(text, request.params)
+        revision = int(options["client_protocol_version"]) if fmt == "Native" and options.get("client_protocol_version", "").isdigit() else 0
         result = self._engine.run(text, fmt, **common)  # type: ignore[arg-type]
+        if revision >= native.MARKED:
+            try:
+                result = replace(result, data=native.revised(result.data, revision))
+            except native.NativeError as err:
+                raise EngineError(f"Code: 48. DB::Exception: {err}. (NOT_IMPLEMENTED)") from err
         return result, fmt, not _READS.match(request.statement)
 
     def _fence(self, text: str, params: dict[str, str]) -> None:

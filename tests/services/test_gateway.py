@@ -56,6 +56,18 @@ def test_the_handshake_works_and_says_who_it_is(clickhouse: str) -> None:
     assert requests.get(clickhouse + "/ping", timeout=10).text == "Ok.\n"
 
 
+def test_native_is_of_the_revision_that_a_client_asks_for(clickhouse: str) -> None:
+    """Grafana's plugin (clickhouse-go) reads blocks with info and marks; clickhouse-connect reads them without."""
+    asked = {"query": "SELECT 1 AS x", "default_format": "Native"}
+    plain = requests.get(clickhouse, params=asked, timeout=10).content
+    assert plain == b"\x01\x01\x01x\x05UInt8\x01"
+    assert requests.get(clickhouse, params={**asked, "client_protocol_version": "54405"}, timeout=10).content == plain
+    marked = requests.get(clickhouse, params={**asked, "client_protocol_version": "54460"}, timeout=10).content
+    assert marked == b"\x01\x00\x02\xff\xff\xff\xff\x00" + plain[:-1] + b"\x00" + plain[-1:]
+    refused = requests.get(clickhouse, params={"query": "SELECT uniqState(1) AS x", "default_format": "Native", "client_protocol_version": "54460"}, timeout=10)
+    assert (refused.status_code, "AggregateFunction" in refused.text) == (501, True)
+
+
 def test_inserts_and_reads_of_every_kind(clickhouse: str, table: str) -> None:
     c, now = client(clickhouse), dt.datetime(2026, 1, 2, 3, 4, 5, 678000, dt.UTC)
     c.insert(table, [[1, "x\t'\\\n", 1.5, now], [2, "", None, now]], column_names=["a", "b", "c", "d"])
