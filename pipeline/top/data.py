@@ -17,30 +17,22 @@ PAST_S, POINTS = 1800, 60
 _NOW = f"(SELECT max(ts) FROM {DB}.site_windows)"
 _SCORES = f"{DB}.scores WHERE ts > {_NOW} - INTERVAL 30 SECOND"
 
-_SITE = ("SELECT site, ts, racks, gpus, gpus_expected, util_pct_mean, it_power_w, pue, heat_balance FROM "
-         f"{latest('site_windows', 60)} ORDER BY site LIMIT 8")
-_PAST = (f"SELECT toStartOfInterval(ts, INTERVAL {PAST_S // POINTS} SECOND) AS t, sum(it_power_w) / uniqExact(ts), sum(util_pct_mean * gpus) / sum(gpus) FROM "
-         f"{DB}.site_windows "
-         f"WHERE window_s = 10 AND ts > {_NOW} - INTERVAL {PAST_S} SECOND GROUP BY t ORDER BY t")
-_RACKS = ("SELECT r.site, r.rack, r.model, r.gpus, r.gpus_expected, r.util_pct_mean, r.rack_power_w, r.gpu_temp_c_max, r.flow_lpm, r.return_temp_c - "
-          "r.supply_temp_c, "
-          f"r.heat_balance, s.worst FROM {latest('rack_windows', 60)} AS r LEFT JOIN (SELECT site, rack, max(score) AS worst FROM {_SCORES} GROUP BY site, "
-          f"rack) AS s USING (site, rack) "
-          "ORDER BY r.site, r.rack LIMIT 20000")
+_SITE = (f"SELECT site, ts, racks, gpus, gpus_expected, util_pct_mean, it_power_w, pue, heat_balance FROM {latest('site_windows', 60)} ORDER BY site LIMIT 8")
+_PAST = (f"SELECT toStartOfInterval(ts, INTERVAL {PAST_S // POINTS} SECOND) AS t, sum(it_power_w) / uniqExact(ts), sum(util_pct_mean * gpus) / sum(gpus) "
+         f"FROM {DB}.site_windows WHERE window_s = 10 AND ts > {_NOW} - INTERVAL {PAST_S} SECOND GROUP BY t ORDER BY t")
+_RACKS = (f"SELECT r.site, r.rack, r.model, r.gpus, r.gpus_expected, r.util_pct_mean, r.rack_power_w, r.gpu_temp_c_max, r.flow_lpm, r.return_temp_c - "
+          f"r.supply_temp_c, r.heat_balance, s.worst FROM {latest('rack_windows', 60)} AS r LEFT JOIN (SELECT site, rack, max(score) AS worst FROM "
+          f"{_SCORES} GROUP BY site, rack) AS s USING (site, rack) ORDER BY r.site, r.rack LIMIT 20000")
 _INCIDENTS = (f"SELECT opened, site, rack, device, job, cause, peak FROM {DB}.incidents FINAL WHERE open = 1 ORDER BY opened DESC LIMIT 100")
-_GPUS = ("SELECT g.site, g.rack, g.device, g.job, g.util_pct_mean, g.power_w_mean, g.temp_c_mean, g.temp_margin_c_mean, g.mem_temp_c_max, "
-         "g.sm_clock_mhz_mean, s.worst, s.why FROM "
-         f"(SELECT * FROM {DB}.gpu_10s WHERE site = {{site:String}} AND rack = {{rack:String}} AND ts > {_NOW} - INTERVAL 400 SECOND ORDER BY ts DESC LIMIT 1 "
-         f"BY device) AS g LEFT JOIN "
-         f"(SELECT device, max(score) AS worst, argMax(cause, score) AS why FROM {_SCORES} AND site = {{site:String}} AND rack = {{rack:String}} GROUP BY "
-         f"device) AS s USING (device) "
-         "ORDER BY g.device LIMIT 2000")
-_LINES = (f"SELECT device, groupArray(round(p)) FROM (SELECT device, toStartOfInterval(ts, INTERVAL 30 SECOND) AS t, avg(power_w_mean) AS p FROM {DB}.gpu_10s "
-          f"WHERE site = {{site:String}} "
-          f"AND rack = {{rack:String}} AND ts > {_NOW} - INTERVAL 480 SECOND GROUP BY device, t ORDER BY device, t) GROUP BY device")
+_GPUS = (f"SELECT g.site, g.rack, g.device, g.job, g.util_pct_mean, g.power_w_mean, g.temp_c_mean, g.temp_margin_c_mean, g.mem_temp_c_max, "
+         f"g.sm_clock_mhz_mean, s.worst, s.why FROM (SELECT * FROM {DB}.gpu_10s WHERE site = {{site:String}} AND rack = {{rack:String}} AND ts > {_NOW} - "
+         f"INTERVAL 400 SECOND ORDER BY ts DESC LIMIT 1 BY device) AS g LEFT JOIN (SELECT device, max(score) AS worst, argMax(cause, score) AS why FROM "
+         f"{_SCORES} AND site = {{site:String}} AND rack = {{rack:String}} GROUP BY device) AS s USING (device) ORDER BY g.device LIMIT 2000")
+_LINES = (f"SELECT device, groupArray(round(p)) FROM (SELECT device, toStartOfInterval(ts, INTERVAL 30 SECOND) AS t, avg(power_w_mean) AS p FROM "
+          f"{DB}.gpu_10s WHERE site = {{site:String}} AND rack = {{rack:String}} AND ts > {_NOW} - INTERVAL 480 SECOND GROUP BY device, t ORDER BY device, "
+          f"t) GROUP BY device")
 _ONE = (f"SELECT ts, power_w_mean, temp_c_mean, util_pct_mean, sm_active_mean, sm_clock_mhz_mean, temp_margin_c_mean FROM {DB}.gpu_10s WHERE site = "
-        f"{{site:String}} AND "
-        f"rack = {{rack:String}} AND device = {{device:String}} AND ts > {_NOW} - INTERVAL {PAST_S} SECOND ORDER BY ts")
+        f"{{site:String}} AND rack = {{rack:String}} AND device = {{device:String}} AND ts > {_NOW} - INTERVAL {PAST_S} SECOND ORDER BY ts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from textual.widgets import DataTable, Static
 
-from pipeline.top.app import Factory, Help, OneGpu, OneRack, Top
+from pipeline.top.app import Top
 from pipeline.top.data import RACK_MEASURES, Gpu, Picture, Rack, Store
+from pipeline.top.listed import Help
+from pipeline.top.screens import Factory, OneGpu, OneRack
 from pipeline.top.widgets import HeatMap, heat, spark
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
