@@ -68,33 +68,40 @@ def _latest(kind: str, column: str, where: str) -> str:
 
 _LATE = f"SELECT site, dateDiff('second', max(ts), $__toTime) AS value FROM {DB}.site_windows WHERE $__timeFilter(ts) AND window_s = 10 GROUP BY site"
 
-RULES = (Rule("gpu-lost", "A GPU is lost", "critical", "{device} reports nothing any more, or an error that needs a reset", _DEVICE, _scored("silent", "xid",
-         "ecc_dbe_total", "row_remap_failure", "row_remap_uncorrectable_total"), limits.SCORE_BAD, back_s=300, board="gpu"), Rule("gpu-hot",
-         "A GPU runs hotter than its peers", "warning", "{device} is {value:.0f} K above the GPUs around it that do the same work", _DEVICE,
-         f"SELECT site, rack, device, temp - median AS value FROM ({_gpus('avg(temp_c_mean)', 'temp')}) WHERE peers >= 4", limits.HOTTER_THAN_PEERS_K, board=
-         "gpu"), Rule("gpu-throttled", "A GPU is held down by hardware", "warning", "{device} is slowed down by its hardware (power brake, hardware or "
-         "thermal slow-down)", _DEVICE, f"SELECT site, rack, device, avg(bitAnd(toUInt32(ifNull(clock_event_reasons_max, 0)), {limits.THROTTLE_HW}) > 0) AS "
-         f"value FROM {DB}.gpu_10s WHERE $__timeFilter(ts) AND device NOT IN ({_TOLD}) GROUP BY site, rack, device", 0.9, board="gpu"), Rule("gpu-straggler",
-         "A GPU drags its job", "warning", "{device} does {value:.0%} less than its job's other GPUs", _DEVICE, f"SELECT site, rack, device, 1 - active / "
-         f"median AS value FROM ({_gpus('avg(sm_active_mean)', 'active')}) WHERE peers >= 4 AND median > 0.1", 1 - limits.STRAGGLER_SHARE, board="gpu",
-         back_s=90), Rule("gpu-frozen", "A GPU's readings stand still", "warning", "{device} repeats the same readings: its exporter or driver hangs",
-         _DEVICE, _scored("frozen"), limits.SCORE_NOTICE, board="gpu"), Rule("coolant-flow", "A rack gets too little coolant", "critical",
-         "{rack} gets {value:.2f} L/min for each kW", _RACK, f"SELECT site, rack, argMax(flow_lpm / rack_power_w, ts) * 1000 AS value FROM "
-         f"{DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND coverage >= 0.75 AND rack_power_w > 0.2 * ifNull({provisioned_w()}, 0) AND "
-         f"flow_lpm IS NOT NULL GROUP BY site, rack", limits.LPM_PER_KW_LEAST, above=False), Rule("cdu-pump", "A CDU has lost a pump", "critical",
-         "{device} runs with {value:.0f} pump less than within the last hour", _DEVICE, f"SELECT site, rack, device, max(pumps_running_max) - "
-         f"argMax(pumps_running_max, ts) AS value FROM {DB}.cooling_10s WHERE $__timeFilter(ts) AND model = 'cdu' AND pumps_running_max IS NOT NULL GROUP "
-         f"BY site, rack, device", 0, back_s=3600, board="cooling"), Rule("leak", "Coolant leaks", "critical", "{device}: its leak sensor is wet", _DEVICE,
-         _latest("cooling", "leak_max", "leak_max IS NOT NULL"), 0, for_s=30, board="cooling"), Rule("heat-balance", "Coolant heat does not match rack power",
-         "warning", f"{{rack}}: coolant heat over rack power is {{value:.2f}} away from {limits.HEAT_BALANCE:g}", _RACK,
-         f"SELECT site, rack, {off_balance('argMax(heat_balance, ts)')} AS value FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND "
-         f"coverage >= 0.75 AND heat_balance IS NOT NULL GROUP BY site, rack", limits.HEAT_BALANCE_OFF), Rule("psu-loss", "A power shelf has lost a supply",
-         "warning", "{device}: {value:.0f} power supply delivers nothing", _DEVICE, _latest("power", "psu_failed_max",
-         "model = 'power-shelf' AND psu_failed_max IS NOT NULL"), 0, board="power"), Rule("telemetry-late", "Telemetry is late or has stopped", "critical",
-         "{site}: the newest figures are {value:.0f} s old", _SITE, _LATE, 2 * limits.FRESH_LATE_S, back_s=900, board="health", silence_is_bad=True), Rule(
-         "dead-letters", "Messages cannot be taken", "warning", "{value:.0f} messages were set aside in the last five minutes; the newest: {reason}", (
-         "reason",), f"SELECT argMax(reason, ts) AS reason, count() AS value FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts)", 0, back_s=300, board=
-         "health"),)
+RULES = (
+    Rule("gpu-lost", "A GPU is lost", "critical", "{device} reports nothing any more, or an error that needs a reset", _DEVICE, _scored("silent", "xid",
+         "ecc_dbe_total", "row_remap_failure", "row_remap_uncorrectable_total"), limits.SCORE_BAD, back_s=300, board="gpu"),
+    Rule("gpu-hot", "A GPU runs hotter than its peers", "warning", "{device} is {value:.0f} K above the GPUs around it that do the same work", _DEVICE,
+         f"SELECT site, rack, device, temp - median AS value FROM ({_gpus('avg(temp_c_mean)', 'temp')}) WHERE peers >= 4", limits.HOTTER_THAN_PEERS_K,
+         board="gpu"),
+    Rule("gpu-throttled", "A GPU is held down by hardware", "warning", "{device} is slowed down by its hardware (power brake, hardware or thermal slow-down)",
+         _DEVICE, f"SELECT site, rack, device, avg(bitAnd(toUInt32(ifNull(clock_event_reasons_max, 0)), {limits.THROTTLE_HW}) > 0) AS value FROM "
+         f"{DB}.gpu_10s WHERE $__timeFilter(ts) AND device NOT IN ({_TOLD}) GROUP BY site, rack, device", 0.9, board="gpu"),
+    Rule("gpu-straggler", "A GPU drags its job", "warning", "{device} does {value:.0%} less than its job's other GPUs", _DEVICE,
+         f"SELECT site, rack, device, 1 - active / median AS value FROM ({_gpus('avg(sm_active_mean)', 'active')}) WHERE peers >= 4 AND median > 0.1",
+         1 - limits.STRAGGLER_SHARE, board="gpu", back_s=90),
+    Rule("gpu-frozen", "A GPU's readings stand still", "warning", "{device} repeats the same readings: its exporter or driver hangs", _DEVICE,
+         _scored("frozen"), limits.SCORE_NOTICE, board="gpu"),
+    Rule("coolant-flow", "A rack gets too little coolant", "critical", "{rack} gets {value:.2f} L/min for each kW", _RACK,
+         f"SELECT site, rack, min(flow_lpm / rack_power_w) * 1000 AS value FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND window_s = 60 AND coverage >= "
+         f"0.75 AND rack_power_w > 0.2 * ifNull({provisioned_w()}, 0) AND flow_lpm IS NOT NULL GROUP BY site, rack", limits.LPM_PER_KW_LEAST, above=False,
+         back_s=180),
+    Rule("cdu-pump", "A CDU has lost a pump", "critical", "{device} runs with {value:.0f} pump less than within the last hour", _DEVICE,
+         f"SELECT site, rack, device, max(pumps_running_max) - argMax(pumps_running_max, ts) AS value FROM {DB}.cooling_10s WHERE $__timeFilter(ts) AND "
+         f"model = 'cdu' AND pumps_running_max IS NOT NULL GROUP BY site, rack, device", 0, back_s=3600, board="cooling"),
+    Rule("leak", "Coolant leaks", "critical", "{device}: its leak sensor is wet", _DEVICE, _latest("cooling", "leak_max", "leak_max IS NOT NULL"), 0,
+         for_s=30, board="cooling"),
+    Rule("heat-balance", "Coolant heat does not match rack power", "warning", f"{{rack}}: coolant heat over rack power is {{value:.2f}} away from "
+         f"{limits.HEAT_BALANCE:g}", _RACK, f"SELECT site, rack, {off_balance('argMax(heat_balance, ts)')} AS value FROM {DB}.rack_windows WHERE "
+         f"$__timeFilter(ts) AND window_s = 60 AND coverage >= 0.75 AND heat_balance IS NOT NULL GROUP BY site, rack", limits.HEAT_BALANCE_OFF),
+    Rule("psu-loss", "A power shelf has lost a supply", "warning", "{device}: {value:.0f} power supply delivers nothing", _DEVICE, _latest("power",
+         "psu_failed_max", "model = 'power-shelf' AND psu_failed_max IS NOT NULL"), 0, board="power"),
+    Rule("telemetry-late", "Telemetry is late or has stopped", "critical", "{site}: the newest figures are {value:.0f} s old", _SITE, _LATE, 2 *
+         limits.FRESH_LATE_S, back_s=900, board="health", silence_is_bad=True),
+    Rule("dead-letters", "Messages cannot be taken", "warning", "{value:.0f} messages were set aside in the last five minutes; the newest: {reason}",
+         ("reason",), f"SELECT argMax(reason, ts) AS reason, count() AS value FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts)", 0, back_s=300,
+         board="health"),
+)
 
 
 @dataclass(frozen=True, slots=True)

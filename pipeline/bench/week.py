@@ -40,10 +40,15 @@ class Stretch:
     where: str = "1"
 
 
-STRETCHES = (*(Stretch(kind, 1, 600, 10) for kind in KINDS), *(Stretch(f"{kind}_10s", 10, _HOUR, 4) for kind in KINDS), *(Stretch(f"{kind}_1m", 60, 6 * _HOUR
-             + 900, 1) for kind in KINDS), *(Stretch(f"{kind}_1h", _HOUR, 7 * _DAY + _HOUR, 1) for kind in KINDS), *(Stretch(table, step, length, 1,
-             f"window_s = {width}") for table in ("rack_windows", "site_windows") for width, step, length in ((10, 10, _HOUR), (60, 10, 6 * _HOUR), (300, 60,
-             7 * _DAY))), Stretch("scores", 60, 7 * _DAY, 1),)
+STRETCHES = (
+    *(Stretch(kind, 1, 600, 10) for kind in KINDS),
+    *(Stretch(f"{kind}_10s", 10, _HOUR, 4) for kind in KINDS),
+    *(Stretch(f"{kind}_1m", 60, 6 * _HOUR + 900, 1) for kind in KINDS),
+    *(Stretch(f"{kind}_1h", _HOUR, 7 * _DAY + _HOUR, 1) for kind in KINDS),
+    *(Stretch(table, step, length, 1, f"window_s = {width}") for table in ("rack_windows", "site_windows")
+      for width, step, length in ((10, 10, _HOUR), (60, 10, 6 * _HOUR), (300, 60, 7 * _DAY))),
+    Stretch("scores", 60, 7 * _DAY, 1),
+)
 
 
 @contextmanager
@@ -92,9 +97,9 @@ def fill(client: Client, gpus: int, say: Say) -> None:
 
 def _renamed(name: str, k: str = "k") -> str:
     """SQL: what a rack, node, device or CDU is called in copy `k`."""
-    return (f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), "
-            f"4, '0'), substring({name}, 6)), startsWith({name}, 'CDU-'), concat('CDU-', leftPad(toString(toUInt32OrZero(substring({name}, 5)) + {k} * 2), "
-            f"3, '0')), {name})")
+    return (f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), 4, "
+            f"'0'), substring({name}, 6)), "
+            f"startsWith({name}, 'CDU-'), concat('CDU-', leftPad(toString(toUInt32OrZero(substring({name}, 5)) + {k} * 2), 3, '0')), {name})")
 
 
 #: The site's own meters and plant are there once.

@@ -392,7 +392,7 @@ class KindEngine:
         energy = pane.grown[int(np.flatnonzero(self._counters == self._names.index("energy_j"))[0])]
         with np.errstate(invalid="ignore"):
             frozen = (energy == 0) & (power > 10) & (pane.samples > 1)
-        result.raise_to(frozen, 0.9, outputs.FROZEN, power, float("nan"))
+        result.judge(frozen, 0.9, outputs.FROZEN, power, float("nan"))
         self.quality.devices(end, "frozen", self.registry, np.flatnonzero(frozen), "energy_j")
 
     def _rebase(self, end: int) -> None:

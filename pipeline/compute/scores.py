@@ -39,10 +39,13 @@ class Scored:
     def raise_to(self, where: Bools, score: float, cause: int, value: Floats,
                  expected: float) -> None:
         """Sets a higher score for the devices where something certain was seen."""
-        better = where & (self.score < score)
-        self.score[better], self.cause[better] = score, cause
-        self.value[better], self.expected[better] = value[better], expected
-        self.z_self[better] = self.z_peer[better] = np.nan
+        self.judge(where & (self.score < score), score, cause, value, expected)
+
+    def judge(self, where: Bools, score: float, cause: int, value: Floats, expected: float) -> None:
+        """Sets the score of these devices, whatever it was: their readings say nothing else that is true."""
+        self.score[where], self.cause[where] = score, cause
+        self.value[where], self.expected[where] = value[where], expected
+        self.z_self[where] = self.z_peer[where] = np.nan
 
 
 def evidence(z: Floats) -> Floats:

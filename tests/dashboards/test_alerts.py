@@ -37,6 +37,11 @@ class Asks:
         return Table(found.column_names, found.result_rows)
 
 
+def yesterday(minute: int) -> int:
+    """A moment that is the same on every day, s since 1970: the plant's jobs follow the clock."""
+    return round(time.time()) // 86400 * 86400 - 43200 + 60 * minute
+
+
 def fired(ask: Any, at_s: float) -> set[tuple[str, str]]:
     found = alerts.evaluate(ask, dt.datetime.fromtimestamp(at_s, dt.UTC))
     return {(f.rule.name, f.labels.get("device") or f.labels.get("rack") or f.labels.get("site") or "") for f in found}
@@ -53,7 +58,7 @@ async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> Non
     client, ask = connect(own_clickhouse), Asks(own_clickhouse)
     migrate(client)
     ticks = 320
-    start = round(time.time() - ticks) // 60 * 60
+    start = yesterday(7)  # the checkpoints of the plant's jobs fall into it
     await plants.store(client, 16, ticks, start * 1000, tuple(EXPECTED))
     wanted = set(EXPECTED.values())
     for after in range(60, ticks, 20):
@@ -73,7 +78,7 @@ async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> Non
 async def test_an_hour_of_healthy_plant_is_quiet(own_clickhouse: str) -> None:
     client, ask = connect(own_clickhouse), Asks(own_clickhouse)
     migrate(client)
-    start = round(time.time() - 3700) // 60 * 60
+    start = yesterday(0)
     await plants.store(client, 2, 3600, start * 1000, seed=11)
     assert client.query("SELECT count() FROM gigawatch.rack_windows WHERE window_s = 10").result_rows[0][0] >= 2 * 355
     found = {after: seen for after in range(60, 3590, 30) if (seen := fired(ask, start + after))}
