@@ -134,7 +134,9 @@ def _head(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Panel:
                     f"{fresh.get('p99_s') or '-'} s (p99)  dead letters {sink.get('dead_letters', 0)}", "dim")
         if sink.get("trouble"):
             text.append(f"\n{plain(sink['trouble'])}", "red")
-    return Panel(text, title="Gigawatch", title_align="left", border_style="green")
+    url = statuses.get("watch", {}).get("url")
+    where = f"dashboards: {plain(url)}" if url else None
+    return Panel(text, title="Gigawatch", title_align="left", border_style="green", subtitle=where, subtitle_align="left")
 
 
 def _racks(rows: list[Any]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dashboards.clickhouse import PLUGIN_VERSION, UID
+from dashboards.watch.server import FIRST
 from pipeline import security
 from pipeline.compute.quality import RULES
 from pipeline.embedded.broker import KAFKA_VERSION
@@ -139,6 +141,16 @@ def test_compose_matches_the_code(compose: dict[str, Any]) -> None:
     assert source["uid"] == UID
     wanted = set(re.findall(r"\$\{(\w+)\}", str(source)))
     assert wanted <= set(services["grafana"]["environment"])
+
+
+def test_compose_opens_on_the_factory_board(compose: dict[str, Any]) -> None:
+    grafana = compose["services"]["grafana"]
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    mounts = dict(reversed(v.split(":")[:2]) for v in grafana["volumes"] if v.startswith("./"))
+    assert json.loads((ROOT / mounts[str(home.parent)] / home.name).read_text())["uid"] == FIRST
+    provider = yaml.safe_load((ROOT / "dashboards/provisioning/dashboards/gigawatch.yaml").read_text())["providers"][0]
+    assert provider["options"]["path"] in mounts
+    assert mounts["/etc/grafana/provisioning"] == "./dashboards/provisioning"
 
 
 def test_compose_commands_parse(compose: dict[str, Any]) -> None:

@@ -89,12 +89,11 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
             raise Trouble(str(err)) from err
 
         async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
-            said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed})
-            keeper = asyncio.create_task(said.keep())
             runner = await server.serve(server.Page(ask, token, alerts=alerts.firing), listen, port)
-            shown = runner.addresses[0][1]
-            click.echo(f"dashboards: http://{'127.0.0.1' if listen in _LOOPBACK else listen}:{shown}{'/?token=...' if token else ''}; Ctrl-C stops it",
-                       err=True)
+            url = f"http://{'127.0.0.1' if listen in _LOOPBACK else listen}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
+            said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})
+            keeper = asyncio.create_task(said.keep())
+            click.echo(f"dashboards: {url}; Ctrl-C stops it", err=True)
             await stop.wait()
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
