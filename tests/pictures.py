@@ -31,7 +31,7 @@ VIEWS = {
 async def page_pictures(url: str, folder: Path) -> None:
     """Every view as a PNG, and the alerts opened."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--hide-scrollbars"])
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"])
         page = await browser.new_page(viewport={"width": 1600, "height": 1000})
         for name, (address, height) in VIEWS.items():
             await page.set_viewport_size({"width": 1600, "height": height})

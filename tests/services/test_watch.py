@@ -93,7 +93,7 @@ async def shown(plant: Running) -> AsyncIterator[Shown]:
     known = running(plant.folder)
     assert known is not None
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
         context = await browser.new_context(viewport={"width": 1500, "height": 1000})
         page = Shown(await context.new_page(), known.watch)
         yield page
