@@ -114,6 +114,8 @@ class Firing:
 
     @property
     def summary(self) -> str:
+        if not self.labels:
+            return f"nothing at all was stored in the last {self.rule.back_s:.0f} s"
         return self.rule.summary.format(value=self.value, **self.labels)
 
     @property
@@ -137,8 +139,10 @@ Ask = Callable[[str], _Answer]
 
 
 def _found(ask: Ask, rule: Rule, at: dt.datetime) -> dict[tuple[str, ...], float]:
-    """Values of the rule at a moment, by labels; those that are over the limit."""
+    """Values of the rule at a moment, by labels; those that are over the limit. No labels: there was nothing, where that is bad."""
     answer = ask(expand(rule.sql, Range(at - dt.timedelta(seconds=rule.back_s), at, 10), {}))
+    if rule.silence_is_bad and not answer.rows:
+        return {(): float("inf")}
     values = {tuple(str(v) for v in row[:-1]): float(row[-1]) for row in answer.rows if row[-1] is not None}
     return {who: v for who, v in values.items() if rule.over(v)}
 
@@ -153,7 +157,7 @@ def evaluate(ask: Ask, at: dt.datetime, rules: Sequence[Rule] = RULES) -> list[F
                 break
             before = _found(ask, rule, at - dt.timedelta(seconds=back_s))
             found = {who: v for who, v in found.items() if who in before}
-        out += [Firing(rule, dict(zip(rule.labels, who, strict=True)), v) for who, v in sorted(found.items())]
+        out += [Firing(rule, dict(zip(rule.labels, who, strict=True)) if who else {}, v) for who, v in sorted(found.items())]
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sys
 import threading
@@ -68,6 +69,8 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     from dashboards.watch import server
 
     options.setup_logging()
+    for driver in ("urllib3", "clickhouse_connect"):  # what they warn of is said by the page, or by our error
+        logging.getLogger(driver).setLevel(logging.ERROR)
     try:
         token = security.value("watch", "token")
     except security.SecurityError as err:

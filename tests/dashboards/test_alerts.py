@@ -102,6 +102,12 @@ def test_a_rule_fires_only_when_it_has_held_for_its_time() -> None:
         assert alerts.evaluate(answers(values), now, (rule,)) == []
 
 
+def test_a_store_in_which_nothing_is_stored_any_more_is_told() -> None:
+    found = alerts.evaluate(lambda _: Table(("site", "value"), []), dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
+    assert [(f.rule.name, f.summary) for f in found] == [("telemetry-late", "nothing at all was stored in the last 900 s")]
+    assert found[0].href == "/d/gigawatch-health/health?"
+
+
 def test_provisioned_rules_are_the_rules() -> None:
     body = yaml.safe_load(build.ALERTS.read_text())
     provisioned = {rule["uid"]: rule for group in body["groups"] for rule in group["rules"]}
