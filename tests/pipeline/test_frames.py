@@ -157,7 +157,7 @@ def test_a_store_of_the_old_layout_is_not_touched(client: Client) -> None:
 
 def test_a_metric_that_is_new_shows_in_the_view(client: Client) -> None:
     client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid, DROP COLUMN xid_n")
-    assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu"]
+    assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu", "view gpu_raw"]
     store(client, "gpu", [rack("R1", ["a"], xid=[79.0])])
     assert client.query("SELECT xid, ts FROM gigawatch.gpu").result_rows == [(79.0, dt.datetime.fromtimestamp(START / 1000, dt.UTC).replace(tzinfo=None))]
     assert migrate(client) == []
