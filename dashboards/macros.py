@@ -24,6 +24,12 @@ class Range:
     interval_s: int = 10
 
 
+class AllOf(tuple[str, ...]):
+    """Every option of a variable of which all are chosen; `$__conditionalAll` knows it."""
+
+    __slots__ = ()
+
+
 def expand(sql: str, over: Range, variables: Mapping[str, str | Sequence[str]]) -> str:
     """The SQL that reaches ClickHouse; raises MacroError for an unknown macro or variable."""
     return _variables(_macros(sql, over, variables), variables)
@@ -98,7 +104,7 @@ def _seconds(text: str) -> int:
 def _is_all(reference: str, variables: Mapping[str, str | Sequence[str]]) -> bool:
     name = reference.strip().strip("${}").split(":")[0]
     chosen = variables.get(name)
-    return chosen == "$__all" or type(chosen).__name__ == "AllOf"
+    return chosen == "$__all" or isinstance(chosen, AllOf)
 
 
 def _variables(sql: str, variables: Mapping[str, str | Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.macros import MacroError, Range, expand
+from dashboards.macros import AllOf, MacroError, Range, expand
 
 ALL = "$__all"
 Body = Mapping[str, Any]
@@ -34,12 +34,6 @@ class Variable:
         if not self.multi:
             return self.chosen[0] if self.chosen else ""
         return AllOf(value for _, value in self.options) if self.chosen == (ALL,) else self.chosen
-
-
-class AllOf(tuple[str, ...]):
-    """Every option of a variable of which all are chosen."""
-
-    __slots__ = ()
 
 
 def panels(body: Body) -> list[dict[str, Any]]:

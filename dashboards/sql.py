@@ -14,8 +14,8 @@ GPU = f"{RACK} AND device = ${{gpu:singlequote}}"
 #: What is shown as "now" is of the last minutes of the range, so that a long range reads no more for it.
 NOW = "ts > $__toTime - INTERVAL 3 MINUTE AND ts <= $__toTime"
 
-#: (No `$` before a quote: Grafana's plugin puts this through JavaScript's replace, where that means the rest of the text.)
 #: A row of racks: what a rack's name says before its last dash (`A01-R05` stands in `A01`); plain numbers go eight to a row, as one row CDU serves.
+#: (No `$` before a quote: Grafana's plugin puts this through JavaScript's replace, where that means the rest of the text.)
 ROW = ("if(position(rack, '-') > 0, arrayStringConcat(arrayPopBack(splitByChar('-', rack)), '-'), "
        "concat('row ', leftPad(toString(intDiv(greatest(toUInt32OrZero(arrayElement(extractAll(rack, '[0-9]+'), -1)), 1) - 1, 8) + 1), 3, '0')))")
 IN_ROW = f"$__conditionalAll({ROW} IN (${{row:singlequote}}), $row)"

@@ -15,6 +15,11 @@ def plain(text: object) -> str:
     return _HARMFUL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+def without_fonts(svg: str) -> str:
+    """A picture of a terminal, without the fonts that rich and textual have it fetch from elsewhere."""
+    return re.sub(r"@font-face\s*\{[^}]*\}\s*", "", svg).replace("Fira Code", "ui-monospace, Menlo, Consolas")
+
+
 def cell(text: object, style: str = "") -> Text:
     """For a rich table, which would take `[red]` in a plain string as markup."""
     return Text(plain(text).replace("\n", "\\n"), style)

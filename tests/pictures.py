@@ -13,6 +13,7 @@ from playwright.async_api import Page, async_playwright
 
 from pipeline.embedded.factory import running
 from pipeline.store.access import opened
+from pipeline.terminal import without_fonts
 from pipeline.top.app import Top
 from pipeline.top.data import Store
 from tests.conftest import ROOT
@@ -62,14 +63,7 @@ async def top_pictures(folder: Path, data_dir: Path) -> None:
                 await pilot.press(*keys)
                 await app.workers.wait_for_complete()
                 await pilot.pause(0.5)
-                (folder / f"{name}.svg").write_text(_plain(app.export_screenshot(title="gigawatch top")))
-
-
-def _plain(svg: str) -> str:
-    """Without the fonts that it would fetch from elsewhere."""
-    import re
-
-    return re.sub(r"@font-face\s*\{[^}]*\}\s*", "", svg).replace("Fira Code", "ui-monospace, Menlo, Consolas")
+                (folder / f"{name}.svg").write_text(without_fonts(app.export_screenshot(title="gigawatch top")))
 
 
 def main() -> None:

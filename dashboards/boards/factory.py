@@ -37,7 +37,7 @@ _LIST = (f"SELECT r.site AS site, r.rack AS rack, r.model AS model, r.gpus AS gp
          f"{_RACKS} AS r LEFT JOIN (SELECT site, rack, max(score) AS score FROM {DB}.scores WHERE {FRESH} GROUP BY site, rack) AS s USING (site, rack) "
          f"ORDER BY score DESC NULLS LAST, rack LIMIT 300")
 
-#: What the heat map of racks may show, all as a share of what is too much.
+#: What the heat map of racks may show, each on a scale to 100.
 _BY = {"power (of provisioned)": "power", "hottest GPU (C)": "temperature", "anomaly score": "score", "utilization (%)": "utilization"}
 _MEASURE = (f"multiIf('$by' = 'power', rack_power_w / {provisioned_w()} * 100, '$by' = 'temperature', gpu_temp_c_max, '$by' = 'utilization', util_pct_mean, "
             f"0)")

@@ -18,10 +18,9 @@ LIST = (f"SELECT opened, if(open = 1, 'open', 'closed') AS state, site, device, 
         f"$__toTime), dateDiff('second', opened, closed)) AS lasted, toUnixTimestamp64Milli(opened) - 300000 AS from_ms, if(open = 1, 'now', "
         f"toString(toUnixTimestamp64Milli(closed) + 300000)) AS to_ms {_ALL} ORDER BY open DESC, opened DESC LIMIT 200")
 
-_STATES = (f"SELECT time, device, if(any(o) = 1, 'open', 'closed') AS state FROM (SELECT $__timeInterval(ts) AS time, device, 0 AS o FROM {DB}.scores WHERE "
-           f"0 UNION ALL SELECT arrayJoin(arrayMap(k -> toDateTime(k), range(toUInt32(greatest(opened, toDateTime64($__fromTime, 3))), toUInt32(if(open = "
-           f"1, toDateTime64($__toTime, 3), least(closed, toDateTime64($__toTime, 3)))) + 1, $__interval_s))) AS time, device, 1 AS o {_ALL} AND device IN "
-           f"(SELECT device {_ALL} ORDER BY open DESC, opened DESC LIMIT 24)) GROUP BY time, device ORDER BY time, device")
+_STATES = (f"SELECT arrayJoin(arrayMap(k -> toDateTime(k), range(toUInt32(greatest(opened, toDateTime64($__fromTime, 3))), toUInt32(if(open = 1, "
+           f"toDateTime64($__toTime, 3), least(closed, toDateTime64($__toTime, 3)))) + 1, $__interval_s))) AS time, device, 'open' AS state {_ALL} AND "
+           f"device IN (SELECT device {_ALL} ORDER BY open DESC, opened DESC LIMIT 24) ORDER BY time, device")
 
 
 def dashboard() -> dash.Dashboard:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from dashboards import build, model
 from dashboards.check import first_line
-from dashboards.macros import MacroError, Range, expand
+from dashboards.macros import AllOf, MacroError, Range, expand
 from dashboards.watch import guard
 from dashboards.watch.draw import Scene, draw
 from dashboards.watch.look import colour
@@ -200,7 +200,7 @@ def _values(body: model.Body, said: Mapping[str, Any]) -> model.Values:
         given = said[spec["name"]]
         chosen, every = [str(v) for v in given["values"]], bool(given.get("all"))
         if spec.get("multi"):
-            values[spec["name"]] = model.AllOf(chosen) if every else tuple(chosen)
+            values[spec["name"]] = AllOf(chosen) if every else tuple(chosen)
         else:
             one = chosen[0] if chosen else ""
             if (spec["type"] == "custom" or spec.get("hide") == 2) and not _PLAIN_WORD.fullmatch(one):

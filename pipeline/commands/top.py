@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.commands.options import Trouble
 from pipeline.embedded.factory import run_dir, running
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
+from pipeline.terminal import without_fonts
 
 
 @click.command()
@@ -56,5 +56,5 @@ def _picture(drawn: Group, path: Path) -> None:
     console = Console(record=True, width=140, file=io.StringIO())
     console.print(drawn)
     text = console.export_svg(title="gigawatch top")
-    path.write_text(re.sub(r"@font-face\s*\{[^}]*\}\s*", "", text).replace("Fira Code", "ui-monospace, Menlo, Consolas"))
+    path.write_text(without_fonts(text))
     click.echo(f"-> {path}")

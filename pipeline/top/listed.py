@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -30,9 +31,9 @@ _KEYS = """\
 class Asking(Screen[None]):
     """A screen that asks the store, again and again, and shows the answer."""
 
+    @abstractmethod
     def ask(self) -> Callable[[], None]:
         """Asks the store for what it shows (in a thread), and gives what then shows it."""
-        raise NotImplementedError
 
     def look(self) -> None:
         """Asks in a thread, and shows the answer here; a screen that was left meanwhile shows nothing."""
@@ -88,18 +89,21 @@ class Listed(Asking):
 
     # -- what the screens below say ------------------------------------------------------------------------------------
 
+    @abstractmethod
     def row(self, item: Any) -> Sequence[Text]:
-        raise NotImplementedError
+        """Its cells, as many as COLUMNS."""
 
+    @abstractmethod
     def key(self, item: Any) -> str:
-        raise NotImplementedError
+        """What it is called, and nothing else here."""
 
+    @abstractmethod
     def text(self, item: Any) -> str:
         """What a filter looks into."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opens(self, item: Any) -> None:
-        raise NotImplementedError
+        """Goes to the screen of this one."""
 
     # -- what they share -----------------------------------------------------------------------------------------------
 
