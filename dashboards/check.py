@@ -59,9 +59,9 @@ def interval_s(minutes: float) -> int:
     return max(1, round(minutes * 60 / _POINTS))
 
 
-def check(ask: Ask, minutes: Sequence[float] = (15.0,), *, times: int = 1, sensitive: bool = True) -> list[Result]:
-    """Every panel of every board at every range, the best of `times`. Variables take what they take when a board is opened. With `sensitive`, a
-    panel that shows trouble must have some too."""
+def check(ask: Ask, minutes: Sequence[float] = (15.0,), *, times: int = 1) -> list[Result]:
+    """Every panel of every board at every range, the best of `times`. Variables take what they take when a board is opened. A panel that shows trouble
+    (it has words of its own for none) may be empty."""
     newest = ask(f"SELECT max(ts) FROM {DATABASE}.site_windows").rows[0][0]
     if newest is None or newest.year < 2000:
         return [Result("(store)", "", "", 0, 0, 0.0, "no windows are stored: run a factory for a minute first")]
@@ -74,11 +74,11 @@ def check(ask: Ask, minutes: Sequence[float] = (15.0,), *, times: int = 1, sensi
     for length in minutes:
         over = Range(newest - dt.timedelta(minutes=length), newest + dt.timedelta(seconds=1), interval_s(length))
         for body in boards.values():
-            results += _board(ask, body, over, names.get(length, f"{length:g} min"), times, sensitive)
+            results += _board(ask, body, over, names.get(length, f"{length:g} min"), times)
     return results
 
 
-def _board(ask: Ask, body: model.Body, over: Range, name: str, times: int, sensitive: bool) -> list[Result]:
+def _board(ask: Ask, body: model.Body, over: Range, name: str, times: int) -> list[Result]:
     def run(sql: str) -> Sequence[Sequence[Any]]:
         return ask(sql).rows
 
@@ -88,10 +88,10 @@ def _board(ask: Ask, body: model.Body, over: Range, name: str, times: int, sensi
         return [Result(body["title"], "variables", name, 0, 0, 0.0, first_line(err))]
     results = [Result(body["title"], f"variable {v.name}", name, 0, 0, 0.0, v.error or "no values") for v in chosen if v.error or not v.options]
     values: model.Values = {v.name: v.value for v in chosen}
-    return results + [_panel(ask, body["title"], panel, over, name, values, times, sensitive) for panel in model.panels(body)]
+    return results + [_panel(ask, body["title"], panel, over, name, values, times) for panel in model.panels(body)]
 
 
-def _panel(ask: Ask, board: str, panel: model.Body, over: Range, name: str, values: model.Values, times: int, sensitive: bool) -> Result:
+def _panel(ask: Ask, board: str, panel: model.Body, over: Range, name: str, values: model.Values, times: int) -> Result:
     rows = read = 0
     ms = 0.0
     for target in panel["targets"]:
@@ -106,8 +106,8 @@ def _panel(ask: Ask, board: str, panel: model.Body, over: Range, name: str, valu
             return Result(board, panel["title"], name, 0, 0, 0.0, first_line(err))
         rows += sum(any(_shown(cell) for cell in row) for row in answer.rows)
         read, ms = read + answer.read, ms + answer.ms
-    empty = not rows and (sensitive or panel["fieldConfig"]["defaults"].get("noValue") == NO_DATA)
-    return Result(board, panel["title"], name, rows, read, ms, "empty: no row has a value (if nothing is anomalous yet, inject a fault first)" if empty else "")
+    empty = not rows and panel["fieldConfig"]["defaults"].get("noValue") == NO_DATA
+    return Result(board, panel["title"], name, rows, read, ms, "empty: no row has a value" if empty else "")
 
 
 def _shown(cell: Any) -> bool:

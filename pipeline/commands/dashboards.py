@@ -61,7 +61,7 @@ def check_panels(clickhouse: str | None, data_dir: Path, minutes: tuple[float, .
             return found.result_rows, int(found.summary.get("read_rows", 0))
 
         ranges = minutes or (tuple(RANGES.values()) if fill else (15.0,))
-        results = check(timed(run), ranges, times=3 if fill else 1, sensitive=False)
+        results = check(timed(run), ranges, times=3 if fill else 1)
     show(("dashboard", "panel", "range", "rows", "read", "ms", "error"),
          [(r.dashboard.removeprefix("Gigawatch: "), r.panel, r.over, str(r.rows), f"{r.read:,}", f"{r.ms:.0f}", r.error) for r in results])
     bad, found = [r for r in results if r.error], p95(results)
