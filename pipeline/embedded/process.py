@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 30), 
 KEEP_MEMORY_THREADS = {**KEEP_MEMORY, "MALLOC_ARENA_MAX": "2"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_claimed: list[socket.socket] = []
 
 
 class ProcessError(RuntimeError):
@@ -117,16 +119,29 @@ def _die_with_parent() -> None:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port on loopback when it is free, else any free one."""
-    for port in (preferred, 0):
+    """The preferred port on loopback when it is free, else one below those that the system gives to outgoing connections (from 32768).
+
+    It is this process's own until it ends: no other Gigawatch gets it in the seconds before something listens on it.
+    """
+    for port in (preferred, *random.sample(range(20_000, 32_000), 100)):
+        if port and _claim(port):
+            return port
+    raise ProcessError("no free port on 127.0.0.1")
+
+
+def _claim(port: int) -> bool:
+    """Whether the port is free; then its name is taken too, as a socket of no file that the kernel gives back when we end, however we end."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0gigawatch-port-{port}")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ProcessError("no free port on 127.0.0.1")
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        name.close()
+        return False
+    _claimed.append(name)
+    return True
 
 
 def wait_for(process: Process, ready: Callable[[], bool], timeout_s: float) -> None:
