@@ -9,8 +9,9 @@ READY := $(VENV)/ready
 demo: $(READY)
 	@$(BIN)/gigawatch up --fault gpu-thermal@R0001-N03-GPU2:60+180 --fault coolant-flow@R0003:120+180
 
+# two files at a time, the long ones first: most of them wait more than they compute
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types test
 

@@ -21,3 +21,8 @@ def recorded() -> Path:
     if not folder.is_dir():
         pytest.skip("no recorded data beside this checkout")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that files that run beside each other end together."""
+    items.sort(key=lambda item: item.get_closest_marker("service") is None)
