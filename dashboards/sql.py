@@ -79,6 +79,16 @@ def sites_now(window_s: int = 60) -> str:
     return newest("site_windows", window_s, "site")
 
 
+#: Each moment of each site once, whatever the window's width. FINAL: a moment whose parts came one after the other is told again with more of them,
+#: and until the store has merged both they would count twice. (A rack's row is told again with other columns filled; its means are the same.)
+SITES_OVER = f"FROM {DB}.site_windows FINAL WHERE $__timeFilter(ts) AND {SITE} AND window_s = $window"
+
+
+def site_over(columns: str) -> str:
+    """Columns of each site over the range."""
+    return f"SELECT $__timeInterval(ts) AS time, site, {columns} {SITES_OVER} GROUP BY time, site ORDER BY time, site"
+
+
 def off_balance(column: str = "heat_balance") -> str:
     return f"abs({column} - {limits.HEAT_BALANCE:g})"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import broker, clickhouse, factory, sink
+from tests.factories import broker, clickhouse, factory, own_clickhouse, sink
 
-__all__ = ["broker", "clickhouse", "factory", "recorded", "sink"]
+__all__ = ["broker", "clickhouse", "factory", "own_clickhouse", "recorded", "sink"]
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"

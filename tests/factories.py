@@ -27,15 +27,28 @@ from pipeline.embedded.process import Process, free_port, port_open, wait_for
 GIGAWATCH = [sys.executable, "-m", "pipeline"]
 
 
-@pytest.fixture(scope="session")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an embedded ClickHouse behind its HTTP interface."""
-    folder, port = tmp_path_factory.mktemp("clickhouse"), free_port()
+@contextmanager
+def _clickhouse(folder: Path) -> Iterator[str]:
+    port = free_port()
     process = Process("clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(folder)], folder / "log")
     process.start()
     wait_for(process, lambda: port_open(port), 60)
     yield f"http://127.0.0.1:{port}"
     process.stop()
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an embedded ClickHouse behind its HTTP interface."""
+    with _clickhouse(tmp_path_factory.mktemp("clickhouse")) as url:
+        yield url
+
+
+@pytest.fixture
+def own_clickhouse(tmp_path: Path) -> Iterator[str]:
+    """An embedded ClickHouse of this test alone: what it asks looks at everything that is stored."""
+    with _clickhouse(tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

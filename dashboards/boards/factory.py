@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard as dash
 from dashboards import board, panels
 from dashboards.board import IN_MODEL, TO_GPU, TO_INCIDENTS, TO_JOB, TO_RACK
 from dashboards.clickhouse import DATABASE as DB
-from dashboards.sql import HOP, IN_ROW, NOW, SITE, metric, off_balance, provisioned_w, racks_now, rolled, sites_now
+from dashboards.sql import HOP, IN_ROW, NOW, SITE, SITES_OVER, metric, off_balance, provisioned_w, racks_now, rolled, site_over, sites_now
 from schemas.limits import HEAT_BALANCE, HEAT_BALANCE_OFF, LPM_PER_KW_LEAST, SCORE_BAD
 
 UID = board.uid("factory")
@@ -16,8 +16,6 @@ _WHERE = f"{SITE} AND {IN_ROW} AND {IN_MODEL}"
 FRESH = f"{SITE} AND ts > (SELECT max(ts) FROM {DB}.site_windows WHERE {NOW}) - INTERVAL 30 SECOND AND {NOW}"
 _RACKS = racks_now(60, f"{IN_ROW} AND {IN_MODEL}")
 _OVER = f"FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND {_WHERE} AND window_s = $window"
-#: Each moment of each site once, whatever the window's width.
-_SITES_OVER = f"FROM {DB}.site_windows WHERE $__timeFilter(ts) AND {SITE} AND window_s = $window"
 
 _TENSOR = f"arrayFilter(v -> not isNaN(v), {metric('gpu', 'tensor_active')})"
 
@@ -53,10 +51,6 @@ def one(expression: str, window_s: int = 60) -> str:
     return f"SELECT {expression} AS value FROM {sites_now(window_s)}"
 
 
-def site_over(columns: str) -> str:
-    return f"SELECT $__timeInterval(ts) AS time, site, {columns} {_SITES_OVER} GROUP BY time, site ORDER BY time, site"
-
-
 def dashboard() -> dash.Dashboard:
     """Figures, power and work over time, racks as a heat map, what to look at, every rack."""
     made = board.begin("factory", "factory", "The AI factory on one screen: power, work, heat, and what is not well.", incidents=SITE)
@@ -75,7 +69,7 @@ def dashboard() -> dash.Dashboard:
                     "1.3. Empty without a utility meter.", panels.PUES, decimals=3),
         panels.stat("Coolant heat / power", one("sum(heat_w) / sum(it_power_w)"), "none", f"Share of the racks' power that the coolant carries away. Near "
                     f"{HEAT_BALANCE:g} all is told truly; off by {HEAT_BALANCE_OFF:g} something is ill, or lies.", panels.BALANCE, decimals=3),
-        panels.stat("Fleet energy", f"SELECT sum(it_power_w * {HOP}) / 3.6e6 AS value {_SITES_OVER}", "kwatth", "Energy of all racks over the time range, "
+        panels.stat("Fleet energy", f"SELECT sum(it_power_w * {HOP}) / 3.6e6 AS value {SITES_OVER}", "kwatth", "Energy of all racks over the time range, "
                     "from rolling means of their meters.", decimals=1),
         panels.gauge("Tensor activity", f"SELECT avg(arrayAvg({_TENSOR})) AS value FROM {DB}.gpu_10s_frames WHERE {NOW} AND {SITE} AND notEmpty({_TENSOR})",
                      "percentunit", "Share of cycles in which tensor pipes worked, mean over GPUs, newest minutes. Busy GPUs (100 % utilization) with idle "

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard as dash
 from dashboards import board, panels
 from dashboards.board import TO_RACK
 from dashboards.clickhouse import DATABASE as DB
-from dashboards.sql import IN_ROW, NOW, ROW, SITE, provisioned_w, racks_now, rolled, sites_now, tiered
+from dashboards.sql import IN_ROW, NOW, ROW, SITE, provisioned_w, racks_now, rolled, site_over, sites_now, tiered
 from schemas.limits import LOAD_HIGH
 
 UID = board.uid("power")
@@ -31,11 +31,6 @@ _BREAKERS = (f"SELECT rack, avg(current_a_mean) / avg(current_limit_a_mean) AS l
              f"{IN_ROW} AND current_limit_a_mean > 0 GROUP BY rack ORDER BY load DESC, rack LIMIT 12")
 
 
-def feed(columns: str) -> str:
-    return (f"SELECT $__timeInterval(ts) AS time, site, {columns} FROM {DB}.site_windows WHERE $__timeFilter(ts) AND {SITE} AND window_s = $window GROUP BY "
-            f"time, site ORDER BY time, site")
-
-
 def meters(columns: str) -> str:
     return f"SELECT $__timeInterval(ts) AS time, {columns} FROM {tiered('power')} {_METERS} GROUP BY time ORDER BY time"
 
@@ -52,14 +47,14 @@ def dashboard() -> dash.Dashboard:
         panels.stat("Overhead", f"SELECT sum(facility_power_w) - sum(it_power_w) AS value FROM {sites_now()}", "watt",
                     "Cooling, distribution and all else that is not IT.", span=4, decimals=2),
         panels.stat("Steepest ramp", f"SELECT max(abs(power - before)) * 6 AS value FROM (SELECT ts, power, lagInFrame(power) OVER (ORDER BY ts) AS before, "
-                    f"row_number() OVER (ORDER BY ts) AS n FROM (SELECT ts, sum(rack_power_w) AS power, {_WHOLE} FROM {DB}.rack_windows WHERE ts > "
+                    f"row_number() OVER (ORDER BY ts) AS n FROM (SELECT ts, sum(rack_power_w) AS power, {_WHOLE} FROM {DB}.rack_windows FINAL WHERE ts > "
                     f"$__toTime - INTERVAL 15 MINUTE AND ts <= $__toTime AND {SITE} AND {IN_ROW} AND window_s = 10 GROUP BY ts) WHERE racks >= 0.9 * most) "
                     f"WHERE n > 1", "watt", "Largest change from one 10 s mean to the next in the last quarter hour, a minute's worth. Utilities limit "
                     "ramps; ask yours.", span=4, decimals=2),
         panels.stat("Swing", f"SELECT max(power) - min(power) AS value FROM ({_EVERY})", "watt", f"Highest minus lowest second of the last five minutes. "
                     f"{ALIASING}", span=4, decimals=2, last="5m"),
-        panels.graph("Feeds and meters", feed("avg(facility_power_w) AS facility, avg(it_power_w) AS IT, avg(gpu_power_w) AS GPUs, avg(cooling_power_w) AS "
-                     "cooling"), "watt", "From the utility meter down: facility, racks, GPUs; cooling beside them.", low=0),
+        panels.graph("Feeds and meters", site_over("avg(facility_power_w) AS facility, avg(it_power_w) AS IT, avg(gpu_power_w) AS GPUs, "
+                     "avg(cooling_power_w) AS cooling"), "watt", "From the utility meter down: facility, racks, GPUs; cooling beside them.", low=0),
         panels.graph("By row", f"SELECT time, row, sum(power) AS power FROM (SELECT $__timeInterval(ts) AS time, {ROW} AS row, rack, avg(rack_power_w) AS "
                      f"power {_OVER} GROUP BY time, row, rack) GROUP BY time, row ORDER BY time, row LIMIT 40000", "watt", "Racks by row.", low=0),
         panels.graph("Every second", f"SELECT ts AS time, power AS racks FROM ({_EVERY}) ORDER BY time", "watt",

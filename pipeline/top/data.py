@@ -19,7 +19,7 @@ _SCORES = f"{DB}.scores WHERE ts > {_NOW} - INTERVAL 30 SECOND"
 
 _SITE = (f"SELECT site, ts, racks, gpus, gpus_expected, util_pct_mean, it_power_w, pue, heat_balance FROM {latest('site_windows', 60)} ORDER BY site LIMIT 8")
 _PAST = (f"SELECT toStartOfInterval(ts, INTERVAL {PAST_S // POINTS} SECOND) AS t, sum(it_power_w) / uniqExact(ts), sum(util_pct_mean * gpus) / sum(gpus) "
-         f"FROM {DB}.site_windows WHERE window_s = 10 AND ts > {_NOW} - INTERVAL {PAST_S} SECOND GROUP BY t ORDER BY t")
+         f"FROM {DB}.site_windows FINAL WHERE window_s = 10 AND ts > {_NOW} - INTERVAL {PAST_S} SECOND GROUP BY t ORDER BY t")
 _RACKS = (f"SELECT r.site, r.rack, r.model, r.gpus, r.gpus_expected, r.util_pct_mean, r.rack_power_w, r.gpu_temp_c_max, r.flow_lpm, r.return_temp_c - "
           f"r.supply_temp_c, r.heat_balance, s.worst FROM {latest('rack_windows', 60)} AS r LEFT JOIN (SELECT site, rack, max(score) AS worst FROM "
           f"{_SCORES} GROUP BY site, rack) AS s USING (site, rack) ORDER BY r.site, r.rack LIMIT 20000")

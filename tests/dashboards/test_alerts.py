@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,17 +133,3 @@ def test_contact_points_and_mute_times_come_from_the_environment() -> None:
     used = {name.split("}")[0] for text in [(folder / "notify.yaml").read_text()] for name in text.split("${")[1:]}
     assert used
     assert used <= set(compose), "compose gives every variable a value: Grafana does not start without"
-
-
-@pytest.fixture
-def own_clickhouse(tmp_path: Path) -> Iterator[str]:
-    """An embedded ClickHouse of this test alone: rules look at everything that is stored."""
-    from pipeline.embedded.process import Process, free_port, port_open, wait_for
-    from tests.factories import GIGAWATCH
-
-    port = free_port()
-    process = Process("clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(tmp_path)], tmp_path / "log")
-    process.start()
-    wait_for(process, lambda: port_open(port), 60)
-    yield f"http://127.0.0.1:{port}"
-    process.stop()

@@ -7,6 +7,7 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -179,6 +180,38 @@ def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> N
     assert client.query("SELECT xid_max, power_w_mean FROM gigawatch.gpu_raw LIMIT 0").column_names == ("xid_max", "power_w_mean")
     client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid, DROP COLUMN xid_n")
     assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu", "view gpu_raw"]
+    client.close()
+
+
+@pytest.mark.service
+def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
+    """The oldest first with one rack of two, then whole: until the store merges, both rows are there."""
+    from pipeline.store.client import connect
+    from pipeline.store.migrate import migrate
+    from pipeline.top.data import Store
+
+    client = connect(own_clickhouse)
+    migrate(client)
+    last = dt.datetime.fromtimestamp(time.time() // 10 * 10, dt.UTC)
+    moments = [last - dt.timedelta(seconds=10 * n) for n in range(6)]
+    for racks, told in ((1, moments[-1:]), (2, moments)):
+        said = dt.datetime.now(dt.UTC)
+        client.insert("gigawatch.rack_windows", [("s", f"R{r}", ts, width, 50e3, said) for ts in told for width in (10, 60) for r in range(racks)],
+                      ["site", "rack", "ts", "window_s", "rack_power_w", "kafka_ts"])
+        client.insert("gigawatch.site_windows", [("s", ts, width, 50e3 * racks, 72 * racks, said) for ts in told for width in (10, 60)],
+                      ["site", "ts", "window_s", "it_power_w", "gpus", "kafka_ts"])
+    over = Range(last - dt.timedelta(minutes=5), last, 10)
+
+    def shown(board: str, title: str) -> list[tuple[Any, ...]]:
+        body = build.load()[f"gigawatch-{board}"]
+        chosen: model.Values = {v.name: v.value for v in model.variables(lambda sql: client.query(sql).result_rows, body, over, {"site": ["s"]})}
+        (panel,) = (p for p in model.panels(body) if p["title"] == title)
+        return [tuple(row) for row in client.query(expand(panel["targets"][0]["rawSql"], over, chosen)).result_rows]
+
+    assert shown("power", "Steepest ramp") == [(0.0,)]
+    assert shown("factory", "Fleet energy") == [(pytest.approx(6 * 10 * 100e3 / 3.6e6),)]
+    assert {row[2] for row in shown("factory", "Power")} == {100e3}
+    assert set(Store(client).picture().power) == {100e3}
     client.close()
 
 
