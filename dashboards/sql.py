@@ -37,8 +37,9 @@ def tiered(kind: str) -> str:
 
 
 def rolled(kind: str, frames: bool = False) -> str:
-    """The same, but never raw: for counters' increases (`<metric>_inc`), and for arrays over a whole rack (`frames`)."""
-    return f"{DB}.{kind}_${{rolled}}{'_frames' if frames else ''}"
+    """The same, but never raw: for counters' increases (`<metric>_inc`), and for arrays over a whole rack (`frames`). FINAL, as the views have it: a bucket
+    that was made again counts once."""
+    return f"{DB}.{kind}_${{rolled}}{'_frames FINAL' if frames else ''}"
 
 
 def _by_model(values: dict[str, float]) -> str:

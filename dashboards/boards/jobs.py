@@ -34,7 +34,7 @@ def by_job(source: str, where: str, sums: dict[str, str]) -> str:
             f"i.device AS name_device, {joined}")
 
 
-_NOW = by_job(f"{DB}.gpu_10s_frames", NOW, {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"})
+_NOW = by_job(f"{DB}.gpu_10s_frames FINAL", NOW, {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"})
 #: A GPU against the middle of its job's GPUs in its rack.
 STRAGGLERS = (f"SELECT job, rack, device, active, typical, active / typical AS share, utilization, power_w FROM (SELECT *, quantileExact(0.5)(active) OVER "
               f"(PARTITION BY job, rack) AS typical FROM (SELECT job, rack, device, sum(sm) AS active, sum(util) AS utilization, sum(power) AS power_w FROM "
