@@ -32,9 +32,11 @@ def _clickhouse(folder: Path) -> Iterator[str]:
     port = free_port()
     process = Process("clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(folder)], folder / "log")
     process.start()
-    wait_for(process, lambda: port_open(port), 60)
-    yield f"http://127.0.0.1:{port}"
-    process.stop()
+    try:
+        wait_for(process, lambda: port_open(port), 60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop()
 
 
 @pytest.fixture(scope="session")
