@@ -13,7 +13,9 @@ from dashboards.boards import cooling, factory, gpu, health, incidents, jobs, po
 
 FOLDER = Path(__file__).parent / "json"
 ALERTS = Path(__file__).parent / "provisioning" / "alerting" / "rules.yaml"
-DASHBOARDS = {b.__name__.rpartition(".")[2]: b.dashboard for b in (factory, rack, gpu, power, cooling, jobs, incidents, health)}
+DASHBOARDS = {
+    b.__name__.rpartition(".")[2]: b.dashboard for b in (factory, rack, gpu, power, cooling, jobs, incidents, health)
+}
 
 
 def built() -> dict[str, str]:
@@ -23,7 +25,9 @@ def built() -> dict[str, str]:
         body = json.loads(json.dumps(make().build(), cls=JSONEncoder))
         for number, panel in enumerate(body["panels"], 1):
             panel["id"] = number
-        for variable in body["templating"]["list"]:  # the plugin shows and runs `definition`, which the SDK's builder lacks
+        for variable in body["templating"][
+            "list"
+        ]:  # the plugin shows and runs `definition`, which the SDK's builder lacks
             if variable["type"] == "query":
                 variable["definition"] = variable["query"]["rawSql"]
         out[f"{name}.json"] = json.dumps(body, indent=2, sort_keys=True) + "\n"

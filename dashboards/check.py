@@ -1,4 +1,6 @@
-"""Runs every panel's query of every board as Grafana would, at a short, a middle and a long range; an error, an empty panel or a slow one fails."""
+"""Runs every panel's query of every board as Grafana would, at a short, a middle and a long range; an error, an empty
+panel or a slow one fails.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def interval_s(minutes: float) -> int:
 
 
 def check(ask: Ask, minutes: Sequence[float] = (15.0,), *, times: int = 1) -> list[Result]:
-    """Every panel of every board at every range, the best of `times`. Variables take what they take when a board is opened. A panel that shows trouble
+    """Every panel of every board at every range, the best of `times`. Variables take what they take when a board is
+    opened. A panel that shows trouble
     (it has words of its own for none) may be empty."""
     newest = ask(f"SELECT max(ts) FROM {DATABASE}.site_windows").rows[0][0]
     if newest is None or newest.year < 2000:
@@ -86,7 +89,11 @@ def _board(ask: Ask, body: model.Body, over: Range, name: str, times: int) -> li
         chosen = model.variables(run, body, over, {})
     except Exception as err:  # noqa: BLE001 - whatever the store says is the result
         return [Result(body["title"], "variables", name, 0, 0, 0.0, first_line(err))]
-    results = [Result(body["title"], f"variable {v.name}", name, 0, 0, 0.0, v.error or "no values") for v in chosen if v.error or not v.options]
+    results = [
+        Result(body["title"], f"variable {v.name}", name, 0, 0, 0.0, v.error or "no values")
+        for v in chosen
+        if v.error or not v.options
+    ]
     values: model.Values = {v.name: v.value for v in chosen}
     return results + [_panel(ask, body["title"], panel, over, name, values, times) for panel in model.panels(body)]
 
@@ -96,7 +103,9 @@ def _panel(ask: Ask, board: str, panel: model.Body, over: Range, name: str, valu
     ms = 0.0
     for target in panel["targets"]:
         if target["datasource"]["type"] != TYPE:
-            return Result(board, panel["title"], name, 0, 0, 0.0, f"datasource {target['datasource']['type']} is not ours")
+            return Result(
+                board, panel["title"], name, 0, 0, 0.0, f"datasource {target['datasource']['type']} is not ours"
+            )
         try:
             sql = expand(target["rawSql"], model.shown(panel, over), values)
             answer = min((ask(sql) for _ in range(times)), key=lambda a: a.ms)

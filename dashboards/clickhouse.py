@@ -31,5 +31,12 @@ class Query(variants.Dataquery, builder.Builder[variants.Dataquery]):
         return self
 
     def to_json(self) -> dict[str, object]:
-        return {"datasource": {"type": TYPE, "uid": UID}, "refId": self.ref_id, "queryType": "sql", "editorType": "sql",
-                "rawSql": self.sql, "format": self.format, "pluginVersion": PLUGIN_VERSION}
+        return {
+            "datasource": {"type": TYPE, "uid": UID},
+            "refId": self.ref_id,
+            "queryType": "sql",
+            "editorType": "sql",
+            "rawSql": self.sql,
+            "format": self.format,
+            "pluginVersion": PLUGIN_VERSION,
+        }

@@ -1,4 +1,6 @@
-"""The ClickHouse plugin's macros and variables, expanded as its backend does, so that a panel's query can be run without Grafana."""
+"""The ClickHouse plugin's macros and variables, expanded as its backend does, so that a panel's query can be run
+without Grafana.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def _arguments(sql: str, at: int) -> tuple[list[str], int]:
         elif char == "," and depth == 1:
             found.append(sql[begin:index].strip())
             begin = index + 1
-    raise MacroError(f"a parenthesis is not closed: {sql[at:at + 60]!r}")
+    raise MacroError(f"a parenthesis is not closed: {sql[at : at + 60]!r}")
 
 
 def _one(name: str, args: list[str], over: Range, variables: Mapping[str, str | Sequence[str]]) -> str:
@@ -75,12 +77,25 @@ def _one(name: str, args: list[str], over: Range, variables: Mapping[str, str | 
     macros: dict[str, tuple[int, Callable[[], str]]] = {
         "timeFilter": (1, lambda: f"{args[0]} >= {begin} AND {args[0]} <= {end}"),
         "timeFilter_ms": (1, lambda: f"{args[0]} >= {begin_ms} AND {args[0]} <= {end_ms}"),
-        "fromTime": (0, lambda: begin), "toTime": (0, lambda: end), "fromTime_ms": (0, lambda: begin_ms), "toTime_ms": (0, lambda: end_ms),
-        "timeFrom": (1, lambda: f"{args[0]} >= {begin}"), "timeTo": (1, lambda: f"{args[0]} <= {end}"),
+        "fromTime": (0, lambda: begin),
+        "toTime": (0, lambda: end),
+        "fromTime_ms": (0, lambda: begin_ms),
+        "toTime_ms": (0, lambda: end_ms),
+        "timeFrom": (1, lambda: f"{args[0]} >= {begin}"),
+        "timeTo": (1, lambda: f"{args[0]} <= {end}"),
         "dateFilter": (1, lambda: f"{args[0]} >= toDate({dates[0]}) AND {args[0]} <= toDate({dates[1]})"),
-        "dateTimeFilter": (2, lambda: f"{args[0]} >= toDate({dates[0]}) AND {args[0]} <= toDate({dates[1]}) AND {args[1]} >= {begin} AND {args[1]} <= {end}"),
+        "dateTimeFilter": (
+            2,
+            lambda: (
+                f"{args[0]} >= toDate({dates[0]}) AND {args[0]} <= toDate({dates[1]}) AND {args[1]} >= {begin} "
+                f"AND {args[1]} <= {end}"
+            ),
+        ),
         "timeInterval": (1, lambda: f"toStartOfInterval(toDateTime({args[0]}), INTERVAL {seconds} second)"),
-        "timeInterval_ms": (1, lambda: f"toStartOfInterval(toDateTime64({args[0]}, 3), INTERVAL {seconds * 1000} millisecond)"),
+        "timeInterval_ms": (
+            1,
+            lambda: f"toStartOfInterval(toDateTime64({args[0]}, 3), INTERVAL {seconds * 1000} millisecond)",
+        ),
         "timeGroup": (2, lambda: f"toStartOfInterval(toDateTime({args[0]}), INTERVAL {_seconds(args[1])} second)"),
         "interval_s": (0, lambda: str(seconds)),
         "conditionalAll": (2, lambda: "1=1" if _is_all(args[1], variables) else args[0]),
@@ -121,5 +136,8 @@ def _variables(sql: str, variables: Mapping[str, str | Sequence[str]]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string literal. Grafana escapes the quote alone; a backslash would end a literal early, so it is escaped here too."""
+    """A string literal.
+
+    Grafana escapes the quote alone; a backslash would end a literal early, so it is escaped here too.
+    """
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,7 @@
-"""A board's JSON as Grafana reads it: its panels, and its variables' values for a time range. What runs panels without Grafana stands on this."""
+"""A board's JSON as Grafana reads it: its panels, and its variables' values for a time range.
+
+What runs panels without Grafana stands on this.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,8 @@ def shown(panel: Body, over: Range) -> Range:
 
 
 def variables(run: Run, body: Body, over: Range, wanted: Mapping[str, Sequence[str]]) -> list[Variable]:
-    """Every variable in order, each asked with the ones before it. `wanted`: what the user chose; what is not among the options (any more) is not
+    """Every variable in order, each asked with the ones before it. `wanted`: what the user chose; what is not among the
+    options (any more) is not
     taken, but for a name that someone followed a link to: a device that has gone silent is still the one asked for."""
     found: list[Variable] = []
     for spec in body.get("templating", {}).get("list", []):
@@ -61,11 +65,22 @@ def variables(run: Run, body: Body, over: Range, wanted: Mapping[str, Sequence[s
 
 
 def _variable(run: Run, spec: Body, over: Range, known: Values, wanted: tuple[str, ...]) -> Variable:
-    name, label, multi, hidden = spec["name"], spec.get("label") or spec["name"], bool(spec.get("multi")), spec.get("hide", 0) == 2
+    name, label, multi, hidden = (
+        spec["name"],
+        spec.get("label") or spec["name"],
+        bool(spec.get("multi")),
+        spec.get("hide", 0) == 2,
+    )
     if spec["type"] == "custom":
         options = tuple((o["text"], o["value"]) for o in spec["options"])
         usual = next((o["value"] for o in spec["options"] if o.get("selected")), options[0][1])
-        return Variable(name, label, options, (wanted[0] if wanted and wanted[0] in {value for _, value in options} else usual,), hidden=hidden)
+        return Variable(
+            name,
+            label,
+            options,
+            (wanted[0] if wanted and wanted[0] in {value for _, value in options} else usual,),
+            hidden=hidden,
+        )
     try:
         options = tuple((str(row[0]), str(row[0])) for row in run(expand(spec["definition"], over, known)))
     except MacroError as err:
@@ -73,5 +88,12 @@ def _variable(run: Run, spec: Body, over: Range, known: Values, wanted: tuple[st
     if multi:
         return Variable(name, label, options, (ALL,) if not wanted or ALL in wanted else wanted, multi, hidden)
     if wanted and not hidden:
-        return Variable(name, label, options if wanted[0] in {v for _, v in options} else (*options, (wanted[0], wanted[0])), wanted[:1], multi, hidden)
+        return Variable(
+            name,
+            label,
+            options if wanted[0] in {v for _, v in options} else (*options, (wanted[0], wanted[0])),
+            wanted[:1],
+            multi,
+            hidden,
+        )
     return Variable(name, label, options, tuple(v for _, v in options[:1]), multi, hidden)

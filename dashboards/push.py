@@ -21,31 +21,56 @@ class PushError(RuntimeError):
 
 
 def datasource(url: str, user: str = "", password: str = "") -> dict[str, Any]:
-    """The datasource for ClickHouse at `url` (as Grafana reaches it) in Grafana's API form; a user and password in the URL come first."""
+    """The datasource for ClickHouse at `url` (as Grafana reaches it) in Grafana's API form; a user and password in the
+    URL come first.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"ClickHouse address {url!r}: wants http://[USER:PASSWORD@]HOST:PORT as Grafana reaches it")
     secure = parts.scheme == "https"
     body: dict[str, Any] = {
-        "uid": UID, "name": "Gigawatch ClickHouse", "type": TYPE, "access": "proxy",
-        "jsonData": {"host": parts.hostname, "port": parts.port or (8443 if secure else 8123), "protocol": "http", "secure": secure,
-                     "username": unquote(parts.username or "") or user or "default", "defaultDatabase": DATABASE}}
+        "uid": UID,
+        "name": "Gigawatch ClickHouse",
+        "type": TYPE,
+        "access": "proxy",
+        "jsonData": {
+            "host": parts.hostname,
+            "port": parts.port or (8443 if secure else 8123),
+            "protocol": "http",
+            "secure": secure,
+            "username": unquote(parts.username or "") or user or "default",
+            "defaultDatabase": DATABASE,
+        },
+    }
     secret = unquote(parts.password or "") or password
     if secret:
         body["secureJsonData"] = {"password": secret}
     return body
 
 
-def push(url: str, auth: str | tuple[str, str], clickhouse: str | None = None, ca: str = "",
-         reader: tuple[str, str] = ("", "")) -> Iterator[str]:
-    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust; `reader`: Grafana's
+def push(
+    url: str,
+    auth: str | tuple[str, str],
+    clickhouse: str | None = None,
+    ca: str = "",
+    reader: tuple[str, str] = ("", ""),
+) -> Iterator[str]:
+    """Folder, datasource (when `clickhouse` is given) and dashboards; yields a line for each. `ca`: PEM file to trust;
+    `reader`: Grafana's
     user and password of ClickHouse. Raises PushError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"Grafana address {url!r}: wants http://HOST:3000")
     prefix = parts.path.strip("/")
-    grafana = GrafanaFace(auth, host=parts.hostname, port=parts.port, protocol=parts.scheme, url_path_prefix=f"{prefix}/" if prefix else "", timeout=10.0,
-                          verify=ca or True)
+    grafana = GrafanaFace(
+        auth,
+        host=parts.hostname,
+        port=parts.port,
+        protocol=parts.scheme,
+        url_path_prefix=f"{prefix}/" if prefix else "",
+        timeout=10.0,
+        verify=ca or True,
+    )
     try:
         yield from _push(grafana, url, datasource(clickhouse, *reader) if clickhouse else None)
     except GrafanaClientError as err:
@@ -74,6 +99,13 @@ def _push(grafana: GrafanaFace, url: str, wanted: dict[str, Any] | None) -> Iter
         yield f"no datasource with uid {UID} there yet: give --clickhouse URL, or provision it, or panels stay empty"
     folder = grafana.folder.get_folder(FOLDER_UID)
     for uid, body in build.load().items():
-        grafana.dashboard.update_dashboard({"dashboard": {**body, "id": None}, "folderUid": FOLDER_UID, "folderId": folder.get("id", 0), "overwrite": True,
-                                            "message": "gigawatch dashboards push"})
+        grafana.dashboard.update_dashboard(
+            {
+                "dashboard": {**body, "id": None},
+                "folderUid": FOLDER_UID,
+                "folderId": folder.get("id", 0),
+                "overwrite": True,
+                "message": "gigawatch dashboards push",
+            }
+        )
         yield f"dashboard {body['title']}: {url.rstrip('/')}/d/{uid}"

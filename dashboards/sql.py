@@ -1,4 +1,6 @@
-"""Pieces of SQL that boards share: scopes, tiers that fit the time range, what the hardware catalogue knows, rows of racks."""
+"""Pieces of SQL that boards share: scopes, tiers that fit the time range, what the hardware catalogue knows, rows of
+racks.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,27 @@ GPU = f"{RACK} AND device = ${{gpu:singlequote}}"
 #: What is shown as "now" is of the last minutes of the range, so that a long range reads no more for it.
 NOW = "ts > $__toTime - INTERVAL 3 MINUTE AND ts <= $__toTime"
 
-#: A row of racks: what a rack's name says before its last dash (`A01-R05` stands in `A01`); plain numbers go eight to a row, as one row CDU serves.
-#: (No `$` before a quote: Grafana's plugin puts this through JavaScript's replace, where that means the rest of the text.)
-ROW = ("if(position(rack, '-') > 0, arrayStringConcat(arrayPopBack(splitByChar('-', rack)), '-'), "
-       "concat('row ', leftPad(toString(intDiv(greatest(toUInt32OrZero(arrayElement(extractAll(rack, '[0-9]+'), -1)), 1) - 1, 8) + 1), 3, '0')))")
+#: A row of racks: what a rack's name says before its last dash (`A01-R05` stands in `A01`); plain numbers go eight to a
+#: row, as one row CDU serves. (No `$` before a quote: Grafana's plugin puts this through JavaScript's replace, where
+#: that means the rest of the text.)
+ROW = (
+    "if(position(rack, '-') > 0, arrayStringConcat(arrayPopBack(splitByChar('-', rack)), '-'), "
+    "concat('row ', leftPad(toString(intDiv(greatest(toUInt32OrZero(arrayElement(extractAll(rack, '[0-9]+'), "
+    "-1)), 1) - 1, 8) + 1), 3, '0')))"
+)
 IN_ROW = f"$__conditionalAll({ROW} IN (${{row:singlequote}}), $row)"
 
 #: Seconds that the range really covers: a factory that started ten minutes ago has no hours.
-_SPAN = f"least(dateDiff('second', $__fromTime, $__toTime), greatest(1, dateDiff('second', (SELECT min(ts) FROM {DB}.site_windows), $__toTime)))"
+_SPAN = (
+    "least(dateDiff('second', $__fromTime, $__toTime), greatest(1, dateDiff('second', (SELECT min(ts) FROM "
+    f"{DB}.site_windows), $__toTime)))"
+)
 #: Tiers by the seconds that they serve: some hundred to a thousand points a line each.
 RAW_S, TEN_S, MINUTE_S = 600, 3 * 3600, 48 * 3600
-TIER = f"SELECT multiIf(s <= {RAW_S}, 'raw', s <= {TEN_S}, '10s', s <= {MINUTE_S}, '1m', '1h') AS tier FROM (SELECT {_SPAN} AS s)"
+TIER = (
+    f"SELECT multiIf(s <= {RAW_S}, 'raw', s <= {TEN_S}, '10s', s <= {MINUTE_S}, '1m', '1h') AS tier FROM (SELECT "
+    f"{_SPAN} AS s)"
+)
 ROLLED = f"SELECT multiIf(s <= {TEN_S}, '10s', s <= {MINUTE_S}, '1m', '1h') AS tier FROM (SELECT {_SPAN} AS s)"
 #: Rolling windows by the range: 10 s each 10 s, a minute each 10 s, five minutes each minute.
 WINDOW = f"SELECT multiIf(s <= {RAW_S}, '10', s <= {TEN_S}, '60', '300') AS width FROM (SELECT {_SPAN} AS s)"
@@ -32,12 +44,16 @@ HOP = "if($window = 300, 60, 10)"
 
 
 def tiered(kind: str) -> str:
-    """The table of a kind that fits the range; at a few minutes it is the raw samples. Columns are `<metric>_mean` and `<metric>_max`."""
+    """The table of a kind that fits the range; at a few minutes it is the raw samples.
+
+    Columns are `<metric>_mean` and `<metric>_max`.
+    """
     return f"{DB}.{kind}_${{tier}}"
 
 
 def rolled(kind: str, frames: bool = False) -> str:
-    """The same, but never raw: for counters' increases (`<metric>_inc`), and for arrays over a whole rack (`frames`). FINAL, as the views have it: a bucket
+    """The same, but never raw: for counters' increases (`<metric>_inc`), and for arrays over a whole rack (`frames`).
+    FINAL, as the views have it: a bucket
     that was made again counts once."""
     return f"{DB}.{kind}_${{rolled}}{'_frames FINAL' if frames else ''}"
 
@@ -48,7 +64,9 @@ def _by_model(values: dict[str, float]) -> str:
 
 
 def provisioned_w() -> str:
-    """W that a rack may draw, from its GPUs' model in the hardware catalogue; NULL for a model that it does not have."""
+    """W that a rack may draw, from its GPUs' model in the hardware catalogue; NULL for a model that it does not
+    have.
+    """
     racks = {rack.gpu.name: rack.max_power_w for rack in reversed(hardware.load().racks.values())}
     return _by_model(racks)
 
@@ -59,7 +77,9 @@ def tdp_w() -> str:
 
 
 def metric(kind: str, name: str, stat: str = "mean") -> str:
-    """The column of a catalogue's metric in a tier; KeyError for one that it lacks, so that a renamed metric cannot blank a panel."""
+    """The column of a catalogue's metric in a tier; KeyError for one that it lacks, so that a renamed metric cannot
+    blank a panel.
+    """
     found = KINDS[kind][name]
     if stat not in found.rolled:
         raise KeyError(f"{kind}.{name} is kept as {', '.join(found.rolled)}, not {stat}")
@@ -69,7 +89,10 @@ def metric(kind: str, name: str, stat: str = "mean") -> str:
 def newest(table: str, window_s: int, per: str, where: str = "") -> str:
     """The newest row of every `per` (site, or site and rack) of a table of windows, as a subquery."""
     more = f" AND {where}" if where else ""
-    return f"(SELECT * FROM {DB}.{table} WHERE {NOW} AND {SITE} AND window_s = {window_s}{more} ORDER BY ts DESC, version DESC LIMIT 1 BY {per})"
+    return (
+        f"(SELECT * FROM {DB}.{table} WHERE {NOW} AND {SITE} AND window_s = {window_s}{more} ORDER BY ts DESC, "
+        f"version DESC LIMIT 1 BY {per})"
+    )
 
 
 def racks_now(window_s: int = 60, where: str = "") -> str:
@@ -80,8 +103,9 @@ def sites_now(window_s: int = 60) -> str:
     return newest("site_windows", window_s, "site")
 
 
-#: Each moment of each site once, whatever the window's width. FINAL: a moment whose parts came one after the other is told again with more of them,
-#: and until the store has merged both they would count twice. (A rack's row is told again with other columns filled; its means are the same.)
+#: Each moment of each site once, whatever the window's width. FINAL: a moment whose parts came one after the other is
+#: told again with more of them, and until the store has merged both they would count twice. (A rack's row is told again
+#: with other columns filled; its means are the same.)
 SITES_OVER = f"FROM {DB}.site_windows FINAL WHERE $__timeFilter(ts) AND {SITE} AND window_s = $window"
 
 
@@ -96,5 +120,9 @@ def off_balance(column: str = "heat_balance") -> str:
 
 def reasons(bits: str) -> str:
     """DCGM's clock event reasons as the word that matters most."""
-    return (f"multiIf(bitAnd({bits}, {limits.THROTTLE_HW}) > 0, 'hardware slow-down', bitAnd({bits}, {limits.THROTTLE_SW_THERMAL}) > 0, 'thermal limit', "
-            f"bitAnd({bits}, {limits.THROTTLE_POWER_CAP}) > 0, 'power cap', bitAnd({bits}, {limits.THROTTLE_IDLE}) > 0, 'idle', 'none')")
+    return (
+        f"multiIf(bitAnd({bits}, {limits.THROTTLE_HW}) > 0, 'hardware slow-down', bitAnd({bits}, "
+        f"{limits.THROTTLE_SW_THERMAL}) > 0, 'thermal limit', "
+        f"bitAnd({bits}, {limits.THROTTLE_POWER_CAP}) > 0, 'power cap', bitAnd({bits}, {limits.THROTTLE_IDLE}) "
+        "> 0, 'idle', 'none')"
+    )

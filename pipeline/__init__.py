@@ -1,1 +1,3 @@
-"""What happens to telemetry: compute (pure), stream (faust), store (ClickHouse), embedded services, and the command line."""
+"""What happens to telemetry: compute (pure), stream (faust), store (ClickHouse), embedded services, and the command
+line.
+"""

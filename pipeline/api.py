@@ -1,4 +1,7 @@
-"""The Python API: live frames as they come, history as Arrow. What `gigawatch tail` and `gigawatch history` are made of."""
+"""The Python API: live frames as they come, history as Arrow.
+
+What `gigawatch tail` and `gigawatch history` are made of.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,13 @@ from schemas.codec import Decoder, InvalidFrame
 from schemas.frame import Frame
 
 
-async def live(kind: str | None = None, place: str = "", *, broker: str | None = None, data_dir: Path = DEFAULT_DIR) -> AsyncGenerator[Frame]:
+async def live(
+    kind: str | None = None, place: str = "", *, broker: str | None = None, data_dir: Path = DEFAULT_DIR
+) -> AsyncGenerator[Frame]:
     """Frames from now on: of one kind or all, of places (`site/rack` keys) that contain `place`.
 
-    `broker` is HOST:PORT; by default that of the factory which runs on `data_dir`. Frames that cannot be read are passed over
-    (the sink dead-letters them). Raises BrokerError when there is no broker, KeyError for an unknown kind.
+    `broker` is HOST:PORT; by default that of the factory which runs on `data_dir`. Frames that cannot be read are
+    passed over (the sink dead-letters them). Raises BrokerError when there is no broker, KeyError for an unknown kind.
     """
     if kind is not None and kind not in KINDS:
         raise KeyError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
@@ -48,11 +53,22 @@ async def live(kind: str | None = None, place: str = "", *, broker: str | None =
         await consumer.stop()
 
 
-def history(metric: str, place: str = "", *, first: dt.datetime | None = None, last: dt.datetime | None = None, every_s: float = 0.0,
-            by: str = "device", clickhouse: str | None = None, data_dir: Path = DEFAULT_DIR) -> pa.Table:
-    """One metric over time as an Arrow table (`.to_pandas()` for pandas); see `pipeline.store.history.Ask` for the arguments.
+def history(
+    metric: str,
+    place: str = "",
+    *,
+    first: dt.datetime | None = None,
+    last: dt.datetime | None = None,
+    every_s: float = 0.0,
+    by: str = "device",
+    clickhouse: str | None = None,
+    data_dir: Path = DEFAULT_DIR,
+) -> pa.Table:
+    """One metric over time as an Arrow table (`.to_pandas()` for pandas); see `pipeline.store.history.Ask` for the
+    arguments.
 
-    Reads the factory on `data_dir`, running or stopped, or the ClickHouse at the URL `clickhouse`. Raises StoreError, AskError.
+    Reads the factory on `data_dir`, running or stopped, or the ClickHouse at the URL `clickhouse`. Raises StoreError,
+    AskError.
     """
     with opened(clickhouse, data_dir) as client:
         return _history.history(client, _history.Ask(metric, place, first, last, every_s, by))

@@ -82,21 +82,53 @@ _SOURCE_HELP = """SOURCE is one of
 
 def source_options(command: Any) -> Any:
     """The options that describe a source; `up` has them too."""
-    for option in reversed([
-        click.option("--racks", type=click.IntRange(min=1), default=4, show_default=True, help="Synthetic: how many racks."),
-        click.option("--gpu", "model", default="GB200", show_default=True, help="Synthetic: GPU or rack model, see `gigawatch catalogue hardware`."),
-        options.tick,
-        click.option("--seed", type=int, default=0, show_default=True, help="Synthetic: same seed, same factory."),
-        click.option("--fault", "faults", multiple=True, metavar="NAME[@PLACE][:AT][+LASTS][*SEVERITY]",
-                     help="Synthetic: a labelled fault, such as gpu-thermal@R0001-N03-GPU2:60+120. May be repeated."),
-        click.option("--site", default="", help="The site's name. Default: site-1, or what a recording says."),
-        click.option("--endpoint", "endpoints", multiple=True, metavar="[RACK/NODE=]URL", help="dcgm: an exporter's /metrics. May be repeated."),
-        click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True,
-                     help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes."),
-        click.option("--keep-time", is_flag=True, help="Replay: leave time stamps as recorded."),
-        click.option("--back", "back_s", type=click.FloatRange(min=0), hidden=True, help="Synthetic, premade: begin so many seconds ago."),
-        click.option("--ticks", type=click.IntRange(min=1), help="End after so many ticks."),
-    ]):
+    for option in reversed(
+        [
+            click.option(
+                "--racks", type=click.IntRange(min=1), default=4, show_default=True, help="Synthetic: how many racks."
+            ),
+            click.option(
+                "--gpu",
+                "model",
+                default="GB200",
+                show_default=True,
+                help="Synthetic: GPU or rack model, see `gigawatch catalogue hardware`.",
+            ),
+            options.tick,
+            click.option("--seed", type=int, default=0, show_default=True, help="Synthetic: same seed, same factory."),
+            click.option(
+                "--fault",
+                "faults",
+                multiple=True,
+                metavar="NAME[@PLACE][:AT][+LASTS][*SEVERITY]",
+                help="Synthetic: a labelled fault, such as gpu-thermal@R0001-N03-GPU2:60+120. May be repeated.",
+            ),
+            click.option("--site", default="", help="The site's name. Default: site-1, or what a recording says."),
+            click.option(
+                "--endpoint",
+                "endpoints",
+                multiple=True,
+                metavar="[RACK/NODE=]URL",
+                help="dcgm: an exporter's /metrics. May be repeated.",
+            ),
+            click.option(
+                "--speed",
+                type=click.FloatRange(min=0),
+                default=1.0,
+                show_default=True,
+                help="Replay, synthetic: 2 is twice as fast, 0 as fast as it goes.",
+            ),
+            click.option("--keep-time", is_flag=True, help="Replay: leave time stamps as recorded."),
+            click.option(
+                "--back",
+                "back_s",
+                type=click.FloatRange(min=0),
+                hidden=True,
+                help="Synthetic, premade: begin so many seconds ago.",
+            ),
+            click.option("--ticks", type=click.IntRange(min=1), help="End after so many ticks."),
+        ]
+    ):
         command = option(command)
     return command
 
@@ -112,15 +144,33 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
         from producers.synthetic import faults
         from producers.synthetic.source import Synthetic
 
-        return Synthetic(opts["racks"], opts["model"], site=site or "site-1", tick_s=opts["tick_s"], seed=opts["seed"], speed=opts["speed"], start_ms=start,
-                         faults=[faults.parse(f) for f in opts["faults"]], ticks=opts["ticks"], control=control)
+        return Synthetic(
+            opts["racks"],
+            opts["model"],
+            site=site or "site-1",
+            tick_s=opts["tick_s"],
+            seed=opts["seed"],
+            speed=opts["speed"],
+            start_ms=start,
+            faults=[faults.parse(f) for f in opts["faults"]],
+            ticks=opts["ticks"],
+            control=control,
+        )
     if name == "premade":
         from producers.premade import Premade
 
         gpus, _, per = rest.partition("/")
         if not gpus.isdigit():
             raise SourceError(f"source {source!r}: it is premade:GPUS or premade:GPUS/PER, such as premade:10000/rack")
-        return Premade(int(gpus), per=per or "rack", tick_s=opts["tick_s"], ticks=opts["ticks"], seed=opts["seed"], speed=opts["speed"], start_ms=start)
+        return Premade(
+            int(gpus),
+            per=per or "rack",
+            tick_s=opts["tick_s"],
+            ticks=opts["ticks"],
+            seed=opts["seed"],
+            speed=opts["speed"],
+            start_ms=start,
+        )
     if name == "replay":
         from producers.replay import open_recording
 
@@ -128,7 +178,9 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
     if name == "dcgm":
         from producers.dcgm import Dcgm, Endpoint
 
-        return Dcgm([Endpoint.parse(e) for e in opts["endpoints"]], opts["tick_s"], site or "site-1", ticks=opts["ticks"])
+        return Dcgm(
+            [Endpoint.parse(e) for e in opts["endpoints"]], opts["tick_s"], site or "site-1", ticks=opts["ticks"]
+        )
     if name == "nvml":
         from producers.nvml import Nvml
 
@@ -155,11 +207,37 @@ def check_source(source: str, opts: dict[str, Any]) -> None:
 @options.status_file
 @options.metrics
 @click.option("--hold", type=click.Path(path_type=Path), hidden=True, help="While this file exists, nothing is sent.")
-@click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="While Kafka takes nothing, keep messages in this folder.")
-@click.option("--spool-mb", type=click.IntRange(min=1), default=2048, show_default=True, help="Its bound; past it the oldest are dropped, and counted.")
-@click.option("--merge", "merge_s", type=click.FloatRange(min=0), default=0.0, help="Collect small frames of a rack for so many seconds and send them as one.")
-def produce(source: str, broker: str | None, data_dir: Path, status_file: Path | None, metrics: str, hold: Path | None, spool: Path | None,
-            spool_mb: int, merge_s: float, **opts: Any) -> None:
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="While Kafka takes nothing, keep messages in this folder.",
+)
+@click.option(
+    "--spool-mb",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Its bound; past it the oldest are dropped, and counted.",
+)
+@click.option(
+    "--merge",
+    "merge_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Collect small frames of a rack for so many seconds and send them as one.",
+)
+def produce(
+    source: str,
+    broker: str | None,
+    data_dir: Path,
+    status_file: Path | None,
+    metrics: str,
+    hold: Path | None,
+    spool: Path | None,
+    spool_mb: int,
+    merge_s: float,
+    **opts: Any,
+) -> None:
     """Reads SOURCE and publishes its frames to Kafka until it ends or is stopped; then drains."""
     from pipeline import kafka
     from pipeline.status import Status
@@ -179,10 +257,16 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
-        said = await Status("producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics).begin()
+        said = await Status(
+            "producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics
+        ).begin()
         producer = await connect(kafka.client_options(bootstrap))
-        publisher = Publisher(producer, merge_s=merge_s, held=hold.exists if hold else (lambda: False),
-                              spool=Spool(spool, spool_mb << 20) if spool else None)
+        publisher = Publisher(
+            producer,
+            merge_s=merge_s,
+            held=hold.exists if hold else (lambda: False),
+            spool=Spool(spool, spool_mb << 20) if spool else None,
+        )
         keeper = asyncio.create_task(said.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]
@@ -217,8 +301,8 @@ def produce(source: str, broker: str | None, data_dir: Path, status_file: Path |
 def inject(fault: str, data_dir: Path) -> None:
     """Injects a labelled FAULT now into the synthetic plant of the factory on --data-dir.
 
-    Names: gpu-thermal, gpu-throttle, gpu-straggler, gpu-dead, gpu-frozen (place: a GPU such as R0001-N01-GPU0); coolant-flow,
-    leak, lying-sensor, psu-loss (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
+    Names: gpu-thermal, gpu-throttle, gpu-straggler, gpu-dead, gpu-frozen (place: a GPU such as R0001-N01-GPU0);
+    coolant-flow, leak, lying-sensor, psu-loss (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
     """
     from pipeline.embedded.factory import run_dir
     from producers.source import SourceError
@@ -235,7 +319,9 @@ def inject(fault: str, data_dir: Path) -> None:
 
 
 @click.command()
-@click.argument("which", type=click.Choice(["metrics", "gpu", "node", "power", "cooling", "hardware"]), default="metrics")
+@click.argument(
+    "which", type=click.Choice(["metrics", "gpu", "node", "power", "cooling", "hardware"]), default="metrics"
+)
 @click.option("--markdown", is_flag=True, help="The page docs/catalogue.md.")
 def catalogue(which: str, markdown: bool) -> None:
     """Prints the metric catalogue (or that of one kind), or the hardware catalogue with grades and sources."""

@@ -15,7 +15,10 @@ from pipeline.health import Said, judge
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`key` in the status; with `label`, what is there is a mapping from the label's value to the number. `since`: a time, whose age counts."""
+    """`key` in the status; with `label`, what is there is a mapping from the label's value to the number.
+
+    `since`: a time, whose age counts.
+    """
 
     name: str
     help: str
@@ -35,7 +38,9 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         Figure("rows", "Samples of devices that Kafka has acknowledged.", "rows", "topic", counter=True),
         Figure("bytes", "Bytes of messages that Kafka has acknowledged.", "bytes", counter=True),
         Figure("retries", "Messages sent again.", "retries", counter=True),
-        Figure("missing_values", "Values that were no measurement, by metric/reason.", "missing", "value", counter=True),
+        Figure(
+            "missing_values", "Values that were no measurement, by metric/reason.", "missing", "value", counter=True
+        ),
         Figure("silent_sources", "Reads that failed, by place and reason.", "silent", "source", counter=True),
         Figure("waiting_seconds", "Since when Kafka has acknowledged nothing though something is sent.", "waiting_s"),
         Figure("pending_bytes", "Sent and not acknowledged.", "pending_bytes"),
@@ -80,7 +85,9 @@ class _Says(Collector):
             mine = {name: said for name, said in self._statuses.items() if kind_of(name) == kind}
             for figure in (*_COMMON, *figures) if mine else ():
                 labels = ["process", *([figure.label] if figure.label else [])]
-                family = (CounterMetricFamily if figure.counter else GaugeMetricFamily)(f"gigawatch_{kind}_{figure.name}", figure.help, labels=labels)
+                family = (CounterMetricFamily if figure.counter else GaugeMetricFamily)(
+                    f"gigawatch_{kind}_{figure.name}", figure.help, labels=labels
+                )
                 for name, said in mine.items():
                     for value, number in _numbers(figure, said.get(figure.key), self._now):
                         family.add_metric([name, *value], number)

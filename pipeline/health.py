@@ -45,14 +45,21 @@ def _producer(said: Said, now: float) -> list[str]:
         why.append(f"Kafka has acknowledged nothing for {waiting:.0f} s")
     spool = said.get("spool") or {}
     if spool.get("limit") and spool["bytes"] > SPOOL_RED * spool["limit"]:
-        why.append(f"the spool holds {spool['bytes'] >> 20} of {spool['limit'] >> 20} MB: when it is full the oldest samples are dropped")
+        why.append(
+            f"the spool holds {spool['bytes'] >> 20} of {spool['limit'] >> 20} MB: when it is full the oldest "
+            "samples are dropped"
+        )
     if spool.get("dropped_rows"):
         why.append(f"{spool['dropped_rows']} rows were dropped from a full spool")
     return why
 
 
 def _stream(said: Said, _: float) -> list[str]:
-    return [] if said.get("assigned") else ["it has no partitions (yet): it is joining its group, or there are more workers than partitions"]
+    return (
+        []
+        if said.get("assigned")
+        else ["it has no partitions (yet): it is joining its group, or there are more workers than partitions"]
+    )
 
 
 def _sink(said: Said, now: float) -> list[str]:

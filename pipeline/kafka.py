@@ -37,10 +37,18 @@ def client_options(bootstrap: str) -> dict[str, Any]:
 
 def consumer_options(bootstrap: str, group: str | None) -> dict[str, Any]:
     """Settings of every plain aiokafka consumer here: explicit commits only, from the earliest record."""
-    return {**client_options(bootstrap), "group_id": group, "enable_auto_commit": False, "auto_offset_reset": "earliest",
-            "session_timeout_ms": SESSION_TIMEOUT_MS, "rebalance_timeout_ms": REBALANCE_TIMEOUT_MS,
-            "heartbeat_interval_ms": HEARTBEAT_MS, "max_poll_interval_ms": 300_000, "fetch_max_bytes": 4 * FETCH_BYTES,
-            "max_partition_fetch_bytes": FETCH_BYTES}
+    return {
+        **client_options(bootstrap),
+        "group_id": group,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "session_timeout_ms": SESSION_TIMEOUT_MS,
+        "rebalance_timeout_ms": REBALANCE_TIMEOUT_MS,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
+        "max_poll_interval_ms": 300_000,
+        "fetch_max_bytes": 4 * FETCH_BYTES,
+        "max_partition_fetch_bytes": FETCH_BYTES,
+    }
 
 
 class _Heard(logging.Handler):
@@ -61,9 +69,15 @@ def explained(bootstrap: str) -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError) as err:
-        hint = "; if it wants TLS or a user, see docs/security.md" if client_options(bootstrap)["security_protocol"] == "PLAINTEXT" else ""
+        hint = (
+            "; if it wants TLS or a user, see docs/security.md"
+            if client_options(bootstrap)["security_protocol"] == "PLAINTEXT"
+            else ""
+        )
         why = heard.text or str(err) or type(err).__name__
-        raise BrokerError(f"no Kafka broker answers at {bootstrap}: {why}. Start one, or use --broker embedded{hint}") from err
+        raise BrokerError(
+            f"no Kafka broker answers at {bootstrap}: {why}. Start one, or use --broker embedded{hint}"
+        ) from err
     finally:
         said.removeHandler(heard)
         said.propagate = before
@@ -98,14 +112,19 @@ async def partitions(bootstrap: str) -> list[TopicPartition]:
     return found
 
 
-async def ensure_topics(bootstrap: str, partitions: int = topics.PARTITIONS, replication: int = 1, retention_ms: int | None = None) -> list[str]:
+async def ensure_topics(
+    bootstrap: str, partitions: int = topics.PARTITIONS, replication: int = 1, retention_ms: int | None = None
+) -> list[str]:
     """Creates the topics that are missing; returns their names."""
     async with admin(bootstrap) as client:
         have = set(await client.list_topics())
         config = {"retention.ms": str(retention_ms)} if retention_ms else {}
         limit = {"max.message.bytes": str(32 << 20)}
-        new = [NewTopic(t.name, t.partitions or partitions, replication, topic_configs={**config, **limit})
-               for t in topics.TOPICS.values() if t.name not in have]
+        new = [
+            NewTopic(t.name, t.partitions or partitions, replication, topic_configs={**config, **limit})
+            for t in topics.TOPICS.values()
+            if t.name not in have
+        ]
         if new:
             response = await client.create_topics(new)
             for name, code, *message in response.topic_errors:
@@ -116,4 +135,3 @@ async def ensure_topics(bootstrap: str, partitions: int = topics.PARTITIONS, rep
                     break
                 await asyncio.sleep(0.1)
         return [t.name for t in new]
-

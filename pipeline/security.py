@@ -1,6 +1,8 @@
-"""Who we are to Kafka, ClickHouse and Grafana, and whom we trust. Read from the environment, which options and a config file fill.
+"""Who we are to Kafka, ClickHouse and Grafana, and whom we trust. Read from the environment, which options and a config
+file fill.
 
-A secret comes from an environment variable or a file, never from a command line (where `ps` shows it), and is never printed.
+A secret comes from an environment variable or a file, never from a command line (where `ps` shows it), and is never
+printed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class SecurityError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`kafka.ca` is the option `--kafka-ca`, the variable GIGAWATCH_KAFKA_CA, and `ca` under `[kafka]` in the config file."""
+    """`kafka.ca` is the option `--kafka-ca`, the variable GIGAWATCH_KAFKA_CA, and `ca` under `[kafka]` in the config
+    file.
+    """
 
     service: str
     name: str
@@ -34,27 +38,30 @@ class Setting:
         return f"GIGAWATCH_{self.service}_{self.name}".upper()
 
 
-SETTINGS = tuple(Setting(*s) for s in (
-    ("kafka", "ca", "Kafka over TLS: the authority to trust, PEM. `system`: the machine's own list."),
-    ("kafka", "cert", "Client certificate for Kafka, PEM (mutual TLS)."),
-    ("kafka", "key", "Its private key, PEM."),
-    ("kafka", "key_password", "The key's password.", True),
-    ("kafka", "user", "Kafka user (SASL)."),
-    ("kafka", "password", "Kafka password.", True),
-    ("kafka", "mechanism", "SCRAM-SHA-512 (default), SCRAM-SHA-256 or PLAIN."),
-    ("clickhouse", "ca", "ClickHouse over https: the authority to trust, PEM."),
-    ("clickhouse", "user", "ClickHouse user; a user in the URL comes first."),
-    ("clickhouse", "password", "ClickHouse password.", True),
-    ("users", "writer_password", "For `gigawatch migrate --users`: of gigawatch_writer.", True),
-    ("users", "reader_password", "The same of gigawatch_reader.", True),
-    ("users", "grafana_password", "The same of gigawatch_grafana.", True),
-    ("grafana", "ca", "Grafana over https: the authority to trust, PEM."),
-    ("grafana", "user", "Grafana user."),
-    ("grafana", "password", "Grafana password.", True),
-    ("grafana", "token", "Grafana service account token.", True),
-    ("metrics", "token", "Wanted of who reads metrics and health, when these are not on loopback.", True),
-    ("watch", "token", "Wanted of who looks at the watch page, when it is not on loopback.", True),
-))
+SETTINGS = tuple(
+    Setting(*s)
+    for s in (
+        ("kafka", "ca", "Kafka over TLS: the authority to trust, PEM. `system`: the machine's own list."),
+        ("kafka", "cert", "Client certificate for Kafka, PEM (mutual TLS)."),
+        ("kafka", "key", "Its private key, PEM."),
+        ("kafka", "key_password", "The key's password.", True),
+        ("kafka", "user", "Kafka user (SASL)."),
+        ("kafka", "password", "Kafka password.", True),
+        ("kafka", "mechanism", "SCRAM-SHA-512 (default), SCRAM-SHA-256 or PLAIN."),
+        ("clickhouse", "ca", "ClickHouse over https: the authority to trust, PEM."),
+        ("clickhouse", "user", "ClickHouse user; a user in the URL comes first."),
+        ("clickhouse", "password", "ClickHouse password.", True),
+        ("users", "writer_password", "For `gigawatch migrate --users`: of gigawatch_writer.", True),
+        ("users", "reader_password", "The same of gigawatch_reader.", True),
+        ("users", "grafana_password", "The same of gigawatch_grafana.", True),
+        ("grafana", "ca", "Grafana over https: the authority to trust, PEM."),
+        ("grafana", "user", "Grafana user."),
+        ("grafana", "password", "Grafana password.", True),
+        ("grafana", "token", "Grafana service account token.", True),
+        ("metrics", "token", "Wanted of who reads metrics and health, when these are not on loopback.", True),
+        ("watch", "token", "Wanted of who looks at the watch page, when it is not on loopback.", True),
+    )
+)
 _BY_KEY = {(s.service, s.name): s for s in SETTINGS}
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 
@@ -83,29 +90,46 @@ def read_config(path: Path, env: MutableMapping[str, str]) -> None:
     holds_secret = False
     for service, section in said.items():
         if not isinstance(section, dict):
-            raise SecurityError(f"config file {path}: {service!r} stands outside a section; sections are [kafka], [clickhouse], [users], [grafana], "
-                                f"[metrics], [watch]")
+            raise SecurityError(
+                f"config file {path}: {service!r} stands outside a section; sections are [kafka], "
+                "[clickhouse], [users], [grafana], "
+                f"[metrics], [watch]"
+            )
         for key, given in section.items():
             name, from_file = key.removesuffix("_file"), key.endswith("_file")
             setting = _BY_KEY.get((service, name))
             if setting is None or (from_file and not setting.secret):
-                known = ", ".join(s.name + (f", {s.name}_file" if s.secret else "") for s in SETTINGS if s.service == service)
-                there = f"there are {known}" if known else "sections are [kafka], [clickhouse], [users], [grafana], [metrics], [watch]"
+                known = ", ".join(
+                    s.name + (f", {s.name}_file" if s.secret else "") for s in SETTINGS if s.service == service
+                )
+                there = (
+                    f"there are {known}"
+                    if known
+                    else "sections are [kafka], [clickhouse], [users], [grafana], [metrics], [watch]"
+                )
                 raise SecurityError(f"config file {path}: no setting {key!r} in [{service}]; {there}")
             if not isinstance(given, str):
                 raise SecurityError(f"config file {path}: [{service}] {key} must be text")
             holds_secret |= setting.secret and not from_file
             is_path = from_file or (name in ("ca", "cert", "key") and given != "system")
-            env.setdefault(setting.variable + ("_FILE" if from_file else ""), str(path.parent / given) if is_path else given)
+            env.setdefault(
+                setting.variable + ("_FILE" if from_file else ""), str(path.parent / given) if is_path else given
+            )
     if holds_secret and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        raise SecurityError(f"config file {path} holds a password and others may read it: chmod 600 {path}, or name a file with password_file")
+        raise SecurityError(
+            f"config file {path} holds a password and others may read it: chmod 600 {path}, or name a file "
+            "with password_file"
+        )
 
 
 def no_secret_in(url: str) -> None:
     """Raises SecurityError when an address given on a command line carries a password."""
     if urlsplit(url).password:
-        raise SecurityError("a password on a command line is seen by everyone on this machine: put it in GIGAWATCH_CLICKHOUSE_PASSWORD, or name a file in "
-                            "GIGAWATCH_CLICKHOUSE_PASSWORD_FILE, and give the address without it")
+        raise SecurityError(
+            "a password on a command line is seen by everyone on this machine: put it in "
+            "GIGAWATCH_CLICKHOUSE_PASSWORD, or name a file in "
+            "GIGAWATCH_CLICKHOUSE_PASSWORD_FILE, and give the address without it"
+        )
 
 
 def kafka_options(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -120,8 +144,15 @@ def kafka_options(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
         if mechanism not in MECHANISMS:
             raise SecurityError(f"Kafka SASL mechanism {mechanism!r}: it is one of {', '.join(MECHANISMS)}")
         if not get["password"]:
-            raise SecurityError(f"Kafka user {get['user']} has no password: set GIGAWATCH_KAFKA_PASSWORD or GIGAWATCH_KAFKA_PASSWORD_FILE")
-        options |= {"sasl_mechanism": mechanism, "sasl_plain_username": get["user"], "sasl_plain_password": get["password"]}
+            raise SecurityError(
+                f"Kafka user {get['user']} has no password: set GIGAWATCH_KAFKA_PASSWORD or "
+                "GIGAWATCH_KAFKA_PASSWORD_FILE"
+            )
+        options |= {
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": get["user"],
+            "sasl_plain_password": get["password"],
+        }
     return options
 
 

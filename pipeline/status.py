@@ -1,4 +1,6 @@
-"""What a process says of itself: a small JSON file that supervisors read, and over HTTP `/metrics`, `/health`, `/live` and `/ready`."""
+"""What a process says of itself: a small JSON file that supervisors read, and over HTTP `/metrics`, `/health`, `/live`
+and `/ready`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Status:
-    """`name` is producer, sink, stream-0, ...; `listen` HOST:PORT (port 0: any) for HTTP. Without `path` and `listen` it does nothing."""
+    """`name` is producer, sink, stream-0, ...; `listen` HOST:PORT (port 0: any) for HTTP.
+
+    Without `path` and `listen` it does nothing.
+    """
 
     def __init__(self, name: str, path: Path | None, collect: Callable[[], dict[str, Any]], listen: str = "") -> None:
         self._name, self._path, self._collect, self._listen = name, path, collect, listen
@@ -34,8 +39,14 @@ class Status:
 
     def said(self) -> dict[str, Any]:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        return {"pid": os.getpid(), "at": time.time(), "cpu_s": round(used.ru_utime + used.ru_stime, 3), "peak_rss_mb": used.ru_maxrss // 1024,
-                "metrics_at": self._address, **self._collect()}
+        return {
+            "pid": os.getpid(),
+            "at": time.time(),
+            "cpu_s": round(used.ru_utime + used.ru_stime, 3),
+            "peak_rss_mb": used.ru_maxrss // 1024,
+            "metrics_at": self._address,
+            **self._collect(),
+        }
 
     def write(self) -> None:
         if self._path is None:
@@ -83,7 +94,8 @@ def overall(statuses: Mapping[str, dict[str, Any]], now: float) -> dict[str, Hea
 
 
 async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
-    """`/metrics` for Prometheus; `/live` and `/ready` answer 200 or 503; `/health` says why, as JSON. Raises SecurityError.
+    """`/metrics` for Prometheus; `/live` and `/ready` answer 200 or 503; `/health` says why, as JSON. Raises
+    SecurityError.
 
     Elsewhere than on loopback a token is wanted (GIGAWATCH_METRICS_TOKEN), and every request but `/live` must bear it.
     """
@@ -92,7 +104,9 @@ async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
     if not port.isdigit() or not host:
         raise security.SecurityError(f"--metrics {listen!r}: it is HOST:PORT, such as 127.0.0.1:9100")
     if host.strip("[]") not in _LOOPBACK and not token:
-        raise security.SecurityError(f"--metrics {listen} lets others in: set GIGAWATCH_METRICS_TOKEN or GIGAWATCH_METRICS_TOKEN_FILE first")
+        raise security.SecurityError(
+            f"--metrics {listen} lets others in: set GIGAWATCH_METRICS_TOKEN or GIGAWATCH_METRICS_TOKEN_FILE first"
+        )
 
     def allowed(request: web.Request) -> bool:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -103,14 +117,22 @@ async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
             return web.Response(status=401, text="a bearer token is wanted\n", headers={"WWW-Authenticate": "Bearer"})
         said, now = statuses(), time.time()
         if request.path == "/metrics":
-            return web.Response(body=exposition(said, now), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+            return web.Response(
+                body=exposition(said, now), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+            )
         found = overall(said, now)
         good = all(h.live if request.path == "/live" else h.ready for h in found.values()) and bool(found)
-        body = {"live": all(h.live for h in found.values()), "ready": all(h.ready for h in found.values()),
-                "processes": {name: {"live": h.live, "ready": h.ready, "why": list(h.why)} for name, h in found.items()}}
+        body = {
+            "live": all(h.live for h in found.values()),
+            "ready": all(h.ready for h in found.values()),
+            "processes": {name: {"live": h.live, "ready": h.ready, "why": list(h.why)} for name, h in found.items()},
+        }
         if request.path == "/health":
             return web.json_response(body, status=200 if good else 503)
-        return web.Response(status=200 if good else 503, text="yes\n" if good else "; ".join(f"{n}: {h}" for n, h in found.items() if h.why) + "\n")
+        return web.Response(
+            status=200 if good else 503,
+            text="yes\n" if good else "; ".join(f"{n}: {h}" for n, h in found.items() if h.why) + "\n",
+        )
 
     app = web.Application(client_max_size=1 << 16)
     for path in ("/metrics", "/live", "/ready", "/health"):

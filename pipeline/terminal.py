@@ -1,4 +1,6 @@
-"""Telemetry on its way to a terminal or a log: names are data, so no escape sequence, no markup, no reversed text gets through."""
+"""Telemetry on its way to a terminal or a log: names are data, so no escape sequence, no markup, no reversed text gets
+through.
+"""
 
 from __future__ import annotations
 

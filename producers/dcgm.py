@@ -1,4 +1,6 @@
-"""dcgm-exporter endpoints: scraped concurrently at a fixed tick; a slow or dead one is reported and holds up no other."""
+"""dcgm-exporter endpoints: scraped concurrently at a fixed tick; a slow or dead one is reported and holds up no
+other.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,11 @@ def parse(text: str, ts_ms: int, site: str = "", rack: str = "", node: str = "")
             device += f"-MIG{instance}"
         job = labels.get("hpc_job") or "/".join(filter(None, (labels.get("namespace"), labels.get("pod"))))
         known = who.get(device, ("", "", ""))  # not every line carries every label
-        who[device] = (known[0] or host, known[1] or labels.get("modelName", "").removeprefix("NVIDIA "), known[2] or job)
+        who[device] = (
+            known[0] or host,
+            known[1] or labels.get("modelName", "").removeprefix("NVIDIA "),
+            known[2] or job,
+        )
         metric, scale = _ALIASES[sample.name]
         # a sentinel is recognised before scaling, since the scaled one could look like a value
         huge = abs(sample.value) >= min(metric.sentinels) and sample.value * scale > metric.hi
@@ -82,8 +88,14 @@ def parse(text: str, ts_ms: int, site: str = "", rack: str = "", node: str = "")
     devices = sorted(rows)
     names = [m.name for m in KINDS["gpu"].stored if any(m.name in r for r in rows.values())]
     hosts = [who[d][0] for d in devices]
-    identity = {"site": [site] * len(devices), "rack": [rack or h for h in hosts], "node": hosts, "device": devices,
-                "model": [who[d][1] for d in devices], "job": [who[d][2] for d in devices]}
+    identity = {
+        "site": [site] * len(devices),
+        "rack": [rack or h for h in hosts],
+        "node": hosts,
+        "device": devices,
+        "model": [who[d][1] for d in devices],
+        "job": [who[d][2] for d in devices],
+    }
     values = {n: np.array([rows[d].get(n, np.nan) for d in devices]) for n in names}
     return Scraped(build("gpu", ts_ms, identity, values), refused)
 
@@ -91,10 +103,18 @@ def parse(text: str, ts_ms: int, site: str = "", rack: str = "", node: str = "")
 class Dcgm:
     """Scrapes every endpoint once a tick; an answer must come within `timeout_s` (default: 80 % of the tick)."""
 
-    def __init__(self, endpoints: list[Endpoint], tick_s: float = 1.0, site: str = "site-1", timeout_s: float | None = None,
-                 ticks: int | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: list[Endpoint],
+        tick_s: float = 1.0,
+        site: str = "site-1",
+        timeout_s: float | None = None,
+        ticks: int | None = None,
+    ) -> None:
         if not endpoints:
-            raise SourceError("no dcgm-exporter endpoint given: name at least one, [RACK/NODE=]http://HOST:9400/metrics")
+            raise SourceError(
+                "no dcgm-exporter endpoint given: name at least one, [RACK/NODE=]http://HOST:9400/metrics"
+            )
         self._endpoints, self._site, self._ticks = endpoints, site, ticks
         self._tick_s, self._timeout_s = tick_s, timeout_s or 0.8 * tick_s
         self.refused: Counter[str] = Counter()
@@ -107,7 +127,9 @@ class Dcgm:
         ticker = Ticker(self._tick_s)
         queue: asyncio.Queue[Emission | None] = asyncio.Queue()
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(self._timeout_s), connector=connector) as session:
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(self._timeout_s), connector=connector
+        ) as session:
 
             async def one(endpoint: Endpoint, stamp: int) -> None:
                 queue.put_nowait(await self._scrape(session, endpoint, stamp))

@@ -21,8 +21,28 @@ from schemas.frame import Frame, build
 HOLD_MS = 130_000
 
 #: engUnit -> factor to the unit that a DSX alias scale assumes (kW, kVA, LPM, kPa, C, ...).
-_UNITS = {"": 1.0, "kW": 1.0, "W": 1e-3, "MW": 1e3, "kVA": 1.0, "VA": 1e-3, "MVA": 1e3, "LPM": 1.0, "GPM": 3.785412, "kPa": 1.0,
-          "Pa": 1e-3, "bar": 100.0, "psi": 6.894757, "C": 1.0, "degC": 1.0, "%": 1.0, "%RH": 1.0, "A": 1.0, "V": 1.0, "Hz": 1.0}
+_UNITS = {
+    "": 1.0,
+    "kW": 1.0,
+    "W": 1e-3,
+    "MW": 1e3,
+    "kVA": 1.0,
+    "VA": 1e-3,
+    "MVA": 1e3,
+    "LPM": 1.0,
+    "GPM": 3.785412,
+    "kPa": 1.0,
+    "Pa": 1e-3,
+    "bar": 100.0,
+    "psi": 6.894757,
+    "C": 1.0,
+    "degC": 1.0,
+    "%": 1.0,
+    "%RH": 1.0,
+    "A": 1.0,
+    "V": 1.0,
+    "Hz": 1.0,
+}
 
 _TYPES = {"CDU": "cdu", "Pump": "pump", "Sensor": "air-sensor", "Valve": "valve", "PowerMeter": "meter"}
 
@@ -55,13 +75,17 @@ class _Held:
 
 
 class Points:
-    """Takes messages in order and gives frames per tick. `unmapped` counts (objectType/pointType) we have no metric for,
+    """Takes messages in order and gives frames per tick. `unmapped` counts (objectType/pointType) we have no metric
+    for,
     `refused` counts messages by reason."""
 
     def __init__(self, site: str = "") -> None:
         self._site = site
-        self._aliases = {name: (kind, metric.name, scale) for kind in ("power", "cooling")
-                         for name, (metric, scale) in KINDS[kind].by_alias("dsx").items()}
+        self._aliases = {
+            name: (kind, metric.name, scale)
+            for kind in ("power", "cooling")
+            for name, (metric, scale) in KINDS[kind].by_alias("dsx").items()
+        }
         self._points: dict[str, Point | None] = {}
         self._held: dict[tuple[str, str, str, str, str], dict[tuple[str, str], _Held]] = {}
         self.unmapped: Counter[str] = Counter()
@@ -97,7 +121,10 @@ class Points:
                 groups.setdefault((kind, rack or device), []).append((key, current))
         for (kind, _), rows in sorted(groups.items()):
             names = sorted({m for _, current in rows for m in current})
-            identity = {column: [key[i] for key, _ in rows] for column, i in (("site", 1), ("rack", 2), ("device", 3), ("model", 4))}
+            identity = {
+                column: [key[i] for key, _ in rows]
+                for column, i in (("site", 1), ("rack", 2), ("device", 3), ("model", 4))
+            }
             yield build(kind, ts_ms, identity, {n: np.array([c.get(n, np.nan) for _, c in rows]) for n in names})
 
     def _refuse(self, reason: str, detail: str) -> InvalidMessage:
@@ -154,19 +181,32 @@ class Points:
         else:
             device = str(meta.get("objectId") or "/".join(parts[6:-2]))
             if object_type == "Sensor":  # one id for a room: tell hot from cold aisle, and each probe, by the tag path
-                device = "/".join([device, *[t for t in parts[6:] if t.lower().startswith(("hot", "cold", "temp0", "rh0"))]])
+                device = "/".join(
+                    [device, *[t for t in parts[6:] if t.lower().startswith(("hot", "cold", "temp0", "rh0"))]]
+                )
             model = _TYPES.get(object_type, object_type.lower())
         return Point(kind, self._site or "/".join(parts[6:8]), rack, device, model, metric, scale * unit)
 
     @staticmethod
     def _cdu_point(name: str, tags: list[str], meta: dict[str, object]) -> str:
-        """CDU points say which side they measure in the tag path; process areas can be misspelt, so they come second."""
+        """CDU points say which side they measure in the tag path; process areas can be misspelt, so they come
+        second.
+        """
         raw = meta.get("processArea") or []
         areas = [str(a).lower() for a in (raw if isinstance(raw, list) else [raw])]
-        side = "primary" if "primary" in tags or any(a.startswith("prim") for a in areas) else (
-            "secondary" if "secondary" in tags or any(a.startswith("sec") for a in areas) else "")
+        side = (
+            "primary"
+            if "primary" in tags or any(a.startswith("prim") for a in areas)
+            else ("secondary" if "secondary" in tags or any(a.startswith("sec") for a in areas) else "")
+        )
         if not side or name in ("CDU/PumpSpeed", "CDU/ValvePosition"):
             return name
-        port = next((p for p in ("inlet", "outlet", "supply", "return", "filter")
-                     if any(t.startswith(p) for t in tags) or any(a.startswith(p) for a in areas)), "")
+        port = next(
+            (
+                p
+                for p in ("inlet", "outlet", "supply", "return", "filter")
+                if any(t.startswith(p) for t in tags) or any(a.startswith(p) for a in areas)
+            ),
+            "",
+        )
         return f"{name}/{side}/{port}" if port else f"{name}/{side}"

@@ -1,4 +1,7 @@
-"""Prometheus text exposition, as dcgm-exporter writes it: lines of `name{label="value",...} number [timestamp]`. Pure."""
+"""Prometheus text exposition, as dcgm-exporter writes it: lines of `name{label="value",...} number [timestamp]`.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def _sample(line: str, number: int) -> Sample | InvalidLine:
     while at < len(rest):
         label = _LABEL.match(rest, at)
         if not label:
-            return InvalidLine(f"line {number}: labels end unexpectedly at {rest[at:at + 40]!r}")
+            return InvalidLine(f"line {number}: labels end unexpectedly at {rest[at : at + 40]!r}")
         labels[label[1]] = re.sub(r'\\[\\"n]', lambda m: _ESCAPES[m[0]], label[2])
         at = label.end()
     try:

@@ -1,4 +1,6 @@
-"""Merging: small frames of one tick (a node's, as agents send them) into one message a rack, without looking at single rows."""
+"""Merging: small frames of one tick (a node's, as agents send them) into one message a rack, without looking at single
+rows.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _MOST_ROSTERS = 256
 
 
 class Merger:
-    """Remembers who sent together: the next tick of the same devices costs a stack and a pack, whatever their number."""
+    """Remembers who sent together: the next tick of the same devices costs a stack and a pack, whatever their
+    number.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[Layout, int], tuple[list[bytes], Roster, list[int]]] = {}
@@ -32,7 +36,9 @@ class Merger:
                     plain.setdefault((frame.layout, first), []).append(frame)
                     continue
             rest.setdefault((frame.kind, frame.key()), []).append(frame)
-        return [self._sheet(layout, ts, found) for (layout, ts), found in plain.items()], [concat(f) for f in rest.values()]
+        return [self._sheet(layout, ts, found) for (layout, ts), found in plain.items()], [
+            concat(f) for f in rest.values()
+        ]
 
     def _sheet(self, layout: Layout, ts_ms: int, frames: Sequence[Frame]) -> Sheet:
         blocks = [f.block for f in frames]
@@ -52,5 +58,7 @@ def _roster(layout: Layout, frames: Sequence[Frame]) -> tuple[Roster, list[int]]
     order = sorted(range(len(frames)), key=lambda i: keys[i])
     sorted_keys = np.array([keys[i] for i in order])
     starts = np.concatenate([[0], np.flatnonzero(sorted_keys[1:] != sorted_keys[:-1]) + 1, [len(order)]])
-    identity = {name: pa.concat_arrays([frames[i].batch.column(1 + k) for i in order]) for k, name in enumerate(IDENTITY)}
+    identity = {
+        name: pa.concat_arrays([frames[i].batch.column(1 + k) for i in order]) for k, name in enumerate(IDENTITY)
+    }
     return Roster(layout.kind, identity, starts * layout.rows, tuple(layout.metrics)), order

@@ -63,7 +63,9 @@ def readers(nvml: Any) -> dict[str, Callable[[Any], float]]:
 class Nvml:
     """Reads all local GPUs once a tick, in a thread. Raises SourceError when NVML or its driver is not there."""
 
-    def __init__(self, tick_s: float = 1.0, site: str = "site-1", rack: str = "", ticks: int | None = None, nvml: Any = None) -> None:
+    def __init__(
+        self, tick_s: float = 1.0, site: str = "site-1", rack: str = "", ticks: int | None = None, nvml: Any = None
+    ) -> None:
         if nvml is None:
             try:
                 import pynvml as nvml  # type: ignore[no-redef]
@@ -72,7 +74,9 @@ class Nvml:
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as err:
-            raise SourceError(f"nvml: {err}. This machine needs an NVIDIA GPU and its driver; without one use --source synthetic") from err
+            raise SourceError(
+                f"nvml: {err}. This machine needs an NVIDIA GPU and its driver; without one use --source synthetic"
+            ) from err
         self._nvml, self._tick_s, self._site, self._ticks = nvml, tick_s, site, ticks
         self._host = socket.gethostname()
         self._rack = rack or self._host
@@ -83,7 +87,10 @@ class Nvml:
 
     @property
     def describe(self) -> str:
-        return f"nvml: {len(self._handles)} GPU(s) of {self._host} ({', '.join(sorted(set(self._models)))}), every {self._tick_s:g} s"
+        return (
+            f"nvml: {len(self._handles)} GPU(s) of {self._host} ({', '.join(sorted(set(self._models)))}), every "
+            f"{self._tick_s:g} s"
+        )
 
     def read(self, ts_ms: int) -> Frame:
         """One sample of every GPU."""
@@ -100,8 +107,13 @@ class Nvml:
                 except self._nvml.NVMLError:
                     pass  # lost for this tick only: stays missing
         count = len(self._handles)
-        identity = {"site": [self._site] * count, "rack": [self._rack] * count, "node": [self._host] * count,
-                    "device": [f"{self._host}-GPU{i}" for i in range(count)], "model": self._models}
+        identity = {
+            "site": [self._site] * count,
+            "rack": [self._rack] * count,
+            "node": [self._host] * count,
+            "device": [f"{self._host}-GPU{i}" for i in range(count)],
+            "model": self._models,
+        }
         return build("gpu", ts_ms, identity, values)
 
     async def emissions(self) -> AsyncGenerator[Emission]:

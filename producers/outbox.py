@@ -1,4 +1,6 @@
-"""The outbox: parcels to Kafka in order, with bounded memory; to disk while Kafka takes nothing, and from there in order when it does again."""
+"""The outbox: parcels to Kafka in order, with bounded memory; to disk while Kafka takes nothing, and from there in
+order when it does again.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,26 @@ _GRACE_S = 10.0
 class Outbox:
     """`arrived` is called when Kafka has acknowledged a parcel. While `held()` nothing is sent, and callers wait.
 
-    A send that fails makes the outbox `down`: what failed is sent again, in order, and what comes meanwhile goes to the spool; without a
-    spool (or with a disk that takes nothing) callers wait.
+    A send that fails makes the outbox `down`: what failed is sent again, in order, and what comes meanwhile goes to the
+    spool; without a spool (or with a disk that takes nothing) callers wait.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, arrived: Callable[[Parcel], None], *, max_pending: int, held: Callable[[], bool],
-                 spool: Spool | None = None) -> None:
-        self._producer, self._arrived, self._max_pending, self._held, self._spool = producer, arrived, max_pending, held, spool
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        arrived: Callable[[Parcel], None],
+        *,
+        max_pending: int,
+        held: Callable[[], bool],
+        spool: Spool | None = None,
+    ) -> None:
+        self._producer, self._arrived, self._max_pending, self._held, self._spool = (
+            producer,
+            arrived,
+            max_pending,
+            held,
+            spool,
+        )
         self._room = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_way: dict[int, Parcel] = {}
@@ -54,8 +69,13 @@ class Outbox:
     def status(self) -> dict[str, object]:
         idle = not self._on_way and not self._failed and not self._down
         waiting_s = 0.0 if idle or self._held() else round(time.monotonic() - self._last_word, 1)
-        return {"pending_bytes": self.pending_bytes, "retries": self.retries, "refused_rows": self.refused_rows, "waiting_s": waiting_s,
-                "spool": self._spool.status() if self._spool is not None else {}}
+        return {
+            "pending_bytes": self.pending_bytes,
+            "retries": self.retries,
+            "refused_rows": self.refused_rows,
+            "waiting_s": waiting_s,
+            "spool": self._spool.status() if self._spool is not None else {},
+        }
 
     async def send(self, parcel: Parcel) -> None:
         """Takes one; returns when there was room for it, in memory or on disk."""
@@ -75,7 +95,9 @@ class Outbox:
                 await asyncio.sleep(0.05)
 
     async def drain(self) -> None:
-        """Waits until Kafka has everything; with a spool, when Kafka stays away, the rest is left on disk for the next start."""
+        """Waits until Kafka has everything; with a spool, when Kafka stays away, the rest is left on disk for the next
+        start.
+        """
         deadline = time.monotonic() + _GRACE_S
         while self._tasks or self._down:
             waiting = {*self._tasks, *([self._recovering] if self._recovering else [])}
@@ -90,8 +112,12 @@ class Outbox:
             task.cancel()
         left = [parcel for _, parcel in sorted({**self._on_way, **self._failed}.items())]
         spool.put_first(left)
-        log.warning("Kafka took nothing for %.0f s: %d messages stay in %s and go first at the next start", time.monotonic() - self._last_word, len(spool),
-                    spool.folder)
+        log.warning(
+            "Kafka took nothing for %.0f s: %d messages stay in %s and go first at the next start",
+            time.monotonic() - self._last_word,
+            len(spool),
+            spool.folder,
+        )
 
     def _put_aside(self, parcel: Parcel) -> bool:
         if self._spool is None:
@@ -99,12 +125,14 @@ class Outbox:
         try:
             self._spool.put(parcel)
         except OSError as err:  # the source waits then, which loses nothing that it does not lose itself
-            log.error("the spool %s takes nothing more: %s; the source waits", self._spool.folder, err)  # noqa: TRY400 - the message says all
+            # the message says all
+            log.error("the spool %s takes nothing more: %s; the source waits", self._spool.folder, err)  # noqa: TRY400
             return False
         return True
 
     async def _take_room(self, size: int) -> bool:
         """False when the outbox went down meanwhile, or has not found room for so long that the disk must do."""
+
         def free() -> bool:
             return self._down or self.pending_bytes == 0 or self.pending_bytes + size <= self._max_pending
 
@@ -144,7 +172,9 @@ class Outbox:
     async def _queue(self, parcel: Parcel) -> asyncio.Future[object]:
         if parcel.messages:
             batch = Batch(parcel.value, parcel.messages, int(time.time() * 1000))
-            sent: asyncio.Future[object] = await self._producer.send_batch(batch, parcel.topic, partition=parcel.partition)
+            sent: asyncio.Future[object] = await self._producer.send_batch(
+                batch, parcel.topic, partition=parcel.partition
+            )
         else:
             sent = await self._producer.send(parcel.topic, parcel.value, parcel.key or None)
         return sent
@@ -165,8 +195,14 @@ class Outbox:
 
     def _refuse(self, parcel: Parcel, err: KafkaError) -> None:
         self.refused_rows += parcel.rows
-        log.error("%s: a message of %d bytes is more than Kafka takes and is dropped (%d rows): %s. Let the source send smaller frames", parcel.topic,
-                  parcel.size, parcel.rows, err)
+        log.error(
+            "%s: a message of %d bytes is more than Kafka takes and is dropped (%d rows): %s. Let the source "
+            "send smaller frames",
+            parcel.topic,
+            parcel.size,
+            parcel.rows,
+            err,
+        )
 
     async def _give_room(self, size: int) -> None:
         async with self._room:
@@ -176,8 +212,12 @@ class Outbox:
     async def _fail(self, number: int, err: Exception) -> None:
         self._failed[number] = self._on_way.pop(number)
         if not self._down:
-            log.warning("Kafka does not take messages (%s: %s): %s", self._failed[number].topic, str(err) or type(err).__name__,
-                        "they wait" if self._spool is None else f"they go to {self._spool.folder}")
+            log.warning(
+                "Kafka does not take messages (%s: %s): %s",
+                self._failed[number].topic,
+                str(err) or type(err).__name__,
+                "they wait" if self._spool is None else f"they go to {self._spool.folder}",
+            )
         self._recover()
         async with self._room:
             self._room.notify_all()
@@ -187,7 +227,9 @@ class Outbox:
             self._recovering = asyncio.create_task(self._bring_up())
 
     async def _bring_up(self) -> None:
-        """First all that is on its way ends, well or not; then what failed, then what is in the spool, in the order in which it came."""
+        """First all that is on its way ends, well or not; then what failed, then what is in the spool, in the order in
+        which it came.
+        """
         while self._on_way:  # noqa: ASYNC110 - the tasks that empty it are not all known yet
             await asyncio.sleep(0.02)
         for number in sorted(self._failed):

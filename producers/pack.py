@@ -1,4 +1,7 @@
-"""Packing: one tick of a whole site, as columns, into one message a place. What does not change from tick to tick is encoded once."""
+"""Packing: one tick of a whole site, as columns, into one message a place.
+
+What does not change from tick to tick is encoded once.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,9 @@ class _Form:
 
 
 class Packer:
-    """Encodes sheets of one roster; `keys` are the messages' Kafka keys, `sizes` their rows, `firsts` their first rows' nodes where keys repeat."""
+    """Encodes sheets of one roster; `keys` are the messages' Kafka keys, `sizes` their rows, `firsts` their first
+    rows' nodes where keys repeat.
+    """
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
@@ -87,7 +92,11 @@ class Packer:
         numbers = np.array([n for n, _ in messages])
         rows = (self._roster.cuts[numbers][:, None] + np.arange(layout.rows)).ravel()
         whole = len(rows) == rows[-1] - rows[0] + 1
-        body = np.frombuffer(b"".join([data for _, data in messages]), np.uint8).reshape(len(messages), layout.length).copy()
+        body = (
+            np.frombuffer(b"".join([data for _, data in messages]), np.uint8)
+            .reshape(len(messages), layout.length)
+            .copy()
+        )
         return _Form(layout, numbers, body, slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows)
 
     def pack(self, sheet: Sheet, counts: Counts) -> list[bytes]:
@@ -97,7 +106,9 @@ class Packer:
     def stamp(self, sheet: Sheet, counts: Counts) -> list[memoryview]:
         """The same without a copy: the messages hold until the next sheet."""
         kind = KINDS[self._roster.kind]
-        values = {n: clean_values(kind[n], np.asarray(sheet.values[n], kind[n].dtype), counts) for n in self._roster.names}
+        values = {
+            n: clean_values(kind[n], np.asarray(sheet.values[n], kind[n].dtype), counts) for n in self._roster.names
+        }
         for form in self._forms:
             layout, shape = form.layout, (len(form.numbers), form.layout.rows)
             form.body[:, layout.ts : layout.ts + 8 * layout.rows].view(np.int64)[:] = sheet.ts_ms

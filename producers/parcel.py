@@ -1,4 +1,6 @@
-"""A parcel: what is handed to Kafka in one piece, a message or a finished batch of them, with what there is to count when it has arrived."""
+"""A parcel: what is handed to Kafka in one piece, a message or a finished batch of them, with what there is to count
+when it has arrived.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """`value` is a message (`messages` 0) or the compressed records of a batch for `partition`. `rows` of `kind`, each with `metrics`
+    """`value` is a message (`messages` 0) or the compressed records of a batch for `partition`. `rows` of `kind`, each
+    with `metrics`
     metrics, up to `ts_ms`; `kind` is empty for what is no telemetry."""
 
     topic: str

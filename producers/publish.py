@@ -36,7 +36,10 @@ _MOST_MERGING = 262_144  # frames held back for merging
 
 @dataclass(slots=True)
 class Published:
-    """What went out, counted when Kafka acknowledged it. `missing` is by (metric, reason), `silent` by (place, reason)."""
+    """What went out, counted when Kafka acknowledged it.
+
+    `missing` is by (metric, reason), `silent` by (place, reason).
+    """
 
     frames: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
@@ -49,9 +52,18 @@ class Published:
 
 
 async def connect(client: dict[str, Any], linger_ms: int = 20) -> AIOKafkaProducer:
-    """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas. `client`: address and security."""
-    options = {**client, "linger_ms": linger_ms, "acks": "all", "max_batch_size": 1 << 20,
-               "max_request_size": MAX_REQUEST, "request_timeout_ms": 20_000}
+    """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas.
+
+    `client`: address and security.
+    """
+    options = {
+        **client,
+        "linger_ms": linger_ms,
+        "acks": "all",
+        "max_batch_size": 1 << 20,
+        "max_request_size": MAX_REQUEST,
+        "request_timeout_ms": 20_000,
+    }
     producer = AIOKafkaProducer(enable_idempotence=True, **options)
     logging.getLogger("aiokafka.producer").setLevel(logging.CRITICAL)
     try:
@@ -66,14 +78,23 @@ async def connect(client: dict[str, Any], linger_ms: int = 20) -> AIOKafkaProduc
 
 
 class Publisher:
-    """Sends in order per key; holds at most `max_pending` bytes that Kafka has not acknowledged, then makes callers wait.
+    """Sends in order per key; holds at most `max_pending` bytes that Kafka has not acknowledged, then makes callers
+    wait.
 
-    `merge_s` > 0 collects small frames until none has come for that long, and sends those of one kind, place and tick as one. `held` may return
-    True to stop sending for a while (nothing is lost: callers wait). With a `spool`, what Kafka does not take goes to disk.
+    `merge_s` > 0 collects small frames until none has come for that long, and sends those of one kind, place and tick
+    as one. `held` may return True to stop sending for a while (nothing is lost: callers wait). With a `spool`, what
+    Kafka does not take goes to disk.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, *, max_pending: int = 64 << 20, merge_s: float = 0.0,
-                 held: Callable[[], bool] = lambda: False, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        *,
+        max_pending: int = 64 << 20,
+        merge_s: float = 0.0,
+        held: Callable[[], bool] = lambda: False,
+        spool: Spool | None = None,
+    ) -> None:
         self._producer = producer
         self._merge_s = merge_s
         self._held = held
@@ -98,8 +119,15 @@ class Publisher:
             await self._tell_missing()
         if isinstance(emission, Silent):
             self.published.silent[emission.place, emission.reason] += 1
-            row = {"ts": emission.ts_ms, "kind": "source", "site": "", "rack": emission.place, "metric": "",
-                   "reason": emission.reason, "count": 1}
+            row = {
+                "ts": emission.ts_ms,
+                "kind": "source",
+                "site": "",
+                "rack": emission.place,
+                "metric": "",
+                "reason": emission.reason,
+                "count": 1,
+            }
             await self._send_event(topics.derived("quality"), QUALITY.build_rows([row]))
         elif isinstance(emission, Event):
             await self._send_event(topics.derived(emission.derived.name), emission.batch)
@@ -119,10 +147,23 @@ class Publisher:
         return clean(frame, self._missing.setdefault(frame.kind, Counter()))
 
     async def _tell_missing(self) -> None:
-        """What was impossible and is missing now, for the quality table: every ten seconds, by kind, metric and reason."""
+        """What was impossible and is missing now, for the quality table: every ten seconds, by kind, metric and
+        reason.
+        """
         self._told = time.monotonic()
-        rows = [{"ts": int(time.time() * 1000), "kind": kind, "site": "", "rack": "", "metric": metric, "reason": reason, "count": count}
-                for kind, counts in self._missing.items() for (metric, reason), count in counts.items()]
+        rows = [
+            {
+                "ts": int(time.time() * 1000),
+                "kind": kind,
+                "site": "",
+                "rack": "",
+                "metric": metric,
+                "reason": reason,
+                "count": count,
+            }
+            for kind, counts in self._missing.items()
+            for (metric, reason), count in counts.items()
+        ]
         for counts in self._missing.values():
             self.published.missing += counts
             counts.clear()
@@ -139,7 +180,9 @@ class Publisher:
         await self._outbox.drain()
 
     def finish(self) -> None:
-        """`run` ends after the emission in hand, with a drain; a source that waits for its next tick is not waited for."""
+        """`run` ends after the emission in hand, with a drain; a source that waits for its next tick is not waited
+        for.
+        """
         self._finishing = True
         if self._task is not None and not self._busy:
             self._task.cancel()
@@ -165,16 +208,26 @@ class Publisher:
     def status(self) -> dict[str, object]:
         """Counters for the status file; rows and frames are those that Kafka has acknowledged."""
         p = self.published
-        return {"frames": dict(p.frames), "rows": dict(p.rows), "bytes": p.bytes, "first_ts_ms": p.first_ts_ms,
-                "last_ts_ms": p.last_ts_ms, "missing": {f"{m}/{r}": n for (m, r), n in p.missing.items()},
-                "silent": {f"{place}: {why}": n for (place, why), n in p.silent.items()}, "devices": dict(self.devices()),
-                "metrics": p.metrics, "held": self._held(), **self._outbox.status()}
+        return {
+            "frames": dict(p.frames),
+            "rows": dict(p.rows),
+            "bytes": p.bytes,
+            "first_ts_ms": p.first_ts_ms,
+            "last_ts_ms": p.last_ts_ms,
+            "missing": {f"{m}/{r}": n for (m, r), n in p.missing.items()},
+            "silent": {f"{place}: {why}": n for (place, why), n in p.silent.items()},
+            "devices": dict(self.devices()),
+            "metrics": p.metrics,
+            "held": self._held(),
+            **self._outbox.status(),
+        }
 
     async def _merge_when_quiet(self) -> None:
         """Sends what was collected once nothing has come for `merge_s`: a tick's frames arrive together."""
         began = time.monotonic()
         try:
-            while time.monotonic() < min(self._merge_last + self._merge_s, began + 8 * self._merge_s):  # noqa: ASYNC110 - quiet is the absence of an event
+            # quiet is the absence of an event
+            while time.monotonic() < min(self._merge_last + self._merge_s, began + 8 * self._merge_s):  # noqa: ASYNC110
                 await asyncio.sleep(self._merge_s / 4)
         finally:
             self._merge_timer = None
@@ -196,17 +249,34 @@ class Publisher:
             await self._send_frame(self._clean(frame))
 
     async def _send_sheet(self, sheet: Sheet) -> None:
-        """A site's tick, in batches made here: Kafka's cost is then a batch's, not a message's. Order holds per place."""
+        """A site's tick, in batches made here: Kafka's cost is then a batch's, not a message's.
+
+        Order holds per place.
+        """
         topic, packer = topics.telemetry(sheet.roster.kind), sheet.roster.packer
         async with self._stamping:  # the messages of a roster are stamped over with its next sheet
             messages = packer.stamp(sheet, self._missing.setdefault(sheet.roster.kind, Counter()))
             chunks = self._chunks_of.get(packer)
             if chunks is None:
-                chunks = self._chunks_of[packer] = cut(packer.keys, [len(m) for m in messages], sorted(await self._producer.partitions_for(topic)))
+                chunks = self._chunks_of[packer] = cut(
+                    packer.keys, [len(m) for m in messages], sorted(await self._producer.partitions_for(topic))
+                )
             kind, metrics = sheet.roster.kind, len(sheet.roster.names)
             for chunk in chunks:
-                await self._outbox.send(Parcel(topic, b"", chunk.records(messages), chunk.size, len(chunk.numbers), chunk.partition, kind,
-                                               self._rows(kind, packer, chunk), metrics, sheet.ts_ms))
+                await self._outbox.send(
+                    Parcel(
+                        topic,
+                        b"",
+                        chunk.records(messages),
+                        chunk.size,
+                        len(chunk.numbers),
+                        chunk.partition,
+                        kind,
+                        self._rows(kind, packer, chunk),
+                        metrics,
+                        sheet.ts_ms,
+                    )
+                )
 
     def _rows(self, kind: str, packer: Packer, chunk: Chunk) -> int:
         """Its samples; its places are noted the first time."""
@@ -221,8 +291,18 @@ class Publisher:
     async def _send_frame(self, frame: Frame) -> None:
         value, key = encode(frame), frame.key()
         self._note_place(frame.kind, key, frame.batch.column(3)[0].as_py(), frame.rows)
-        await self._outbox.send(Parcel(topics.telemetry(frame.kind), key, value, len(value), kind=frame.kind, rows=frame.rows, metrics=frame.metrics,
-                                       ts_ms=frame.span()[1]))
+        await self._outbox.send(
+            Parcel(
+                topics.telemetry(frame.kind),
+                key,
+                value,
+                len(value),
+                kind=frame.kind,
+                rows=frame.rows,
+                metrics=frame.metrics,
+                ts_ms=frame.span()[1],
+            )
+        )
 
     async def _send_event(self, topic: str, batch: pa.RecordBatch) -> None:
         value = encode_batch(batch)

@@ -1,7 +1,7 @@
 """Replays recordings: a DSX MQTT trace (CSV of offset, topic, payload) or Parquet of our own frames.
 
-Time stamps are moved so that the recording begins now (`keep_time` leaves them); `speed` 2 plays twice as fast, 0 as fast
-as it goes. With `speed` other than 1 event time still advances as recorded.
+Time stamps are moved so that the recording begins now (`keep_time` leaves them); `speed` 2 plays twice as fast, 0 as
+fast as it goes. With `speed` other than 1 event time still advances as recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from schemas.frame import IDENTITY, build
 
 log = logging.getLogger("gigawatch.replay")
 
-_DURATION = re.compile(r"(?:(?P<h>[\d.]+)h)?(?:(?P<m>[\d.]+)m(?!s))?(?:(?P<s>[\d.]+)s)?(?:(?P<ms>[\d.]+)ms)?(?:(?P<us>[\d.]+)[uµ]s)?")
+_DURATION = re.compile(
+    r"(?:(?P<h>[\d.]+)h)?(?:(?P<m>[\d.]+)m(?!s))?(?:(?P<s>[\d.]+)s)?(?:(?P<ms>[\d.]+)ms)?(?:(?P<us>[\d.]+)[uµ]s)?"
+)
 _TO_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
@@ -37,7 +39,9 @@ def seconds(duration: str) -> float:
     return sum(float(v) * _TO_S[k] for k, v in match.groupdict().items() if v)
 
 
-def open_recording(path: str, tick_s: float = 1.0, speed: float = 1.0, keep_time: bool = False, site: str = "") -> Replay:
+def open_recording(
+    path: str, tick_s: float = 1.0, speed: float = 1.0, keep_time: bool = False, site: str = ""
+) -> Replay:
     """The recording at `path`: a `.csv` DSX trace, a `.parquet` file, or a folder of one `KIND.parquet` a kind."""
     where = Path(path)
     if not where.exists():
@@ -89,7 +93,9 @@ class DsxReplay:
         for frame in self.points.frames(stamp):
             yield frame
         if self.points.unmapped:
-            log.info("points without a metric here: %s", ", ".join(f"{n} ({c})" for n, c in self.points.unmapped.items()))
+            log.info(
+                "points without a metric here: %s", ", ".join(f"{n} ({c})" for n, c in self.points.unmapped.items())
+            )
 
 
 class FrameReplay:
@@ -103,12 +109,17 @@ class FrameReplay:
     @property
     def describe(self) -> str:
         rows = sum(t.num_rows for _, t in self._tables)
-        return f"replay of {rows} rows ({', '.join(k for k, _ in self._tables)}) from {self._files[0].parent.name}" + _pace(self._speed)
+        return (
+            f"replay of {rows} rows ({', '.join(k for k, _ in self._tables)}) from {self._files[0].parent.name}"
+            + _pace(self._speed)
+        )
 
     async def emissions(self) -> AsyncGenerator[Emission]:
         ticker = Ticker(self._tick_s, None, self._speed)
         shift = 0 if self._keep else ticker.next_ms - self.first_ms
-        pieces = sorted(((stamp, kind, batch) for kind, table in self._tables for stamp, batch in _ticks(table)), key=lambda p: p[0])
+        pieces = sorted(
+            ((stamp, kind, batch) for kind, table in self._tables for stamp, batch in _ticks(table)), key=lambda p: p[0]
+        )
         now = await ticker.wait()
         origin = now
         for stamp, kind, batch in pieces:
@@ -116,7 +127,9 @@ class FrameReplay:
                 now = await ticker.wait()
             for part in _by_rack(batch):
                 identity = {name: part.column(name) for name in IDENTITY}
-                metrics = {m.name: np.asarray(part.column(m.name)) for m in KINDS[kind].stored if m.name in part.schema.names}
+                metrics = {
+                    m.name: np.asarray(part.column(m.name)) for m in KINDS[kind].stored if m.name in part.schema.names
+                }
                 yield build(kind, stamp + shift, identity, metrics)
 
 
@@ -142,7 +155,9 @@ def _read(path: Path) -> tuple[str, pa.Table]:
     for name in IDENTITY:
         if name not in table.schema.names:
             table = table.append_column(name, pa.array([""] * table.num_rows, pa.string()))
-    table = table.set_column(table.schema.get_field_index("ts"), "ts", table["ts"].cast(pa.timestamp("ms", "UTC"), safe=False))
+    table = table.set_column(
+        table.schema.get_field_index("ts"), "ts", table["ts"].cast(pa.timestamp("ms", "UTC"), safe=False)
+    )
     for name in KINDS[kind].names:
         if name in table.schema.names and table[name].null_count:
             table = table.set_column(table.schema.get_field_index(name), name, pc.fill_null(table[name], float("nan")))

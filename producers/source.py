@@ -49,7 +49,10 @@ class Source(Protocol):
 
 
 class Ticker:
-    """Ticks on multiples of `tick_s`, never skipping one: after a stall it catches up. `speed` 0 does not wait at all."""
+    """Ticks on multiples of `tick_s`, never skipping one: after a stall it catches up.
+
+    `speed` 0 does not wait at all.
+    """
 
     def __init__(self, tick_s: float, start_ms: int | None = None, speed: float = 1.0) -> None:
         if tick_s <= 0:

@@ -1,4 +1,5 @@
-"""A bounded buffer on disk for what Kafka does not take: messages in the order in which they came, the oldest dropped when it is full.
+"""A bounded buffer on disk for what Kafka does not take: messages in the order in which they came, the oldest dropped
+when it is full.
 
 Segments of some megabytes are files `<number>.spool`; `position` says how far each was sent. What a crash leaves half
 written at the end is cut off when the spool is opened; what was sent and not yet noted is sent again.
@@ -30,7 +31,9 @@ class Spool:
         self.folder, self.limit, self._segment = folder, limit, min(segment, max(1, limit // 4))
         self._sizes: dict[int, int] = {}
         self._counts: dict[int, int] = {}
-        self._positions: dict[int, tuple[int, int]] = {}  # segment -> the byte up to which it was sent, and messages before it
+        self._positions: dict[
+            int, tuple[int, int]
+        ] = {}  # segment -> the byte up to which it was sent, and messages before it
         self._busy = 0  # the segment that is being sent
         self.dropped_rows = 0
         self.dropped_messages = 0
@@ -47,7 +50,10 @@ class Spool:
                     file.truncate(good)
             self._sizes[int(path.stem)], self._counts[int(path.stem)] = good, count
         try:
-            lines = [[int(word) for word in line.split()] for line in (self.folder / "position").read_text("ascii").splitlines()]
+            lines = [
+                [int(word) for word in line.split()]
+                for line in (self.folder / "position").read_text("ascii").splitlines()
+            ]
         except (OSError, ValueError):
             return
         for number, at, sent in (line for line in lines if len(line) == 3):
@@ -64,8 +70,13 @@ class Spool:
         return sum(self._sizes.values())
 
     def status(self) -> dict[str, int]:
-        return {"bytes": self.bytes if len(self) else 0, "limit": self.limit, "messages": len(self), "dropped_rows": self.dropped_rows,
-                "dropped_messages": self.dropped_messages}
+        return {
+            "bytes": self.bytes if len(self) else 0,
+            "limit": self.limit,
+            "messages": len(self),
+            "dropped_rows": self.dropped_rows,
+            "dropped_messages": self.dropped_messages,
+        }
 
     def put(self, parcel: Parcel) -> None:
         """At the end. Raises OSError when the disk does not take it: nothing of it is kept then."""
@@ -126,7 +137,12 @@ class Spool:
         lost = [p for p, _ in _parcels(self._path(number), self._positions.get(number, (0, 0))[0])]
         self.dropped_messages += len(lost)
         self.dropped_rows += sum(p.rows for p in lost)
-        log.error("the spool is full (%d MB): dropped its oldest %d messages with %d rows", self.limit >> 20, len(lost), sum(p.rows for p in lost))
+        log.error(
+            "the spool is full (%d MB): dropped its oldest %d messages with %d rows",
+            self.limit >> 20,
+            len(lost),
+            sum(p.rows for p in lost),
+        )
         self._forget(number)
 
     def _forget(self, number: int) -> None:

@@ -1,4 +1,5 @@
-"""Kafka record batches as bytes: messages that go together tick after tick are framed once and compressed with LZ4 at its fast level.
+"""Kafka record batches as bytes: messages that go together tick after tick are framed once and compressed with LZ4 at
+its fast level.
 
 aiokafka's own LZ4 runs at level 9, 25 times slower, and its builder copies a batch several times while it grows.
 """
@@ -15,8 +16,9 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-#: Record batch, version 2. Up to the CRC: base offset, length, leader epoch, magic, CRC; what the CRC covers: attributes, last offset
-#: delta, first and last time stamp, producer id and epoch, base sequence, records. https://kafka.apache.org/documentation/#recordbatch
+#: Record batch, version 2. Up to the CRC: base offset, length, leader epoch, magic, CRC; what the CRC covers:
+#: attributes, last offset delta, first and last time stamp, producer id and epoch, base sequence, records.
+#: https://kafka.apache.org/documentation/#recordbatch
 _HEAD, _COVERED = struct.Struct(">qiibI"), struct.Struct(">hiqqqhii")
 _LZ4 = 3
 _NO_HEADERS = b"\x00"
@@ -25,7 +27,9 @@ BATCH_BYTES = 4 << 20  # before compression
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chunk:
-    """Messages of one partition that share a batch: their numbers, and the bytes that stand before, between and after them."""
+    """Messages of one partition that share a batch: their numbers, and the bytes that stand before, between and after
+    them.
+    """
 
     partition: int
     numbers: tuple[int, ...]
@@ -33,9 +37,15 @@ class Chunk:
     size: int
 
     def records(self, messages: Sequence[bytes | memoryview]) -> bytes:
-        """All `messages` with these numbers as compressed records; Kafka's Java reader takes independent LZ4 blocks only."""
-        whole = b"".join([*chain.from_iterable(zip(self.frame, [messages[n] for n in self.numbers], strict=False)), _NO_HEADERS])
-        packed: bytes = lz4.frame.compress(whole, compression_level=-4, block_size=lz4.frame.BLOCKSIZE_MAX256KB, block_linked=False)
+        """All `messages` with these numbers as compressed records; Kafka's Java reader takes independent LZ4 blocks
+        only.
+        """
+        whole = b"".join(
+            [*chain.from_iterable(zip(self.frame, [messages[n] for n in self.numbers], strict=False)), _NO_HEADERS]
+        )
+        packed: bytes = lz4.frame.compress(
+            whole, compression_level=-4, block_size=lz4.frame.BLOCKSIZE_MAX256KB, block_linked=False
+        )
         return packed
 
 
@@ -45,12 +55,17 @@ def single(key: bytes, value: bytes, now_ms: int) -> Batch:
 
 
 def cut(keys: Sequence[bytes], sizes: Sequence[int], partitions: Sequence[int]) -> list[Chunk]:
-    """Messages with these keys and sizes (bytes) in batches, by the rule of Kafka's own clients; a batch for each partition in turn."""
+    """Messages with these keys and sizes (bytes) in batches, by the rule of Kafka's own clients; a batch for each
+    partition in turn.
+    """
     choose = DefaultPartitioner()
     by_partition: dict[int, list[int]] = {}
     for number, key in enumerate(keys):
         by_partition.setdefault(choose(key, list(partitions), list(partitions)), []).append(number)
-    cuts = [[_chunk(partition, part, keys, sizes) for part in _fitting(numbers, sizes)] for partition, numbers in by_partition.items()]
+    cuts = [
+        [_chunk(partition, part, keys, sizes) for part in _fitting(numbers, sizes)]
+        for partition, numbers in by_partition.items()
+    ]
     return [chunk for row in zip_longest(*cuts) for chunk in row if chunk is not None]
 
 
@@ -82,7 +97,10 @@ class Batch(BatchBuilder):  # type: ignore[misc]
 
     def _build(self) -> bytes:
         if self._whole is None:
-            covered = _COVERED.pack(_LZ4, self._count - 1, self._now_ms, self._now_ms, *self._producer, self._count) + self._records
+            covered = (
+                _COVERED.pack(_LZ4, self._count - 1, self._now_ms, self._now_ms, *self._producer, self._count)
+                + self._records
+            )
             self._whole = _HEAD.pack(0, len(covered) + 9, -1, 2, calc_crc32c(covered)) + covered
         return self._whole
 
@@ -105,7 +123,9 @@ def _chunk(partition: int, numbers: Sequence[int], keys: Sequence[bytes], sizes:
     frame = []
     for delta, number in enumerate(numbers):
         key, size = keys[number], sizes[number]
-        head = b"\x00\x00" + _varint(delta) + _varint(len(key)) + key + _varint(size)  # attributes and time stamp delta are 0
+        head = (
+            b"\x00\x00" + _varint(delta) + _varint(len(key)) + key + _varint(size)
+        )  # attributes and time stamp delta are 0
         frame.append((_NO_HEADERS if delta else b"") + _varint(len(head) + size + 1) + head)
     return Chunk(partition, tuple(numbers), tuple(frame), sum(sizes[n] for n in numbers))
 

@@ -32,7 +32,8 @@ class InvalidFrame(ValueError):
         self.detail = detail
 
 
-def encode_batch(batch: pa.RecordBatch, _cache: dict[pa.Schema, bytes] = {}) -> bytes:  # noqa: B006 - a cache on purpose
+# a cache on purpose
+def encode_batch(batch: pa.RecordBatch, _cache: dict[pa.Schema, bytes] = {}) -> bytes:  # noqa: B006
     """One record batch as a whole Arrow IPC stream; the schema's bytes are made once per schema."""
     head = _cache.get(batch.schema)
     if head is None:
@@ -57,19 +58,22 @@ class _Known:
 class Decoder:
     """Bytes to frames. One per consumer: it remembers the schemas and layouts it has met (least recently used out).
 
-    A message in a known layout, from devices whose identity columns it has seen, is not parsed: its prefix and its identity
-    are compared as bytes, and its length checked. Everything else is parsed and validated in full.
+    A message in a known layout, from devices whose identity columns it has seen, is not parsed: its prefix and its
+    identity are compared as bytes, and its length checked. Everything else is parsed and validated in full.
     """
 
     def __init__(self) -> None:
         self._schemas: OrderedDict[bytes, tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]] = (
-            OrderedDict())
+            OrderedDict()
+        )
         self._layouts: OrderedDict[bytes, _Known] = OrderedDict()
         self._recent: _Known | None = None
         self._block_bytes = 0
 
     def decode(self, data: bytes, expect: str | None = None) -> Frame:
-        """Raises InvalidFrame with reason `size`, `not-arrow`, `version`, `kind`, `schema`, `truncated` or `corrupt`."""
+        """Raises InvalidFrame with reason `size`, `not-arrow`, `version`, `kind`, `schema`, `truncated` or
+        `corrupt`.
+        """
         known = self._recent
         if known is None or len(data) != known.layout.length or not data.startswith(known.layout.prefix):
             known = self._find(data)

@@ -12,14 +12,28 @@ from schemas.frame import VERSION
 
 _TS = pa.timestamp("ms", "UTC")
 _LAST_MS = 4_102_444_800_000  # the year 2100: what ClickHouse's dates hold
-#: What the store keeps of one. `ts` is when Kafka got the message, so that a letter that is written twice lands in one place.
-SCHEMA = pa.schema([("ts", _TS), ("id", pa.string()), ("topic", pa.string()), ("partition", pa.uint32()), ("offset", pa.uint64()),
-                    ("reason", pa.string()), ("detail", pa.string()), ("bytes", pa.uint64()), ("value", pa.binary())])
+#: What the store keeps of one. `ts` is when Kafka got the message, so that a letter that is written twice lands in one
+#: place.
+SCHEMA = pa.schema(
+    [
+        ("ts", _TS),
+        ("id", pa.string()),
+        ("topic", pa.string()),
+        ("partition", pa.uint32()),
+        ("offset", pa.uint64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("bytes", pa.uint64()),
+        ("value", pa.binary()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """`value` are the message's bytes; `offset`, `partition` and `kafka_ms` (its time stamp) are its place in the log of `topic`."""
+    """`value` are the message's bytes; `offset`, `partition` and `kafka_ms` (its time stamp) are its place in the log
+    of `topic`.
+    """
 
     topic: str
     partition: int
@@ -38,13 +52,23 @@ class DeadLetter:
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Kafka headers beside the raw value."""
-        said = {"log": self.log_id, "topic": self.topic, "partition": self.partition, "offset": self.offset, "timestamp": self.kafka_ms,
-                "reason": self.reason, "detail": self.detail, "schema_version": VERSION}
+        said = {
+            "log": self.log_id,
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "timestamp": self.kafka_ms,
+            "reason": self.reason,
+            "detail": self.detail,
+            "schema_version": VERSION,
+        }
         return [(name, str(value).encode("utf-8", "replace")) for name, value in said.items()]
 
     @classmethod
     def read(cls, value: bytes, headers: Sequence[tuple[str, bytes]], kafka_ms: int) -> DeadLetter:
-        """From a record of the dead-letter topic; what another program left out of the headers is empty, 0, or the record's own time."""
+        """From a record of the dead-letter topic; what another program left out of the headers is empty, 0, or the
+        record's own time.
+        """
         said = {name: raw.decode("utf-8", "replace") for name, raw in headers if raw is not None}
 
         def number(name: str, instead: int, most: int) -> int:
@@ -52,10 +76,30 @@ class DeadLetter:
             found = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else instead
             return found if found <= most else instead
 
-        return cls(said.get("topic", ""), number("partition", 0, 1 << 31), number("offset", 0, 1 << 62), number("timestamp", kafka_ms, _LAST_MS), value,
-                   said.get("reason", ""), said.get("detail", ""), said.get("log", ""))
+        return cls(
+            said.get("topic", ""),
+            number("partition", 0, 1 << 31),
+            number("offset", 0, 1 << 62),
+            number("timestamp", kafka_ms, _LAST_MS),
+            value,
+            said.get("reason", ""),
+            said.get("detail", ""),
+            said.get("log", ""),
+        )
 
     def row(self) -> pa.RecordBatch:
         """One row of SCHEMA."""
-        columns = [[self.kafka_ms], [self.id], [self.topic], [self.partition], [self.offset], [self.reason], [self.detail], [len(self.value)], [self.value]]
-        return pa.RecordBatch.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+        columns = [
+            [self.kafka_ms],
+            [self.id],
+            [self.topic],
+            [self.partition],
+            [self.offset],
+            [self.reason],
+            [self.detail],
+            [len(self.value)],
+            [self.value],
+        ]
+        return pa.RecordBatch.from_arrays(
+            [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+        )

@@ -47,8 +47,14 @@ class Derived:
         return self.schema_of(self.names)
 
     def schema_of(self, names: Collection[str]) -> pa.Schema:
-        """The Arrow schema with all columns but those floating-point ones that are not named: a metric may be left out."""
-        fields = [pa.field(name, dtype, nullable=False) for name, dtype in self.columns if name in names or not pa.types.is_floating(dtype)]
+        """The Arrow schema with all columns but those floating-point ones that are not named: a metric may be left
+        out.
+        """
+        fields = [
+            pa.field(name, dtype, nullable=False)
+            for name, dtype in self.columns
+            if name in names or not pa.types.is_floating(dtype)
+        ]
         return pa.schema(fields, {b"gigawatch": f"{VERSION}/{self.name}".encode()})
 
     def build(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
@@ -66,69 +72,188 @@ class Derived:
 
 def _rollup(kind: str) -> Derived:
     stats = tuple((f"{m.name}_{s}", _D if m.dtype == "float64" else _F) for m in KINDS[kind].metrics for s in m.rolled)
-    return Derived(f"rollup_{kind}", f"10 s roll-up of every {kind} metric: mean and max, or a counter's increase.",
-                   (("ts", _TS), *_DEVICE, ("samples", pa.uint32()), *stats), ("site", "rack", "device", "ts"))
+    return Derived(
+        f"rollup_{kind}",
+        f"10 s roll-up of every {kind} metric: mean and max, or a counter's increase.",
+        (("ts", _TS), *_DEVICE, ("samples", pa.uint32()), *stats),
+        ("site", "rack", "device", "ts"),
+    )
 
 
 ROLLUPS: dict[str, Derived] = {kind: _rollup(kind) for kind in KINDS}
 
 WINDOW = Derived(
-    "window", "Rolling windows per device: utilization or flow, power and temperature.",
-    (("ts", _TS), ("kind", _S), ("window_s", pa.uint32()), *_DEVICE, ("samples", pa.uint32()),
-     *((f"{m}_{s}", _F) for m in ("util_pct", "power_w", "temp_c", "flow_lpm", "supply_temp_c", "return_temp_c", "heat_w")
-       for s in ("mean", "max", "p95")),
-     ("busy_fraction", _F), ("energy_j", _D)),
-    ("kind", "site", "rack", "device", "window_s", "ts"))
+    "window",
+    "Rolling windows per device: utilization or flow, power and temperature.",
+    (
+        ("ts", _TS),
+        ("kind", _S),
+        ("window_s", pa.uint32()),
+        *_DEVICE,
+        ("samples", pa.uint32()),
+        *(
+            (f"{m}_{s}", _F)
+            for m in ("util_pct", "power_w", "temp_c", "flow_lpm", "supply_temp_c", "return_temp_c", "heat_w")
+            for s in ("mean", "max", "p95")
+        ),
+        ("busy_fraction", _F),
+        ("energy_j", _D),
+    ),
+    ("kind", "site", "rack", "device", "window_s", "ts"),
+)
 
 RACK = Derived(
-    "rack", "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
-    (("ts", _TS), ("window_s", pa.uint32()), ("site", _S), ("rack", _S), ("model", _S), ("gpus", pa.uint32()),
-     ("gpus_expected", pa.uint32()), ("util_pct_mean", _F), ("util_pct_max", _F), ("util_pct_p95", _F), ("busy_fraction", _F),
-     ("gpu_power_w", _F), ("gpu_temp_c_mean", _F), ("gpu_temp_c_max", _F), ("gpu_temp_c_p95", _F), ("gpu_energy_j", _D),
-     ("node_power_w", _F), ("rack_power_w", _F), ("flow_lpm", _F), ("supply_temp_c", _F), ("return_temp_c", _F),
-     ("heat_w", _F), ("heat_balance", _F), ("coverage", _F), ("kinds", pa.uint8())),
-    ("site", "rack", "window_s", "ts"))
+    "rack",
+    "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
+    (
+        ("ts", _TS),
+        ("window_s", pa.uint32()),
+        ("site", _S),
+        ("rack", _S),
+        ("model", _S),
+        ("gpus", pa.uint32()),
+        ("gpus_expected", pa.uint32()),
+        ("util_pct_mean", _F),
+        ("util_pct_max", _F),
+        ("util_pct_p95", _F),
+        ("busy_fraction", _F),
+        ("gpu_power_w", _F),
+        ("gpu_temp_c_mean", _F),
+        ("gpu_temp_c_max", _F),
+        ("gpu_temp_c_p95", _F),
+        ("gpu_energy_j", _D),
+        ("node_power_w", _F),
+        ("rack_power_w", _F),
+        ("flow_lpm", _F),
+        ("supply_temp_c", _F),
+        ("return_temp_c", _F),
+        ("heat_w", _F),
+        ("heat_balance", _F),
+        ("coverage", _F),
+        ("kinds", pa.uint8()),
+    ),
+    ("site", "rack", "window_s", "ts"),
+)
 
 PART = Derived(
-    "part", "One kind's share of a rack's window, from which rack and site figures are joined.",
-    (("ts", _TS), ("kind", _S), ("window_s", pa.uint32()), ("site", _S), ("rack", _S), ("model", _S), ("devices", pa.uint32()),
-     ("expected", pa.uint32()), ("coverage", _F), ("util_pct_mean", _F), ("util_pct_max", _F), ("util_pct_p95", _F), ("busy_fraction", _F),
-     ("temp_c_mean", _F), ("temp_c_max", _F), ("temp_c_p95", _F), ("power_w", _D), ("energy_j", _D), ("flow_lpm", _F),
-     ("supply_temp_c", _F), ("return_temp_c", _F), ("heat_w", _F), ("util_counts", pa.list_(pa.uint32()))),
-    ("kind", "site", "rack", "model", "window_s", "ts"))
+    "part",
+    "One kind's share of a rack's window, from which rack and site figures are joined.",
+    (
+        ("ts", _TS),
+        ("kind", _S),
+        ("window_s", pa.uint32()),
+        ("site", _S),
+        ("rack", _S),
+        ("model", _S),
+        ("devices", pa.uint32()),
+        ("expected", pa.uint32()),
+        ("coverage", _F),
+        ("util_pct_mean", _F),
+        ("util_pct_max", _F),
+        ("util_pct_p95", _F),
+        ("busy_fraction", _F),
+        ("temp_c_mean", _F),
+        ("temp_c_max", _F),
+        ("temp_c_p95", _F),
+        ("power_w", _D),
+        ("energy_j", _D),
+        ("flow_lpm", _F),
+        ("supply_temp_c", _F),
+        ("return_temp_c", _F),
+        ("heat_w", _F),
+        ("util_counts", pa.list_(pa.uint32())),
+    ),
+    ("kind", "site", "rack", "model", "window_s", "ts"),
+)
 
 SITE = Derived(
-    "site", "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
-    (("ts", _TS), ("window_s", pa.uint32()), ("site", _S), ("racks", pa.uint32()), ("gpus", pa.uint32()),
-     ("gpus_expected", pa.uint32()), ("util_pct_mean", _F), ("util_pct_max", _F), ("util_pct_p95", _F),
-     ("busy_fraction", _F), ("gpu_power_w", _D), ("gpu_energy_j", _D), ("it_power_w", _D), ("facility_power_w", _D),
-     ("cooling_power_w", _D), ("heat_w", _D), ("pue", _F), ("heat_balance", _F)),
-    ("site", "window_s", "ts"))
+    "site",
+    "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
+    (
+        ("ts", _TS),
+        ("window_s", pa.uint32()),
+        ("site", _S),
+        ("racks", pa.uint32()),
+        ("gpus", pa.uint32()),
+        ("gpus_expected", pa.uint32()),
+        ("util_pct_mean", _F),
+        ("util_pct_max", _F),
+        ("util_pct_p95", _F),
+        ("busy_fraction", _F),
+        ("gpu_power_w", _D),
+        ("gpu_energy_j", _D),
+        ("it_power_w", _D),
+        ("facility_power_w", _D),
+        ("cooling_power_w", _D),
+        ("heat_w", _D),
+        ("pue", _F),
+        ("heat_balance", _F),
+    ),
+    ("site", "window_s", "ts"),
+)
 
 SCORE = Derived(
-    "score", "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
-    (("ts", _TS), ("kind", _S), *_DEVICE, ("score", _F), ("cause", _S), ("value", _F), ("expected", _F), ("z_self", _F),
-     ("z_peer", _F)),
-    ("kind", "site", "rack", "device", "cause", "ts"))
+    "score",
+    "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
+    (
+        ("ts", _TS),
+        ("kind", _S),
+        *_DEVICE,
+        ("score", _F),
+        ("cause", _S),
+        ("value", _F),
+        ("expected", _F),
+        ("z_self", _F),
+        ("z_peer", _F),
+    ),
+    ("kind", "site", "rack", "device", "cause", "ts"),
+)
 
 INCIDENT = Derived(
-    "incident", "A device that stays anomalous: opened, kept up to date, closed.",
-    (("incident", _S), ("updated", _TS), ("opened", _TS), ("closed", _TS), ("open", pa.uint8()), ("kind", _S), *_DEVICE,
-     ("peak", _F), ("score", _F), ("cause", _S)),
-    ("incident",))
+    "incident",
+    "A device that stays anomalous: opened, kept up to date, closed.",
+    (
+        ("incident", _S),
+        ("updated", _TS),
+        ("opened", _TS),
+        ("closed", _TS),
+        ("open", pa.uint8()),
+        ("kind", _S),
+        *_DEVICE,
+        ("peak", _F),
+        ("score", _F),
+        ("cause", _S),
+    ),
+    ("incident",),
+)
 
 LABEL = Derived(
-    "label", "Ground truth of an injected fault.",
-    (("fault", _S), ("started", _TS), ("ended", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("device", _S), ("cause", _S),
-     ("severity", _F)),
-    ("fault", "started"))
+    "label",
+    "Ground truth of an injected fault.",
+    (
+        ("fault", _S),
+        ("started", _TS),
+        ("ended", _TS),
+        ("kind", _S),
+        ("site", _S),
+        ("rack", _S),
+        ("device", _S),
+        ("cause", _S),
+        ("severity", _F),
+    ),
+    ("fault", "started"),
+)
 
 QUALITY = Derived(
-    "quality", "Telemetry that was not taken at face value, by place, metric and reason.",
+    "quality",
+    "Telemetry that was not taken at face value, by place, metric and reason.",
     (("ts", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("metric", _S), ("reason", _S), ("count", pa.uint64())),
-    ("kind", "site", "rack", "metric", "reason", "ts"))
+    ("kind", "site", "rack", "metric", "reason", "ts"),
+)
 
-DERIVED: dict[str, Derived] = {d.name: d for d in (*ROLLUPS.values(), WINDOW, PART, RACK, SITE, SCORE, INCIDENT, LABEL, QUALITY)}
+DERIVED: dict[str, Derived] = {
+    d.name: d for d in (*ROLLUPS.values(), WINDOW, PART, RACK, SITE, SCORE, INCIDENT, LABEL, QUALITY)
+}
 _MOST_HEADS = 1024
 _HEADS: dict[bytes, tuple[Derived, pa.Schema]] = {}
 

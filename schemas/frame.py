@@ -31,7 +31,14 @@ class Frame:
 
     __slots__ = ("_batch", "_span", "block", "kind", "layout", "wire")
 
-    def __init__(self, kind: str, batch: pa.RecordBatch | None, layout: Layout | None = None, wire: bytes = b"", block: bytes = b"") -> None:
+    def __init__(
+        self,
+        kind: str,
+        batch: pa.RecordBatch | None,
+        layout: Layout | None = None,
+        wire: bytes = b"",
+        block: bytes = b"",
+    ) -> None:
         self.kind, self._batch, self.layout, self.wire, self.block = kind, batch, layout, wire, block
         self._span: tuple[int, int] | None = None
 
@@ -39,7 +46,9 @@ class Frame:
     def batch(self) -> pa.RecordBatch:
         if self._batch is None:
             assert self.layout is not None
-            self._batch = pa.ipc.read_record_batch(pa.py_buffer(memoryview(self.wire)[self.layout.body :]), self.layout.schema)
+            self._batch = pa.ipc.read_record_batch(
+                pa.py_buffer(memoryview(self.wire)[self.layout.body :]), self.layout.schema
+            )
         return self._batch
 
     @property
@@ -109,7 +118,10 @@ def build(
     identity: Mapping[str, Sequence[str] | pa.Array],
     values: Mapping[str, Floats | Sequence[float]],
 ) -> Frame:
-    """Builds a frame from columns. `ts_ms` is one tick or one per row; missing values are NaN; unknown metrics are refused."""
+    """Builds a frame from columns.
+
+    `ts_ms` is one tick or one per row; missing values are NaN; unknown metrics are refused.
+    """
     unknown = set(values) - set(KINDS[kind].names)
     if unknown:
         raise KeyError(f"not in the {kind} catalogue: {', '.join(sorted(unknown))}")
@@ -128,12 +140,21 @@ def build(
 
 
 def concat(frames: Sequence[Frame]) -> Frame:
-    """Frames of one kind as one, rows in the order given; metrics that a frame does not carry are missing in its rows."""
+    """Frames of one kind as one, rows in the order given; metrics that a frame does not carry are missing in its
+    rows.
+    """
     if len(frames) == 1:
         return frames[0]
     kind = frames[0].kind
     if len({f.batch.schema for f in frames}) == 1:
         return Frame(kind, pa.concat_batches([f.batch for f in frames]))
     names = [m.name for m in KINDS[kind].stored if any(m.name in f.batch.schema.names for f in frames)]
-    identity = {n: pa.concat_arrays([f.batch.column(f.batch.schema.get_field_index(n)) for f in frames]) for n in IDENTITY}
-    return build(kind, np.concatenate([f.ts_ms() for f in frames]), identity, {n: np.concatenate([f.values(n) for f in frames]) for n in names})
+    identity = {
+        n: pa.concat_arrays([f.batch.column(f.batch.schema.get_field_index(n)) for f in frames]) for n in IDENTITY
+    }
+    return build(
+        kind,
+        np.concatenate([f.ts_ms() for f in frames]),
+        identity,
+        {n: np.concatenate([f.values(n) for f in frames]) for n in names},
+    )

@@ -127,9 +127,16 @@ def parse(tables: dict[str, Any]) -> Hardware:
             merged |= raw[link]
         for group in ("gpu", "cpu", "dpu"):
             if merged.get(group) not in parts[group]:
-                raise HardwareError(f"rack.{name}: {group} = {merged.get(group)!r} is not among {', '.join(parts[group])}")
-        racks[name] = Rack(name, parts["gpu"][merged["gpu"]], parts["cpu"][merged["cpu"]], parts["dpu"][merged["dpu"]],
-                           _figures(f"rack.{name}", merged))
+                raise HardwareError(
+                    f"rack.{name}: {group} = {merged.get(group)!r} is not among {', '.join(parts[group])}"
+                )
+        racks[name] = Rack(
+            name,
+            parts["gpu"][merged["gpu"]],
+            parts["cpu"][merged["cpu"]],
+            parts["dpu"][merged["dpu"]],
+            _figures(f"rack.{name}", merged),
+        )
     return Hardware(parts["gpu"], parts["cpu"], parts["dpu"], racks)
 
 
@@ -156,7 +163,11 @@ HEADERS = ("part", "model", "figure", "value", "grade", "source")
 def rows(hardware: Hardware) -> list[tuple[str, ...]]:
     """One row a figure, for the printed table."""
     groups: list[tuple[str, dict[str, Part] | dict[str, Rack]]] = [
-        ("gpu", hardware.gpus), ("cpu", hardware.cpus), ("dpu", hardware.dpus), ("rack", hardware.racks)]
+        ("gpu", hardware.gpus),
+        ("cpu", hardware.cpus),
+        ("dpu", hardware.dpus),
+        ("rack", hardware.racks),
+    ]
     return [
         (group, model.name, name, f"{figure.value:g}", figure.grade, figure.source)
         for group, models in groups

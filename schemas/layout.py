@@ -1,4 +1,6 @@
-"""Where everything lies in a frame's bytes, so that frames that repeat need no parsing: layouts are cached and compared as bytes."""
+"""Where everything lies in a frame's bytes, so that frames that repeat need no parsing: layouts are cached and
+compared as bytes.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,18 @@ class Layout:
         if len(data) % 8 or len(spans) <= count or not spans[4][1][1]:
             return None
         first_metric = spans[count][0][0]
-        return Layout(kind, data[:prefix_end], schema, start, batch.num_rows, len(data), spans[0][0][0],
-                      (spans[1][0][0], first_metric), spans[4][1][0],
-                      {field.name: (span[0][0], "float64" if field.type == pa.float64() else "float32")
-                       for field, span in zip(list(schema)[count:], spans[count:], strict=True)})
+        return Layout(
+            kind,
+            data[:prefix_end],
+            schema,
+            start,
+            batch.num_rows,
+            len(data),
+            spans[0][0][0],
+            (spans[1][0][0], first_metric),
+            spans[4][1][0],
+            {
+                field.name: (span[0][0], "float64" if field.type == pa.float64() else "float32")
+                for field, span in zip(list(schema)[count:], spans[count:], strict=True)
+            },
+        )

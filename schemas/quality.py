@@ -23,7 +23,8 @@ _MOST_QUARTERS = 14 * 4
 
 
 def impossible(metric: Metric, values: Floats) -> dict[str, Bools]:
-    """Where `values` are no measurement, by reason: `sentinel` (a vendor's "not supported"), `range` (physically impossible), `infinite`; empty
+    """Where `values` are no measurement, by reason: `sentinel` (a vendor's "not supported"), `range` (physically
+    impossible), `infinite`; empty
     when nothing is wrong."""
     with np.errstate(invalid="ignore"):
         # min and max skip no NaN, so one fast pass tells whether all is well
@@ -33,7 +34,11 @@ def impossible(metric: Metric, values: Floats) -> dict[str, Bools]:
         bad = (values < metric.lo) | (values > metric.hi)
         sentinel = bad & (np.abs(values) >= min(metric.sentinels)) & (np.abs(values) < np.inf)
         infinite = bad & np.isinf(values)
-    return {reason: mask for reason, mask in (("sentinel", sentinel), ("infinite", infinite), ("range", bad & ~sentinel & ~infinite)) if mask.any()}
+    return {
+        reason: mask
+        for reason, mask in (("sentinel", sentinel), ("infinite", infinite), ("range", bad & ~sentinel & ~infinite))
+        if mask.any()
+    }
 
 
 def clean_values(metric: Metric, values: Floats, counts: Counts) -> Floats:
@@ -71,14 +76,23 @@ def judge_times(first_ms: int, last_ms: int, kafka_ms: int, max_age_ms: int) -> 
     if 0 < first_ms < kafka_ms // 100:
         raise InvalidFrame("seconds", f"time stamp {first_ms} looks like seconds; it must be milliseconds since 1970")
     if first_ms < kafka_ms - max_age_ms:
-        raise InvalidFrame("stale", f"{(kafka_ms - first_ms) / 86_400_000:.1f} days old when it was sent; accepted are "
-                                    f"{max_age_ms / 86_400_000:g} days (--max-age)")
+        raise InvalidFrame(
+            "stale",
+            f"{(kafka_ms - first_ms) / 86_400_000:.1f} days old when it was sent; accepted are "
+            f"{max_age_ms / 86_400_000:g} days (--max-age)",
+        )
 
 
 def how_far_behind(last_ms: int, kafka_ms: int) -> str:
-    """"" for samples that were sent within a minute; `time-zone` for those that are whole quarter hours old, to half a minute; else `behind`."""
+    """ "" for samples that were sent within a minute; `time-zone` for those that are whole quarter hours old, to half
+    a minute; else `behind`.
+    """
     age = kafka_ms - last_ms
     if age <= BEHIND_MS:
         return ""
     quarters = round(age / _QUARTER_MS)
-    return "time-zone" if 0 < quarters <= _MOST_QUARTERS and abs(age - quarters * _QUARTER_MS) <= _QUARTER_MS // 30 else "behind"
+    return (
+        "time-zone"
+        if 0 < quarters <= _MOST_QUARTERS and abs(age - quarters * _QUARTER_MS) <= _QUARTER_MS // 30
+        else "behind"
+    )

@@ -54,7 +54,9 @@ class Stack:
 
 
 def stacks(frames: Sequence[Frame]) -> Iterator[tuple[list[int], Stack]]:
-    """(which frames, their stack) by layout, in the order in which each layout was first met; frames without one by one."""
+    """(which frames, their stack) by layout, in the order in which each layout was first met; frames without one by
+    one.
+    """
     groups: dict[object, list[int]] = {}
     for index, frame in enumerate(frames):
         groups.setdefault(frame.layout if frame.layout is not None else index, []).append(index)

@@ -11,8 +11,16 @@ from schemas.derived import DERIVED
 PARTITIONS = 4
 DEAD_LETTERS = "dead-letters"
 
-_NAMES = {"window": "rollups.window", "part": "rollups.part", "rack": "rollups.rack", "site": "rollups.site", "score": "scores",
-          "incident": "incidents", "label": "events.label", "quality": "events.quality"}
+_NAMES = {
+    "window": "rollups.window",
+    "part": "rollups.part",
+    "rack": "rollups.rack",
+    "site": "rollups.site",
+    "score": "scores",
+    "incident": "incidents",
+    "label": "events.label",
+    "quality": "events.quality",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,10 @@ TOPICS: dict[str, Topic] = {
     t.name: t
     for t in (
         *(Topic(telemetry(kind), kind) for kind in KINDS),
-        *(Topic(derived(name), name, 1 if name in ("part", "rack", "site", "incident", "label", "quality") else 0)
-          for name in DERIVED),
+        *(
+            Topic(derived(name), name, 1 if name in ("part", "rack", "site", "incident", "label", "quality") else 0)
+            for name in DERIVED
+        ),
         Topic(DEAD_LETTERS, DEAD_LETTERS, 1),
     )
 }

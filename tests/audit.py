@@ -1,6 +1,8 @@
-"""Known holes in the packages that constraints.txt pins: `make audit`. Fails on one; says plainly when no vulnerability service answers.
+"""Known holes in the packages that constraints.txt pins: `make audit`. Fails on one; says plainly when no vulnerability
+service answers.
 
-Wants pip-audit's JSON on standard input, since pip-audit itself takes a package that it could not look up for one without holes.
+Wants pip-audit's JSON on standard input, since pip-audit itself takes a package that it could not look up for one
+without holes.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from typing import Any
 def verdict(report: dict[str, Any]) -> tuple[int, str]:
     """(exit code, what to say)."""
     packages = report["dependencies"]
-    holes = [f"{p['name']} {p['version']}: {v['id']}" + (f", mended in {', '.join(v['fix_versions'])}" if v.get("fix_versions") else "")
-             for p in packages for v in p.get("vulns", [])]
+    holes = [
+        f"{p['name']} {p['version']}: {v['id']}"
+        + (f", mended in {', '.join(v['fix_versions'])}" if v.get("fix_versions") else "")
+        for p in packages
+        for v in p.get("vulns", [])
+    ]
     unknown = [p["name"] for p in packages if "skip_reason" in p]
     if holes:
         return 1, "\n".join(["packages with known holes:", *holes])

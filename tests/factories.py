@@ -30,7 +30,9 @@ GIGAWATCH = [sys.executable, "-m", "pipeline"]
 @contextmanager
 def _clickhouse(folder: Path) -> Iterator[str]:
     port = free_port()
-    process = Process("clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(folder)], folder / "log")
+    process = Process(
+        "clickhouse", [*GIGAWATCH, "clickhouse", "--port", str(port), "--data-dir", str(folder)], folder / "log"
+    )
     process.start()
     try:
         wait_for(process, lambda: port_open(port), 60)
@@ -65,7 +67,9 @@ def broker(tmp_path: Path) -> Iterator[str]:
 def run(*argv: str, timeout: float = 60, ok: bool = True) -> subprocess.CompletedProcess[str]:
     """`gigawatch ARGV`; with `ok` its exit code must be 0."""
     done = subprocess.run([*GIGAWATCH, *argv], capture_output=True, text=True, timeout=timeout, check=False)
-    assert not ok or done.returncode == 0, f"gigawatch {' '.join(argv)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert not ok or done.returncode == 0, (
+        f"gigawatch {' '.join(argv)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    )
     return done
 
 
@@ -98,17 +102,27 @@ class Running:
     def until(self, ready: Callable[[], object], timeout: float = 60, what: str = "the factory") -> None:
         deadline = time.monotonic() + timeout
         while not ready():
-            assert self.process.poll() is None, f"the factory ended with {self.process.returncode}:\n{self.out.read_text()[-4000:]}"
+            assert self.process.poll() is None, (
+                f"the factory ended with {self.process.returncode}:\n{self.out.read_text()[-4000:]}"
+            )
             assert time.monotonic() < deadline, f"{what}: not within {timeout} s\n{self.out.read_text()[-3000:]}"
             time.sleep(0.1)
 
     def kill(self, name: str) -> None:
-        """SIGKILL to a process (`sink`, `stream-0`, `clickhouse`), and until the supervisor has another in its place that works."""
+        """SIGKILL to a process (`sink`, `stream-0`, `clickhouse`), and until the supervisor has another in its place
+        that works.
+        """
         command = name.split("-", maxsplit=1)[0]
         known = self.status(name).get("pid")
         old = known or pids(self.folder, command)[0]
         os.kill(old, signal.SIGKILL)
-        self.until(lambda: set(pids(self.folder, command)) - {old} and (known is None or self.status(name).get("pid", old) != old), 60, f"another {name}")
+        self.until(
+            lambda: (
+                set(pids(self.folder, command)) - {old} and (known is None or self.status(name).get("pid", old) != old)
+            ),
+            60,
+            f"another {name}",
+        )
 
     def until_stored(self, rows: int, table: str = "gpu", timeout: float = 60) -> None:
         self.until(lambda: self.stored(table) > rows, timeout, f"{rows} rows of {table}")
@@ -137,7 +151,9 @@ Start = Callable[..., Running]
 
 @contextmanager
 def factories(base: Path) -> Iterator[Start]:
-    """Starts `gigawatch up` with the given options, each on its own folder under `base`; without the watch page unless --watch-port is among them."""
+    """Starts `gigawatch up` with the given options, each on its own folder under `base`; without the watch page unless
+    --watch-port is among them.
+    """
     started: list[Running] = []
 
     def start(*options: str) -> Running:
@@ -146,8 +162,22 @@ def factories(base: Path) -> Iterator[Start]:
         out = folder / "out.txt"
         quiet = () if "--watch-port" in options else ("--no-watch",)
         with out.open("w") as file:
-            process = subprocess.Popen([*GIGAWATCH, "up", "--data-dir", str(folder), "--summary", str(folder / "summary.json"), *options, *quiet], stdout=file,
-                                       stderr=subprocess.STDOUT, text=True, env={**os.environ, "COLUMNS": "130"})
+            process = subprocess.Popen(
+                [
+                    *GIGAWATCH,
+                    "up",
+                    "--data-dir",
+                    str(folder),
+                    "--summary",
+                    str(folder / "summary.json"),
+                    *options,
+                    *quiet,
+                ],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "COLUMNS": "130"},
+            )
         running = Running(process, folder, out)
         started.append(running)
         return running
@@ -175,10 +205,24 @@ class SinkProcess:
     def __init__(self, folder: Path, broker: str, clickhouse: str, *options: str) -> None:
         self._status = folder / "sink.json"
         self._status.unlink(missing_ok=True)
-        self.process = Process("sink", [*GIGAWATCH, "sink", "--broker", broker, "--clickhouse", clickhouse, "--status", str(self._status), *options], folder / "sink.log")
+        self.process = Process(
+            "sink",
+            [
+                *GIGAWATCH,
+                "sink",
+                "--broker",
+                broker,
+                "--clickhouse",
+                clickhouse,
+                "--status",
+                str(self._status),
+                *options,
+            ],
+            folder / "sink.log",
+        )
         self.process.start()
 
-    def said(self, name: str) -> object:
+    def said(self, name: str) -> Any:
         try:
             return json.loads(self._status.read_text()).get(name)
         except (OSError, ValueError):

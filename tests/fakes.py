@@ -1,6 +1,8 @@
-"""Kafka and ClickHouse in memory, as far as the sink uses them; held to the real ones by tests/services/test_contracts.py.
+"""Kafka and ClickHouse in memory, as far as the sink uses them; held to the real ones by
+tests/services/test_contracts.py.
 
-Every call passes crash points: one before it has an effect, one after. At the chosen one the process "dies": from then on nothing works.
+Every call passes crash points: one before it has an effect, one after. At the chosen one the process "dies": from then
+on nothing works.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class FakeLog:
     partitions: dict[TopicPartition, list[Record]]
     committed: dict[TopicPartition, int] = field(default_factory=dict)
 
-    def append(self, tp: TopicPartition, value: bytes, timestamp: int, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+    def append(
+        self, tp: TopicPartition, value: bytes, timestamp: int, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         log = self.partitions[tp]
         log.append(Record(tp.topic, tp.partition, len(log), timestamp, value, tuple(headers)))
 
@@ -143,7 +147,10 @@ class FakeProducer:
 
 
 class FakeStore:
-    """Tables of Arrow rows. An insert is whole or not at all, and one with a token that was seen is acknowledged and ignored."""
+    """Tables of Arrow rows.
+
+    An insert is whole or not at all, and one with a token that was seen is acknowledged and ignored.
+    """
 
     def __init__(self) -> None:
         self.tables: dict[str, list[dict[str, Any]]] = {}
@@ -156,7 +163,14 @@ class FakeClient:
     def __init__(self, store: FakeStore, crash: Crash) -> None:
         self._store, self._crash = store, crash
 
-    def raw_insert(self, table: str, column_names: Sequence[str], insert_block: bytes, fmt: str = "", settings: dict[str, Any] | None = None) -> None:
+    def raw_insert(
+        self,
+        table: str,
+        column_names: Sequence[str],
+        insert_block: bytes,
+        fmt: str = "",
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         name = table.removeprefix("gigawatch.")
         self._crash.point(f"insert {name}: before")
         token = (settings or {}).get("insert_deduplication_token", "")
@@ -175,9 +189,13 @@ class FakeClient:
             raise AssertionError(f"the sink asks something that this store has no answer to: {sql}")
         self._crash.point("query")
         dated = _STORED_AS[found[1]].dated
-        rows = {(r["kafka_offset"], round(r["kafka_ts"].timestamp() * 1000), r[dated].date()) for r in self._store.tables.get(found[1], [])
-                if r["kafka_log"] == parameters["log"] and r["kafka_partition"] == parameters["partition"]
-                and parameters["first"] <= r["kafka_offset"] < parameters["end"]}
+        rows = {
+            (r["kafka_offset"], round(r["kafka_ts"].timestamp() * 1000), r[dated].date())
+            for r in self._store.tables.get(found[1], [])
+            if r["kafka_log"] == parameters["log"]
+            and r["kafka_partition"] == parameters["partition"]
+            and parameters["first"] <= r["kafka_offset"] < parameters["end"]
+        }
         return SimpleNamespace(result_rows=sorted(rows))
 
 

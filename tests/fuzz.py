@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing of everything that reads what others wrote: `python -m tests.fuzz TARGET [SECONDS [SEED]]`.
 
-libFuzzer (atheris) ends with an error on an exception that is not the target's own, on an input that takes longer than twenty seconds (a busy machine's five),
-and on more than a gigabyte and a half of memory. Every input must give a result or a named reason.
+libFuzzer (atheris) ends with an error on an exception that is not the target's own, on an input that takes longer than
+twenty seconds (a busy machine's five), and on more than a gigabyte and a half of memory. Every input must give a result
+or a named reason.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def segment(data: bytes) -> None:
             held.sent(found)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {f.__name__: f for f in (codec, deadletter, text, messages, body, segment)}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    f.__name__: f for f in (codec, deadletter, text, messages, body, segment)
+}
 
 
 def seeds(target: str) -> list[bytes]:
@@ -108,8 +111,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, good in enumerate(seeds(target)):
             (Path(folder) / str(number)).write_bytes(good)
-        atheris.Setup([sys.argv[0], folder, f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1500", "-max_len=8192", f"-seed={seed}", "-print_final_stats=1",
-                       f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"], TARGETS[target])
+        atheris.Setup(
+            [
+                sys.argv[0],
+                folder,
+                f"-max_total_time={seconds}",
+                "-timeout=20",
+                "-rss_limit_mb=1500",
+                "-max_len=8192",
+                f"-seed={seed}",
+                "-print_final_stats=1",
+                f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-",
+            ],
+            TARGETS[target],
+        )
         atheris.Fuzz()
 
 

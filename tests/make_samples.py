@@ -1,6 +1,7 @@
-"""Makes the small samples that the repository carries: golden payloads and a DSX trace. Run it by hand; the results are committed.
+"""Makes the small samples that the repository carries: golden payloads and a DSX trace. Run it by hand; the results are
+committed.
 
-    python -m tests.make_samples
+python -m tests.make_samples
 """
 
 from __future__ import annotations
@@ -22,8 +23,17 @@ START_MS = 1_750_000_000_000
 
 def small_frame() -> Frame:
     """Two GPUs, three metrics, one missing value."""
-    identity = {"site": ["s"] * 2, "rack": ["R0001"] * 2, "node": ["N01"] * 2, "device": ["G0", "G1"], "model": ["H100"] * 2, "job": ["", "train"]}
-    return build("gpu", START_MS, identity, {"power_w": [631.9, 70.0], "temp_c": [59.0, np.nan], "energy_j": [1e9, 2e9]})
+    identity = {
+        "site": ["s"] * 2,
+        "rack": ["R0001"] * 2,
+        "node": ["N01"] * 2,
+        "device": ["G0", "G1"],
+        "model": ["H100"] * 2,
+        "job": ["", "train"],
+    }
+    return build(
+        "gpu", START_MS, identity, {"power_w": [631.9, 70.0], "temp_c": [59.0, np.nan], "energy_j": [1e9, 2e9]}
+    )
 
 
 def goldens() -> dict[str, tuple[bytes, str]]:
@@ -32,17 +42,38 @@ def goldens() -> dict[str, tuple[bytes, str]]:
     good = encode(frame)
     batch = frame.batch
     v1 = pa.RecordBatch.from_arrays(
-        [pa.array([START_MS] * 2, pa.int64()), *(batch.column(n) for n in ("site", "rack")), pa.array(["N01"] * 2), batch.column("device"),
-         batch.column("model"), batch.column("power_w")],
-        schema=pa.schema([("ts", pa.int64()), ("site", pa.string()), ("rack", pa.string()), ("hostname", pa.string()), ("device", pa.string()),
-                          ("model", pa.string()), ("power_w", pa.float32())], {b"gigawatch": b"1/gpu"}))
+        [
+            pa.array([START_MS] * 2, pa.int64()),
+            *(batch.column(n) for n in ("site", "rack")),
+            pa.array(["N01"] * 2),
+            batch.column("device"),
+            batch.column("model"),
+            batch.column("power_w"),
+        ],
+        schema=pa.schema(
+            [
+                ("ts", pa.int64()),
+                ("site", pa.string()),
+                ("rack", pa.string()),
+                ("hostname", pa.string()),
+                ("device", pa.string()),
+                ("model", pa.string()),
+                ("power_w", pa.float32()),
+            ],
+            {b"gigawatch": b"1/gpu"},
+        ),
+    )
     other = pa.RecordBatch.from_pydict({"a": [1, 2]})
-    unknown = pa.RecordBatch.from_arrays([*batch.columns, pa.array([1.0, 2.0], pa.float32())],
-                                         schema=batch.schema.append(pa.field("nosuch_w", pa.float32(), nullable=False)))
+    unknown = pa.RecordBatch.from_arrays(
+        [*batch.columns, pa.array([1.0, 2.0], pa.float32())],
+        schema=batch.schema.append(pa.field("nosuch_w", pa.float32(), nullable=False)),
+    )
     future = pa.RecordBatch.from_arrays(batch.columns, schema=batch.schema.with_metadata({b"gigawatch": b"9/gpu"}))
     kind = pa.RecordBatch.from_arrays(batch.columns, schema=batch.schema.with_metadata({b"gigawatch": b"2/weather"}))
-    typed = pa.RecordBatch.from_arrays([*batch.columns[:-1], batch.column("energy_j").cast(pa.float32())],
-                                       schema=batch.schema.set(len(batch.schema) - 1, pa.field("energy_j", pa.float32(), nullable=False)))
+    typed = pa.RecordBatch.from_arrays(
+        [*batch.columns[:-1], batch.column("energy_j").cast(pa.float32())],
+        schema=batch.schema.set(len(batch.schema) - 1, pa.field("energy_j", pa.float32(), nullable=False)),
+    )
     return {
         "v2-gpu.arrow": (good, "ok"),
         "v1-gpu.arrow": (encode_batch(v1), "ok"),
@@ -60,11 +91,37 @@ def goldens() -> dict[str, tuple[bytes, str]]:
     }
 
 
-_POINTS = (("Rack", "RackLiquidFlow", "LPM", "cooling", "flow_lpm", 1.0, "energyValve/flow/feedback/value"),
-           ("Rack", "RackLiquidSupplyTemperature", "C", "cooling", "supply_temp_c", 1.0, "energyValve/supplyTemperature/feedback/value"),
-           ("Rack", "RackLiquidReturnTemperature", "C", "cooling", "return_temp_c", 1.0, "energyValve/returnTemperature/feedback/value"),
-           ("Rack", "RackLiquidDifferentialPressure", "kPa", "cooling", "diff_pressure_kpa", 1.0, "energyValve/dp/feedback/value"),
-           ("Rack", "RackPower", "kW", "power", "power_w", 1e-3, "info/power/power/value"))
+_POINTS = (
+    ("Rack", "RackLiquidFlow", "LPM", "cooling", "flow_lpm", 1.0, "energyValve/flow/feedback/value"),
+    (
+        "Rack",
+        "RackLiquidSupplyTemperature",
+        "C",
+        "cooling",
+        "supply_temp_c",
+        1.0,
+        "energyValve/supplyTemperature/feedback/value",
+    ),
+    (
+        "Rack",
+        "RackLiquidReturnTemperature",
+        "C",
+        "cooling",
+        "return_temp_c",
+        1.0,
+        "energyValve/returnTemperature/feedback/value",
+    ),
+    (
+        "Rack",
+        "RackLiquidDifferentialPressure",
+        "kPa",
+        "cooling",
+        "diff_pressure_kpa",
+        1.0,
+        "energyValve/dp/feedback/value",
+    ),
+    ("Rack", "RackPower", "kW", "power", "power_w", 1e-3, "info/power/power/value"),
+)
 
 
 def dsx_trace(path: Path, seconds: int = 80) -> None:
@@ -76,8 +133,20 @@ def dsx_trace(path: Path, seconds: int = 80) -> None:
         out.writerow(["offset", "topic", "payload"])
         for rack in racks:
             for kind, point, unit, *_, tag in _POINTS:
-                meta = {"objectType": kind, "pointType": point, "engUnit": unit, "rackLocationName": rack, "rackLocationId": rack}
-                out.writerow(["0s", f"BMS/v1/PUB/Metadata/{kind}/{point}/gigawatch/sample/pod1/{rack}/{tag}", json.dumps(meta, separators=(",", ":"))])
+                meta = {
+                    "objectType": kind,
+                    "pointType": point,
+                    "engUnit": unit,
+                    "rackLocationName": rack,
+                    "rackLocationId": rack,
+                }
+                out.writerow(
+                    [
+                        "0s",
+                        f"BMS/v1/PUB/Metadata/{kind}/{point}/gigawatch/sample/pod1/{rack}/{tag}",
+                        json.dumps(meta, separators=(",", ":")),
+                    ]
+                )
         last: dict[tuple[str, str], float] = {}
         for second in range(seconds):
             frames = [e for e in plant.tick(START_MS + 1000 * second) if isinstance(e, Frame)]
@@ -92,7 +161,13 @@ def dsx_trace(path: Path, seconds: int = 80) -> None:
                         if last.get((rack, point)) != value:
                             last[rack, point] = value
                             body = f'{{"value":{value},"timestamp":{{{{timestamp_ms}}}},"quality":1}}'
-                            out.writerow([f"{second}.{100 + len(point)}s", f"BMS/v1/PUB/Value/{kind}/{point}/gigawatch/sample/pod1/{rack}/{tag}", body])
+                            out.writerow(
+                                [
+                                    f"{second}.{100 + len(point)}s",
+                                    f"BMS/v1/PUB/Value/{kind}/{point}/gigawatch/sample/pod1/{rack}/{tag}",
+                                    body,
+                                ]
+                            )
 
 
 def main() -> None:

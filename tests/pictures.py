@@ -1,4 +1,6 @@
-"""Takes the pictures of docs/pictures: `make pictures` runs a factory with faults for ten minutes and looks at every board, and at `gigawatch top`."""
+"""Takes the pictures of docs/pictures: `make pictures` runs a factory with faults for ten minutes and looks at every
+board, and at `gigawatch top`.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,33 @@ from tests.factories import GIGAWATCH
 from tests.services.test_watch import chromium
 
 #: What happens, minutes from the start of which the pictures should tell.
-FAULTS = ("gpu-thermal@R0002-N03-GPU2:330", "coolant-flow@R0003:390", "gpu-dead@R0005-N02-GPU1:420", "psu-loss@R0006:300", "gpu-straggler@R0004-N11-GPU0:240")
+FAULTS = (
+    "gpu-thermal@R0002-N03-GPU2:330",
+    "coolant-flow@R0003:390",
+    "gpu-dead@R0005-N02-GPU1:420",
+    "psu-loss@R0006:300",
+    "gpu-straggler@R0004-N11-GPU0:240",
+)
 #: Picture -> (address, height).
 VIEWS = {
-    "factory": ("factory?from=now-15m", 1330), "rack": ("rack?var-rack=R0002&from=now-15m", 1330), "gpu": ("gpu?var-rack=R0002&var-gpu=R0002-N03-GPU2&from=now-15m", 1330),
-    "power": ("power?from=now-15m", 1180), "cooling": ("cooling?from=now-15m", 1330), "jobs": ("jobs?from=now-15m", 1120), "incidents": ("incidents?from=now-15m", 1120),
-    "health": ("health?from=now-15m", 1180), "heat": ("factory?from=now-15m&var-by=temperature", 900)}
+    "factory": ("factory?from=now-15m", 1330),
+    "rack": ("rack?var-rack=R0002&from=now-15m", 1330),
+    "gpu": ("gpu?var-rack=R0002&var-gpu=R0002-N03-GPU2&from=now-15m", 1330),
+    "power": ("power?from=now-15m", 1180),
+    "cooling": ("cooling?from=now-15m", 1330),
+    "jobs": ("jobs?from=now-15m", 1120),
+    "incidents": ("incidents?from=now-15m", 1120),
+    "health": ("health?from=now-15m", 1180),
+    "heat": ("factory?from=now-15m&var-by=temperature", 900),
+}
 
 
 async def page_pictures(url: str, folder: Path) -> None:
     """Every view as a PNG, and the alerts opened."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"])
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]
+        )
         page = await browser.new_page(viewport={"width": 1600, "height": 1000})
         for name, (address, height) in VIEWS.items():
             await page.set_viewport_size({"width": 1600, "height": height})
@@ -75,7 +92,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         data_dir = Path(name)
         faults = [word for fault in FAULTS for word in ("--fault", fault)]
-        with subprocess.Popen([*GIGAWATCH, "up", "--racks", "12", "--quiet", "--data-dir", name, *faults], stderr=subprocess.DEVNULL) as factory:
+        with subprocess.Popen(
+            [*GIGAWATCH, "up", "--racks", "12", "--quiet", "--data-dir", name, *faults], stderr=subprocess.DEVNULL
+        ) as factory:
             try:
                 time.sleep(given.minutes * 60)
                 known = running(data_dir)

@@ -1,4 +1,6 @@
-"""A plant's hour in a store without waiting an hour: the synthetic source, the worker and the sink's own writer, in this process, without Kafka."""
+"""A plant's hour in a store without waiting an hour: the synthetic source, the worker and the sink's own writer, in
+this process, without Kafka.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,20 @@ from schemas.frame import Frame
 _AT_ONCE = 20  # ticks
 
 
-async def store(client: Client, racks: int, ticks: int, start_ms: int, faults: Sequence[str] = (), *, raw: bool = False, seed: int = 3, site: str = "site-1") -> None:
-    """Runs `ticks` seconds of a plant from `start_ms` and stores all that the pipeline makes of it; `raw` samples too."""
+async def store(
+    client: Client,
+    racks: int,
+    ticks: int,
+    start_ms: int,
+    faults: Sequence[str] = (),
+    *,
+    raw: bool = False,
+    seed: int = 3,
+    site: str = "site-1",
+) -> None:
+    """Runs `ticks` seconds of a plant from `start_ms` and stores all that the pipeline makes of it; `raw` samples
+    too.
+    """
     plant = Synthetic(racks, "GB200", seed=seed, site=site, faults=[labelled.parse(f) for f in faults])
     batcher, writer = Batcher(), Writer(client, f"plant-{site}-{start_ms}")
     offsets: Counter[str] = Counter()

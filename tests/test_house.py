@@ -29,14 +29,34 @@ ALLOWED = {
     "producers": {"schemas", "producers"},
     "pipeline.compute": {"schemas", "pipeline.compute"},
     "pipeline.stream": {"schemas", "pipeline.compute", "pipeline.stream", "pipeline.kafka", "pipeline.status"},
-    "pipeline.store": {"schemas", "pipeline.compute", "pipeline.store", "pipeline.kafka", "pipeline.security", "pipeline.status", "pipeline.embedded.factory"},
-    "pipeline.embedded": {"schemas", "pipeline.store", "pipeline.stream.names", "pipeline.embedded", "pipeline.kafka", "pipeline.status",
-                          "pipeline.health"},
+    "pipeline.store": {
+        "schemas",
+        "pipeline.compute",
+        "pipeline.store",
+        "pipeline.kafka",
+        "pipeline.security",
+        "pipeline.status",
+        "pipeline.embedded.factory",
+    },
+    "pipeline.embedded": {
+        "schemas",
+        "pipeline.store",
+        "pipeline.stream.names",
+        "pipeline.embedded",
+        "pipeline.kafka",
+        "pipeline.status",
+        "pipeline.health",
+    },
     "pipeline.bench": {"schemas", "pipeline"},
     "pipeline.commands": {"schemas", "pipeline", "dashboards"},
     "dashboards": {"schemas", "dashboards"},
 }
-ONLY_IN = {"faust": "pipeline/stream", "clickhouse_connect": "pipeline", "grafana_api": "dashboards/push.py", "chdb": "pipeline/embedded"}
+ONLY_IN = {
+    "faust": "pipeline/stream",
+    "clickhouse_connect": "pipeline",
+    "grafana_api": "dashboards/push.py",
+    "chdb": "pipeline/embedded",
+}
 
 
 def modules() -> list[Path]:
@@ -65,8 +85,11 @@ def test_imports_point_one_way(package: str) -> None:
 
 
 def test_only_the_command_line_knows_producers_and_pipeline() -> None:
-    both = {p.relative_to(ROOT).as_posix() for p in modules()
-            if {n.split(".")[0] for n in imports(p)} >= {"producers", "pipeline"}}
+    both = {
+        p.relative_to(ROOT).as_posix()
+        for p in modules()
+        if {n.split(".")[0] for n in imports(p)} >= {"producers", "pipeline"}
+    }
     assert both == {"pipeline/cli.py"}
 
 
@@ -122,7 +145,9 @@ def test_compose_has_no_default_password(compose: dict[str, Any]) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     for use in re.findall(r"\$\{(GIGAWATCH_\w*PASSWORD)([^}]*)\}", text):
         assert use[1].startswith(":?"), f"{use[0]} has a default or may be empty"
-    secrets = [v for s in compose["services"].values() for k, v in (s.get("environment") or {}).items() if "PASSWORD" in k]
+    secrets = [
+        v for s in compose["services"].values() for k, v in (s.get("environment") or {}).items() if "PASSWORD" in k
+    ]
     assert secrets
     assert all(str(v).startswith("${") for v in secrets)
 
@@ -130,14 +155,19 @@ def test_compose_has_no_default_password(compose: dict[str, Any]) -> None:
 def test_compose_matches_the_code(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert services["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
-    assert services["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_SYNC"] == f"grafana-clickhouse-datasource@{PLUGIN_VERSION}"
+    assert (
+        services["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_SYNC"]
+        == f"grafana-clickhouse-datasource@{PLUGIN_VERSION}"
+    )
     listeners = services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
     for name in ("producer", "stream", "sink"):
         assert f"INTERNAL://{services[name]['environment']['GIGAWATCH_BROKER']}" in listeners
     mounted = {v.split(":")[1] for v in services["grafana"]["volumes"] if v.startswith("./")}
     provider = yaml.safe_load((ROOT / "dashboards/provisioning/dashboards/gigawatch.yaml").read_text())["providers"][0]
     assert provider["options"]["path"] in mounted
-    source = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/clickhouse.yaml").read_text())["datasources"][0]
+    source = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/clickhouse.yaml").read_text())["datasources"][
+        0
+    ]
     assert source["uid"] == UID
     wanted = set(re.findall(r"\$\{(\w+)\}", str(source)))
     assert wanted <= set(services["grafana"]["environment"])
@@ -164,9 +194,17 @@ def test_compose_commands_parse(compose: dict[str, Any]) -> None:
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    """What the package and its extras need, and what those need in turn, stands in constraints.txt with the very version that is here."""
-    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in (ROOT / "constraints.txt").read_text().splitlines()
-                                                                      if line and not line.startswith("#"))}
+    """What the package and its extras need, and what those need in turn, stands in constraints.txt with the very
+    version that is here.
+    """
+    pins = {
+        canonicalize_name(name): version
+        for name, _, version in (
+            line.partition("==")
+            for line in (ROOT / "constraints.txt").read_text().splitlines()
+            if line and not line.startswith("#")
+        )
+    }
     assert all(version for version in pins.values()), "exact versions only"
     todo: list[tuple[str, tuple[str, ...]]] = [("gigawatch", ("embedded", "nvml", "plot", "dev"))]
     seen: set[tuple[str, tuple[str, ...]]] = set()
@@ -174,13 +212,19 @@ def test_everything_that_is_installed_is_pinned() -> None:
         name, extras = todo.pop()
         for line in importlib.metadata.requires(name) or ():
             wanted = Requirement(line)
-            if wanted.marker is not None and not any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            if wanted.marker is not None and not any(
+                wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+            ):
                 continue
             key = canonicalize_name(wanted.name)
             if (key, tuple(sorted(wanted.extras))) not in seen:
                 seen.add((key, tuple(sorted(wanted.extras))))
                 todo.append((key, tuple(wanted.extras)))
-    unpinned = {key for key, _ in seen if key != "gigawatch" and pins.get(canonicalize_name(key)) != importlib.metadata.version(key)}
+    unpinned = {
+        key
+        for key, _ in seen
+        if key != "gigawatch" and pins.get(canonicalize_name(key)) != importlib.metadata.version(key)
+    }
     assert not unpinned, "not pinned, or another version: see constraints.txt"
 
 
@@ -189,7 +233,10 @@ def test_an_audit_fails_on_a_hole_and_says_when_it_was_none() -> None:
     bad = {"name": "c", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3"]}]}
     assert verdict({"dependencies": [good, bad]}) == (1, "packages with known holes:\nc 2: PYSEC-1, mended in 3")
     assert verdict({"dependencies": [unknown]})[1].startswith("audit: NOT DONE")
-    assert verdict({"dependencies": [good, unknown]}) == (0, "audit: 1 packages looked up, no known holes; not looked up: b")
+    assert verdict({"dependencies": [good, unknown]}) == (
+        0,
+        "audit: 1 packages looked up, no known holes; not looked up: b",
+    )
 
 
 def test_the_rules_of_data_quality_are_in_the_docs() -> None:

@@ -14,60 +14,182 @@ UID = board.uid("health")
 _FRESH = (("green", None), ("yellow", FRESH_SLOW_S), ("red", FRESH_LATE_S))
 #: In panels that show the last five minutes of the range only: raw frames are many.
 _LATELY = "$__timeFilter(ts)"
-_EACH = " UNION ALL ".join(f"SELECT '{k}' AS kind, ts, kafka_ts, stored_at, rows FROM {DB}.{k}_frames WHERE {_LATELY}" for k in KINDS)
+_EACH = " UNION ALL ".join(
+    f"SELECT '{k}' AS kind, ts, kafka_ts, stored_at, rows FROM {DB}.{k}_frames WHERE {_LATELY}" for k in KINDS
+)
 _PARTS = f"FROM system.parts WHERE active AND database = '{DB}'"
 #: What a table holds; roll-ups and windows are named by what they are made of.
-_STAGE = ("multiIf(table IN ('gpu_frames', 'node_frames', 'power_frames', 'cooling_frames'), '1 raw samples', table LIKE '%\\_10s%', '3 roll-ups of 10 s', "
-          "table LIKE '%\\_1m%', '4 roll-ups of 1 min', table LIKE '%\\_1h%', '5 roll-ups of 1 h', table LIKE '%windows%', '2 rolling windows', table IN "
-          "('scores', 'incidents', 'quality', 'labels'), '6 scores and incidents', '7 the rest')")
+_STAGE = (
+    "multiIf(table IN ('gpu_frames', 'node_frames', 'power_frames', 'cooling_frames'), '1 raw samples', table "
+    "LIKE '%\\_10s%', '3 roll-ups of 10 s', "
+    "table LIKE '%\\_1m%', '4 roll-ups of 1 min', table LIKE '%\\_1h%', '5 roll-ups of 1 h', table LIKE "
+    "'%windows%', '2 rolling windows', table IN "
+    "('scores', 'incidents', 'quality', 'labels'), '6 scores and incidents', '7 the rest')"
+)
 _VALUES = " UNION ALL ".join(
-    f"SELECT '{k}' AS kind, (SELECT sum(rows) {_PARTS} AND table = '{k}_frames') * (SELECT avg(rows) FROM {DB}.{k}_frames WHERE {_LATELY}) * "
+    f"SELECT '{k}' AS kind, (SELECT sum(rows) {_PARTS} AND table = '{k}_frames') * (SELECT avg(rows) FROM "
+    f"{DB}.{k}_frames WHERE {_LATELY}) * "
     f"{len(KINDS[k].stored)} AS held, "
-    f"(SELECT sum(bytes_on_disk) {_PARTS} AND table = '{k}_frames') AS bytes" for k in KINDS)
+    f"(SELECT sum(bytes_on_disk) {_PARTS} AND table = '{k}_frames') AS bytes"
+    for k in KINDS
+)
 
 
 def dashboard() -> dash.Dashboard:
     """Figures; freshness, lag and rows over time; what is kept, what was set aside."""
-    made = board.tiers(board.begin("health", "pipeline health", "Lag, freshness, rows by stage, dead letters, size."), "rolled")
+    made = board.tiers(
+        board.begin("health", "pipeline health", "Lag, freshness, rows by stage, dead letters, size."), "rolled"
+    )
     for panel in (
-        panels.stat("Fresh within", f"SELECT quantile(0.5)(dateDiff('millisecond', ts, stored_at)) / 1000 AS p50, quantile(0.99)(dateDiff('millisecond', "
-                    f"ts, stored_at)) / 1000 AS p99 FROM ({_EACH})", "s", "From a sample's own time to its being queryable. What is shown is never younger "
-                    "than this.", _FRESH, span=6, decimals=2, last="5m"),
-        panels.stat("Newest sample", f"SELECT max(dateDiff('millisecond', newest, $__toTime)) / 1000 AS age FROM (SELECT kind, max(ts) AS newest FROM "
-                    f"({_EACH}) GROUP BY kind)", "s", "Age of the newest sample at the end of the range, of the kind that is furthest behind. It grows when "
-                    "nothing comes any more.", _FRESH, span=4, decimals=1, last="5m"),
-        panels.stat("Dead letters", f"SELECT count() AS value FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts)", "none",
-                    "Messages in the range that could not be taken: kept whole, see `gigawatch dlq list`.", panels.ANY, span=4),
-        panels.stat("Stored", f"SELECT sum(bytes_on_disk) AS value {_PARTS}", "bytes", "Everything on disk, compressed.", span=3, decimals=2),
-        panels.stat("Bytes a value", f"SELECT sum(bytes) / sum(held) AS value FROM ({_VALUES})", "none", "Of raw telemetry, indexes and origin included; "
-                    "devices a frame taken from the last five minutes.", span=3, decimals=2, last="5m"),
-        panels.stat("Parts", f"SELECT count() AS value {_PARTS}", "none", "Active parts of all tables. Thousands and growing: merges do not keep up.", ((
-                    "green", None), ("yellow", 3000), ("red", 10000)), span=4, decimals=0),
-        panels.graph("Freshness", f"SELECT toDateTime(ts) AS time, kind, quantile(0.99)(dateDiff('millisecond', ts, stored_at)) / 1000 AS p99 FROM "
-                     f"({_EACH}) GROUP BY time, kind ORDER BY time, kind", "s", "From sample to query, p99 by kind, last five minutes of the range.", low=0,
-                     thresholds=_FRESH, last="5m"),
-        panels.graph("Windows' freshness", f"SELECT $__timeInterval(ts) AS time, site, max(dateDiff('millisecond', ts, stored_at)) / 1000 AS behind FROM "
-                     f"{DB}.site_windows WHERE $__timeFilter(ts) AND window_s = 60 GROUP BY time, site ORDER BY time, site", "s",
-                     "From the end of a window to its being queryable, the whole range: allowed lateness, the worker and the sink.", low=0, thresholds=_FRESH),
-        panels.graph("Lag in Kafka", f"SELECT toDateTime(kafka_ts) AS time, kind, max(dateDiff('millisecond', kafka_ts, stored_at)) / 1000 AS lag FROM "
-                     f"({_EACH}) GROUP BY time, kind ORDER BY time, kind", "s", "From a message's arrival in Kafka to its being stored: the sink's part of "
-                     "the way.", low=0, last="5m"),
-        panels.graph("Samples", "SELECT * FROM (" + " UNION ALL ".join(f"SELECT $__timeInterval(ts) AS time, '{k}' AS kind, sum(arraySum(samples)) / "
-                     f"$__interval_s AS samples FROM {rolled(k, frames=True)} WHERE $__timeFilter(ts) GROUP BY time" for k in KINDS) +
-                     ") ORDER BY time, kind", "cps", "Samples a second, by kind, as the windows counted them. A step down is a source that went away.", low=0),
-        panels.table("By stage", f"SELECT {_STAGE} AS stage, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, max(modification_time) AS "
-                     f"newest_part {_PARTS} GROUP BY stage ORDER BY stage", "What each stage has left in the store: rows as stored (a frame is one row), "
-                     "size, parts.", units={"bytes": "bytes", "rows": "short"}),
-        panels.bars("Bytes a value by kind", f"SELECT kind, bytes / held AS size FROM ({_VALUES}) WHERE held > 0 ORDER BY kind", "none", "Of raw telemetry.",
-                    span=6, height=9, decimals=2, last="5m"),
-        panels.bars("Largest tables", f"SELECT table, sum(bytes_on_disk) AS size {_PARTS} GROUP BY table ORDER BY size DESC LIMIT 10", "bytes", "On disk.",
-                    span=6, height=9),
-        panels.table("Set aside", f"SELECT ts, topic, partition, offset, reason, detail, bytes FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts) ORDER "
-                     f"BY ts DESC LIMIT 50", "Dead letters: where they came from and why. `gigawatch dlq show` prints one, `replay` tries again.", units={
-                     "bytes": "bytes"}, empty=panels.WELL),
-        panels.graph("Not taken at face value", f"SELECT $__timeInterval(ts) AS time, reason, sum(count) AS samples FROM {DB}.quality FINAL WHERE "
-                     f"$__timeFilter(ts) GROUP BY time, reason ORDER BY time, reason", "none", "Late, doubled, frozen, silent, impossible samples, by "
-                     "reason.", low=0, height=9, empty=panels.WELL),
+        panels.stat(
+            "Fresh within",
+            "SELECT quantile(0.5)(dateDiff('millisecond', ts, stored_at)) / 1000 AS p50, "
+            "quantile(0.99)(dateDiff('millisecond', "
+            f"ts, stored_at)) / 1000 AS p99 FROM ({_EACH})",
+            "s",
+            "From a sample's own time to its being queryable. What is shown is never younger than this.",
+            _FRESH,
+            span=6,
+            decimals=2,
+            last="5m",
+        ),
+        panels.stat(
+            "Newest sample",
+            "SELECT max(dateDiff('millisecond', newest, $__toTime)) / 1000 AS age FROM (SELECT kind, max(ts) "
+            "AS newest FROM "
+            f"({_EACH}) GROUP BY kind)",
+            "s",
+            "Age of the newest sample at the end of the range, of the kind that is furthest behind. It grows when "
+            "nothing comes any more.",
+            _FRESH,
+            span=4,
+            decimals=1,
+            last="5m",
+        ),
+        panels.stat(
+            "Dead letters",
+            f"SELECT count() AS value FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts)",
+            "none",
+            "Messages in the range that could not be taken: kept whole, see `gigawatch dlq list`.",
+            panels.ANY,
+            span=4,
+        ),
+        panels.stat(
+            "Stored",
+            f"SELECT sum(bytes_on_disk) AS value {_PARTS}",
+            "bytes",
+            "Everything on disk, compressed.",
+            span=3,
+            decimals=2,
+        ),
+        panels.stat(
+            "Bytes a value",
+            f"SELECT sum(bytes) / sum(held) AS value FROM ({_VALUES})",
+            "none",
+            "Of raw telemetry, indexes and origin included; devices a frame taken from the last five minutes.",
+            span=3,
+            decimals=2,
+            last="5m",
+        ),
+        panels.stat(
+            "Parts",
+            f"SELECT count() AS value {_PARTS}",
+            "none",
+            "Active parts of all tables. Thousands and growing: merges do not keep up.",
+            (("green", None), ("yellow", 3000), ("red", 10000)),
+            span=4,
+            decimals=0,
+        ),
+        panels.graph(
+            "Freshness",
+            "SELECT toDateTime(ts) AS time, kind, quantile(0.99)(dateDiff('millisecond', ts, stored_at)) / "
+            "1000 AS p99 FROM "
+            f"({_EACH}) GROUP BY time, kind ORDER BY time, kind",
+            "s",
+            "From sample to query, p99 by kind, last five minutes of the range.",
+            low=0,
+            thresholds=_FRESH,
+            last="5m",
+        ),
+        panels.graph(
+            "Windows' freshness",
+            "SELECT $__timeInterval(ts) AS time, site, max(dateDiff('millisecond', ts, stored_at)) / 1000 AS "
+            "behind FROM "
+            f"{DB}.site_windows WHERE $__timeFilter(ts) AND window_s = 60 GROUP BY time, site ORDER BY time, site",
+            "s",
+            "From the end of a window to its being queryable, the whole range: allowed lateness, the worker "
+            "and the sink.",
+            low=0,
+            thresholds=_FRESH,
+        ),
+        panels.graph(
+            "Lag in Kafka",
+            "SELECT toDateTime(kafka_ts) AS time, kind, max(dateDiff('millisecond', kafka_ts, stored_at)) / "
+            "1000 AS lag FROM "
+            f"({_EACH}) GROUP BY time, kind ORDER BY time, kind",
+            "s",
+            "From a message's arrival in Kafka to its being stored: the sink's part of the way.",
+            low=0,
+            last="5m",
+        ),
+        panels.graph(
+            "Samples",
+            "SELECT * FROM ("
+            + " UNION ALL ".join(
+                f"SELECT $__timeInterval(ts) AS time, '{k}' AS kind, sum(arraySum(samples)) / "
+                f"$__interval_s AS samples FROM {rolled(k, frames=True)} WHERE $__timeFilter(ts) GROUP BY time"
+                for k in KINDS
+            )
+            + ") ORDER BY time, kind",
+            "cps",
+            "Samples a second, by kind, as the windows counted them. A step down is a source that went away.",
+            low=0,
+        ),
+        panels.table(
+            "By stage",
+            f"SELECT {_STAGE} AS stage, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, "
+            "max(modification_time) AS "
+            f"newest_part {_PARTS} GROUP BY stage ORDER BY stage",
+            "What each stage has left in the store: rows as stored (a frame is one row), size, parts.",
+            units={"bytes": "bytes", "rows": "short"},
+        ),
+        panels.bars(
+            "Bytes a value by kind",
+            f"SELECT kind, bytes / held AS size FROM ({_VALUES}) WHERE held > 0 ORDER BY kind",
+            "none",
+            "Of raw telemetry.",
+            span=6,
+            height=9,
+            decimals=2,
+            last="5m",
+        ),
+        panels.bars(
+            "Largest tables",
+            f"SELECT table, sum(bytes_on_disk) AS size {_PARTS} GROUP BY table ORDER BY size DESC LIMIT 10",
+            "bytes",
+            "On disk.",
+            span=6,
+            height=9,
+        ),
+        panels.table(
+            "Set aside",
+            f"SELECT ts, topic, partition, offset, reason, detail, bytes FROM {DB}.dead_letters FINAL WHERE "
+            "$__timeFilter(ts) ORDER "
+            f"BY ts DESC LIMIT 50",
+            "Dead letters: where they came from and why. `gigawatch dlq show` prints one, `replay` tries again.",
+            units={"bytes": "bytes"},
+            empty=panels.WELL,
+        ),
+        panels.graph(
+            "Not taken at face value",
+            f"SELECT $__timeInterval(ts) AS time, reason, sum(count) AS samples FROM {DB}.quality FINAL WHERE "
+            f"$__timeFilter(ts) GROUP BY time, reason ORDER BY time, reason",
+            "none",
+            "Late, doubled, frozen, silent, impossible samples, by reason.",
+            low=0,
+            height=9,
+            empty=panels.WELL,
+        ),
     ):
         made = made.with_panel(panel)
     return made

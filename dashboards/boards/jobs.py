@@ -22,73 +22,189 @@ def summed(metric: str) -> str:
 def by_job(source: str, where: str, sums: dict[str, str]) -> str:
     """Sums by device of every frame first, device by device after that: a fleet's jobs for the price of its racks.
 
-    `sums`: name -> metric column. Gives job, rack, device, each sum over the number of moments that the rack was seen, and that number as
-    `samples`. A device has several rows where its frame's members changed: their sums add up to its mean.
+    `sums`: name -> metric column. Gives job, rack, device, each sum over the number of moments that the rack was seen,
+    and that number as `samples`. A device has several rows where its frame's members changed: their sums add up to its
+    mean.
     """
     inner = ", ".join(f"sumForEach({summed(column)}) AS {name}" for name, column in sums.items())
     joined = ", ".join(f"f.{name} AS one_{name}" for name in sums)
     outer = ", ".join(f"one_{name} / samples AS {name}" for name in sums)
-    return (f"SELECT name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM (SELECT *, uniqExactMerge(seen) OVER "
-            f"(PARTITION BY site, place) AS moments FROM (SELECT site, rack AS place, who, uniqExactState(ts) AS seen, {inner} FROM {source} WHERE {where} "
-            f"AND {SITE} GROUP BY site, place, who)) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who ARRAY JOIN i.job AS name_job, i.rack AS name_rack, "
-            f"i.device AS name_device, {joined}")
+    return (
+        f"SELECT name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM "
+        "(SELECT *, uniqExactMerge(seen) OVER "
+        "(PARTITION BY site, place) AS moments FROM (SELECT site, rack AS place, who, uniqExactState(ts) AS "
+        f"seen, {inner} FROM {source} WHERE {where} "
+        f"AND {SITE} GROUP BY site, place, who)) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who ARRAY JOIN "
+        "i.job AS name_job, i.rack AS name_rack, "
+        f"i.device AS name_device, {joined}"
+    )
 
 
-_NOW = by_job(f"{DB}.gpu_10s_frames FINAL", NOW, {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"})
+_NOW = by_job(
+    f"{DB}.gpu_10s_frames FINAL",
+    NOW,
+    {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"},
+)
 #: A GPU against the middle of its job's GPUs in its rack.
-STRAGGLERS = (f"SELECT job, rack, device, active, typical, active / typical AS share, utilization, power_w FROM (SELECT *, quantileExact(0.5)(active) OVER "
-              f"(PARTITION BY job, rack) AS typical FROM (SELECT job, rack, device, sum(sm) AS active, sum(util) AS utilization, sum(power) AS power_w FROM "
-              f"({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job, rack, device)) WHERE typical > 0.1 AND active > 0 AND active < {STRAGGLER_SHARE:g} * "
-              f"typical ORDER BY share, device LIMIT 50")
+STRAGGLERS = (
+    "SELECT job, rack, device, active, typical, active / typical AS share, utilization, power_w FROM (SELECT "
+    "*, quantileExact(0.5)(active) OVER "
+    "(PARTITION BY job, rack) AS typical FROM (SELECT job, rack, device, sum(sm) AS active, sum(util) AS "
+    "utilization, sum(power) AS power_w FROM "
+    f"({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job, rack, device)) WHERE typical > 0.1 AND active > 0 "
+    f"AND active < {STRAGGLER_SHARE:g} * "
+    f"typical ORDER BY share, device LIMIT 50"
+)
 
-_LIST = (f"SELECT job, uniqExact(rack) AS racks, uniqExact(rack, device) AS gpus, sum(util) / gpus AS utilization, sum(tensor) / gpus AS tensor_active, "
-         f"sum(power) AS draws, draws / gpus AS per_gpu FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY draws DESC LIMIT 200")
+_LIST = (
+    "SELECT job, uniqExact(rack) AS racks, uniqExact(rack, device) AS gpus, sum(util) / gpus AS utilization, "
+    "sum(tensor) / gpus AS tensor_active, "
+    f"sum(power) AS draws, draws / gpus AS per_gpu FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job "
+    "ORDER BY draws DESC LIMIT 200"
+)
 
-_ENERGY = (f"SELECT job, sum(energy * samples) / 3.6e6 AS used FROM ({by_job(rolled('gpu', frames=True), '$__timeFilter(ts)', {'energy': 'energy_j_inc'})}) "
-           f"WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY used DESC LIMIT 20")
+_ENERGY = (
+    "SELECT job, sum(energy * samples) / 3.6e6 AS used FROM "
+    f"({by_job(rolled('gpu', frames=True), '$__timeFilter(ts)', {'energy': 'energy_j_inc'})}) "
+    f"WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY used DESC LIMIT 20"
+)
 
 
 #: Who works for which job: a row for each job of a frame, with the places of its devices in the frame's arrays.
-_MEMBERS = (f"(SELECT who, arrayJoin(arrayDistinct(arrayFilter(j -> j != '', job))) AS name, arrayMap(j -> j = name, job) AS mine FROM {DB}.identities "
-            f"FINAL WHERE {SITE})")
+_MEMBERS = (
+    "(SELECT who, arrayJoin(arrayDistinct(arrayFilter(j -> j != '', job))) AS name, arrayMap(j -> j = name, "
+    f"job) AS mine FROM {DB}.identities "
+    f"FINAL WHERE {SITE})"
+)
 
 
 def over(expression: str, name: str, column: str) -> str:
-    """A value for each job over time, of `total` (summed over a rack's members), `known` (how many had a value) and `moments` of that rack."""
-    each = (f"arraySum(arrayMap((v, m) -> if(m AND NOT isNaN(v), v, 0), f.{column}, j.mine)) AS sum_one, arrayCount((v, m) -> m AND NOT isNaN(v), "
-            f"f.{column}, j.mine) AS known_one")
-    frames = f"(SELECT ts, rack AS place, who, {column} FROM {rolled('gpu', frames=True)} WHERE $__timeFilter(ts) AND {SITE} AND notEmpty({column}))"
-    return (f"SELECT time, job, {expression} AS {name} FROM (SELECT time, place, job, sum(sum_one) AS total, sum(known_one) AS known, uniqExact(ts) AS "
-            f"moments FROM (SELECT $__timeInterval(f.ts) AS time, f.ts AS ts, f.place AS place, j.name AS job, {each} FROM {frames} AS f INNER JOIN "
-            f"{_MEMBERS} AS j ON f.who = j.who) WHERE {IN_JOB} GROUP BY time, place, job) GROUP BY time, job ORDER BY time, job LIMIT 40000")
+    """A value for each job over time, of `total` (summed over a rack's members), `known` (how many had a value) and
+    `moments` of that rack.
+    """
+    each = (
+        f"arraySum(arrayMap((v, m) -> if(m AND NOT isNaN(v), v, 0), f.{column}, j.mine)) AS sum_one, "
+        "arrayCount((v, m) -> m AND NOT isNaN(v), "
+        f"f.{column}, j.mine) AS known_one"
+    )
+    frames = (
+        f"(SELECT ts, rack AS place, who, {column} FROM {rolled('gpu', frames=True)} WHERE $__timeFilter(ts) "
+        f"AND {SITE} AND notEmpty({column}))"
+    )
+    return (
+        f"SELECT time, job, {expression} AS {name} FROM (SELECT time, place, job, sum(sum_one) AS total, "
+        "sum(known_one) AS known, uniqExact(ts) AS "
+        "moments FROM (SELECT $__timeInterval(f.ts) AS time, f.ts AS ts, f.place AS place, j.name AS job, "
+        f"{each} FROM {frames} AS f INNER JOIN "
+        f"{_MEMBERS} AS j ON f.who = j.who) WHERE {IN_JOB} GROUP BY time, place, job) GROUP BY time, job ORDER "
+        "BY time, job LIMIT 40000"
+    )
 
 
 def dashboard() -> dash.Dashboard:
     """Figures; work and power by job; energy; who drags."""
-    made = board.begin("jobs", "jobs", "What each job gets done, what it draws, and which GPU drags it.", incidents=f"{SITE} AND {IN_JOB} AND job != ''")
+    made = board.begin(
+        "jobs",
+        "jobs",
+        "What each job gets done, what it draws, and which GPU drags it.",
+        incidents=f"{SITE} AND {IN_JOB} AND job != ''",
+    )
     made = board.tiers(made.with_variable(board.site()).with_variable(board.job()), "rolled")
     for panel in (
-        panels.stat("Jobs", f"SELECT uniqExact(job) AS jobs, uniqExact(device) AS GPUs FROM ({_NOW}) WHERE job != '' AND {IN_JOB}", "none",
-                    "Jobs that have GPUs now, and their GPUs.", span=6, decimals=0),
-        panels.stat("Without a job", f"SELECT uniqExact(device) AS value FROM ({_NOW}) WHERE job = ''", "none", "GPUs that report and belong to no job.",
-                    span=4, decimals=0),
-        panels.stat("Stragglers", f"SELECT count() AS value FROM ({STRAGGLERS})", "none", f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's "
-                    f"typical work in their rack: a synchronous job waits for each of them.", panels.ANY, span=4, decimals=0),
-        panels.bars("Utilization by job", f"SELECT job, sum(util) / uniqExact(rack, device) AS utilization FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP "
-                    f"BY job ORDER BY utilization, job LIMIT 8", "percent", "Mean over the job's GPUs, newest minutes; the eight lowest.", span=10, height=4,
-                    high=100, decimals=0),
-        panels.graph("SM activity by job", over("sum(total) / nullIf(sum(known), 0)", "active", "sm_active_mean"), "percentunit",
-                     "Share of time with work on the SMs, mean over the job's GPUs. Dips at equal distances are checkpoints.", low=0, high=1),
-        panels.graph("Tensor activity by job", over("sum(total) / nullIf(sum(known), 0)", "tensor", "tensor_active_mean"), "percentunit",
-                     "How much of the time tensor pipes work: what a training job is bought for.", low=0),
-        panels.graph("Power by job", over("sum(total / moments)", "power", "power_w_mean"), "watt", "GPU power of all the job's GPUs.", low=0),
-        panels.bars("Energy by job", _ENERGY, "kwatth", "GPU energy over the time range, from the GPUs' own counters.", span=12, decimals=2),
-        panels.table("All jobs", _LIST, "Jobs by what they draw now.", links={"job": board.TO_JOB}, units={"utilization": "percent", "tensor_active":
-                     "percentunit", "draws": "watt", "per_gpu": "watt"}, decimals={"utilization": 1, "tensor_active": 1, "draws": 1, "per_gpu": 0}),
-        panels.table("Who drags", STRAGGLERS, "GPUs far below their job's typical activity in the same rack, newest minutes.", empty="none drags", links={
-                     "device": TO_GPU.replace("${__data.fields.site}", "${site}"), "rack": TO_RACK.replace("${__data.fields.site}", "${site}")}, units={
-                     "active": "percentunit", "typical": "percentunit", "share": "percentunit", "utilization": "percent", "power_w": "watt"}, decimals={
-                     "utilization": 0, "power_w": 0}),
+        panels.stat(
+            "Jobs",
+            f"SELECT uniqExact(job) AS jobs, uniqExact(device) AS GPUs FROM ({_NOW}) WHERE job != '' AND {IN_JOB}",
+            "none",
+            "Jobs that have GPUs now, and their GPUs.",
+            span=6,
+            decimals=0,
+        ),
+        panels.stat(
+            "Without a job",
+            f"SELECT uniqExact(device) AS value FROM ({_NOW}) WHERE job = ''",
+            "none",
+            "GPUs that report and belong to no job.",
+            span=4,
+            decimals=0,
+        ),
+        panels.stat(
+            "Stragglers",
+            f"SELECT count() AS value FROM ({STRAGGLERS})",
+            "none",
+            f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's "
+            f"typical work in their rack: a synchronous job waits for each of them.",
+            panels.ANY,
+            span=4,
+            decimals=0,
+        ),
+        panels.bars(
+            "Utilization by job",
+            f"SELECT job, sum(util) / uniqExact(rack, device) AS utilization FROM ({_NOW}) WHERE job != '' AND "
+            f"{IN_JOB} GROUP "
+            f"BY job ORDER BY utilization, job LIMIT 8",
+            "percent",
+            "Mean over the job's GPUs, newest minutes; the eight lowest.",
+            span=10,
+            height=4,
+            high=100,
+            decimals=0,
+        ),
+        panels.graph(
+            "SM activity by job",
+            over("sum(total) / nullIf(sum(known), 0)", "active", "sm_active_mean"),
+            "percentunit",
+            "Share of time with work on the SMs, mean over the job's GPUs. Dips at equal distances are checkpoints.",
+            low=0,
+            high=1,
+        ),
+        panels.graph(
+            "Tensor activity by job",
+            over("sum(total) / nullIf(sum(known), 0)", "tensor", "tensor_active_mean"),
+            "percentunit",
+            "How much of the time tensor pipes work: what a training job is bought for.",
+            low=0,
+        ),
+        panels.graph(
+            "Power by job",
+            over("sum(total / moments)", "power", "power_w_mean"),
+            "watt",
+            "GPU power of all the job's GPUs.",
+            low=0,
+        ),
+        panels.bars(
+            "Energy by job",
+            _ENERGY,
+            "kwatth",
+            "GPU energy over the time range, from the GPUs' own counters.",
+            span=12,
+            decimals=2,
+        ),
+        panels.table(
+            "All jobs",
+            _LIST,
+            "Jobs by what they draw now.",
+            links={"job": board.TO_JOB},
+            units={"utilization": "percent", "tensor_active": "percentunit", "draws": "watt", "per_gpu": "watt"},
+            decimals={"utilization": 1, "tensor_active": 1, "draws": 1, "per_gpu": 0},
+        ),
+        panels.table(
+            "Who drags",
+            STRAGGLERS,
+            "GPUs far below their job's typical activity in the same rack, newest minutes.",
+            empty="none drags",
+            links={
+                "device": TO_GPU.replace("${__data.fields.site}", "${site}"),
+                "rack": TO_RACK.replace("${__data.fields.site}", "${site}"),
+            },
+            units={
+                "active": "percentunit",
+                "typical": "percentunit",
+                "share": "percentunit",
+                "utilization": "percent",
+                "power_w": "watt",
+            },
+            decimals={"utilization": 0, "power_w": 0},
+        ),
     ):
         made = made.with_panel(panel)
     return made

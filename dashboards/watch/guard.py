@@ -13,10 +13,15 @@ from aiohttp.typedefs import Middleware
 COOKIE = "gigawatch_watch"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Scripts and data from this page alone; Plotly sets styles in the page.
-_HEADERS = {"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src "
-                                       "'self'; "
-                                       "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src "
+    "'self' data: blob:; connect-src "
+    "'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
 
 
 def is_here(host: str) -> bool:
@@ -29,7 +34,9 @@ def is_here(host: str) -> bool:
 
 
 def middleware(token: str) -> Middleware:
-    """Refuses strangers; with a `token`, `/?token=...` once gives a cookie, and `Authorization: Bearer ...` serves too."""
+    """Refuses strangers; with a `token`, `/?token=...` once gives a cookie, and `Authorization: Bearer ...` serves
+    too.
+    """
 
     def knows(said: str | None) -> bool:
         return said is not None and hmac.compare_digest(said.encode("utf-8", "replace"), token.encode())
@@ -38,12 +45,17 @@ def middleware(token: str) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
         foreign = origin is not None and urlsplit(origin).netloc != host
-        reading = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method == "GET"  # a link from elsewhere may open the page
+        reading = (
+            request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method == "GET"
+        )  # a link from elsewhere may open the page
         if foreign or (request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not reading):
             raise web.HTTPForbidden(text="requests from pages of another origin are refused\n")
         if not token and not is_here(host):
             raise web.HTTPForbidden(text="without a token this page answers to this machine's own address only\n")
-        if token and not (knows(request.cookies.get(COOKIE)) or knows(request.headers.get("Authorization", "").removeprefix("Bearer "))):
+        if token and not (
+            knows(request.cookies.get(COOKIE))
+            or knows(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        ):
             if knows(request.query.get("token")):
                 moved = web.HTTPSeeOther(request.path)
                 moved.set_cookie(COOKIE, token, httponly=True, samesite="Strict")

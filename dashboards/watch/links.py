@@ -1,4 +1,7 @@
-"""Grafana's data links as addresses of the watch page, which has the same paths. Every value that is put in is quoted."""
+"""Grafana's data links as addresses of the watch page, which has the same paths.
+
+Every value that is put in is quoted.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,20 @@ _PART = re.compile(r"\$\{([^}]+)\}")
 Values = Mapping[str, str | Sequence[str]]
 
 
-def address(template: str, values: Values, over: tuple[str, str], *, text: str = "", fields: Mapping[str, object] | None = None,
-            labels: Mapping[str, str] | None = None) -> str:
-    """The link with `${__value.text}`, `${__data.fields.NAME}`, `${__field.labels.NAME}`, `${__url_time_range}`, `${VARIABLE}` and
-    `${VARIABLE:queryparam}` filled in; "" for one that does not lead into this page, or that names a field without a value."""
+def address(
+    template: str,
+    values: Values,
+    over: tuple[str, str],
+    *,
+    text: str = "",
+    fields: Mapping[str, object] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """The link with `${__value.text}`, `${__data.fields.NAME}`, `${__field.labels.NAME}`, `${__url_time_range}`,
+    `${VARIABLE}` and
+    `${VARIABLE:queryparam}` filled in; "" for one that does not lead into this page, or that names a field without a
+    value.
+    """
     missing = False
 
     def part(match: re.Match[str]) -> str:

@@ -47,13 +47,18 @@ def split(names: Sequence[str], rows: Sequence[Sequence[Any]], words: bool = Fal
                 named = {names[k]: str(v) for k, v in zip(labels, who, strict=True)}
                 series = found[(*who, i)] = Series(names[i], named, names[i])
             series.x.append(at)
-            series.y.append(row[i] if words or (isinstance(row[i], int | float) and row[i] == row[i] and abs(row[i]) != float("inf")) else None)
+            series.y.append(
+                row[i]
+                if words or (isinstance(row[i], int | float) and row[i] == row[i] and abs(row[i]) != float("inf"))
+                else None
+            )
     _name(list(found.values()))
     return list(found.values())
 
 
 def _name(series: list[Series]) -> None:
-    """By the label where there is one value, by the value where there is one label, by both where there are several of each. Plotly would read
+    """By the label where there is one value, by the value where there is one label, by both where there are several of
+    each. Plotly would read
     markup in a name, so it is written out."""
     columns = {s.column for s in series}
     several = len({tuple(s.labels.values()) for s in series}) > 1

@@ -64,15 +64,30 @@ def covering(first: str, last: str, points: int, now: dt.datetime) -> Range:
 
 
 class Page:
-    """`ask` runs SQL and may block; `boards` gives the boards by uid, read again each time so that a new file shows up."""
+    """`ask` runs SQL and may block; `boards` gives the boards by uid, read again each time so that a new file shows
+    up.
+    """
 
-    def __init__(self, ask: Ask, token: str = "", boards: Callable[[], dict[str, dict[str, Any]]] = build.load,
-                 alerts: Callable[[Ask], list[dict[str, str]]] | None = None) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        token: str = "",
+        boards: Callable[[], dict[str, dict[str, Any]]] = build.load,
+        alerts: Callable[[Ask], list[dict[str, str]]] | None = None,
+    ) -> None:
         self._ask, self._boards, self._alerts = ask, boards, alerts
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self.app = web.Application(middlewares=[guard.middleware(token)], client_max_size=1 << 20)
-        for path, answer in (("/", self._home), ("/d/{uid}", self._index), ("/d/{uid}/{slug}", self._index), ("/static/{name}", self._static),
-                             ("/api/boards", self._list), ("/api/boards/{uid}", self._board), ("/api/alerts", self._firing), ("/live", self._live)):
+        for path, answer in (
+            ("/", self._home),
+            ("/d/{uid}", self._index),
+            ("/d/{uid}/{slug}", self._index),
+            ("/static/{name}", self._static),
+            ("/api/boards", self._list),
+            ("/api/boards/{uid}", self._board),
+            ("/api/alerts", self._firing),
+            ("/live", self._live),
+        ):
             self.app.router.add_get(path, answer)
         self.app.router.add_post("/api/boards/{uid}/panels/{id}", self._panel)
 
@@ -95,16 +110,27 @@ class Page:
             if spec is None or spec.origin is None:
                 raise web.HTTPInternalServerError(text="the package plotly is not installed: pip install plotly\n")
             body = (Path(spec.origin).parent / "package_data" / name).read_bytes()
-            return web.Response(body=body, content_type="text/javascript", charset="utf-8", headers={"Cache-Control": "max-age=86400"})
+            return web.Response(
+                body=body, content_type="text/javascript", charset="utf-8", headers={"Cache-Control": "max-age=86400"}
+            )
         own = resources.files("dashboards.watch").joinpath("static")
         found = {f.name: f for f in own.iterdir()}.get(name)
         if found is None:
             raise web.HTTPNotFound(text=f"no {name} here\n")
-        return web.Response(body=found.read_bytes(), content_type=_TYPES.get(Path(name).suffix, "text/plain"), charset="utf-8",
-                            headers={"Cache-Control": "no-cache"})
+        return web.Response(
+            body=found.read_bytes(),
+            content_type=_TYPES.get(Path(name).suffix, "text/plain"),
+            charset="utf-8",
+            headers={"Cache-Control": "no-cache"},
+        )
 
     async def _list(self, _: web.Request) -> web.Response:
-        return web.json_response([{"uid": uid, "title": body["title"], "slug": uid.removeprefix("gigawatch-")} for uid, body in self._boards().items()])
+        return web.json_response(
+            [
+                {"uid": uid, "title": body["title"], "slug": uid.removeprefix("gigawatch-")}
+                for uid, body in self._boards().items()
+            ]
+        )
 
     def _found(self, request: web.Request) -> dict[str, Any]:
         boards = self._boards()
@@ -126,18 +152,44 @@ class Page:
             raise web.HTTPBadRequest(text=str(err)) from err
         except Exception as err:
             raise web.HTTPBadGateway(text=first_line(err)) from err
-        return web.json_response({
-            "uid": body["uid"], "title": body["title"], "description": body.get("description", ""), "refresh": body.get("refresh", ""), "from": first,
-            "to": last,
-            "variables": [{"name": v.name, "label": v.label, "options": [{"text": t, "value": o} for t, o in v.options], "chosen": list(v.chosen),
-                           "multi": v.multi,
-                           "hidden": v.hidden, "error": v.error} for v in chosen],
-            "annotations": await self._annotations(body, over, {v.name: v.value for v in chosen}),
-            "panels": [{"id": p["id"], "title": p.get("title", ""), "description": p.get("description", ""), "type": p["type"], "grid": p["gridPos"]}
-                       for p in model.panels(body)]})
+        return web.json_response(
+            {
+                "uid": body["uid"],
+                "title": body["title"],
+                "description": body.get("description", ""),
+                "refresh": body.get("refresh", ""),
+                "from": first,
+                "to": last,
+                "variables": [
+                    {
+                        "name": v.name,
+                        "label": v.label,
+                        "options": [{"text": t, "value": o} for t, o in v.options],
+                        "chosen": list(v.chosen),
+                        "multi": v.multi,
+                        "hidden": v.hidden,
+                        "error": v.error,
+                    }
+                    for v in chosen
+                ],
+                "annotations": await self._annotations(body, over, {v.name: v.value for v in chosen}),
+                "panels": [
+                    {
+                        "id": p["id"],
+                        "title": p.get("title", ""),
+                        "description": p.get("description", ""),
+                        "type": p["type"],
+                        "grid": p["gridPos"],
+                    }
+                    for p in model.panels(body)
+                ],
+            }
+        )
 
     async def _annotations(self, body: model.Body, over: Range, values: model.Values) -> list[dict[str, Any]]:
-        """Spans and moments that are drawn into all graphs; one that cannot be read is left out, since it is not what the board is for."""
+        """Spans and moments that are drawn into all graphs; one that cannot be read is left out, since it is not what
+        the board is for.
+        """
         found: list[dict[str, Any]] = []
         for query in body.get("annotations", {}).get("list", []):
             sql = (query.get("target") or {}).get("rawSql")
@@ -149,35 +201,55 @@ class Page:
                 continue
             for row in table.rows[:100] if "time" in table.names else ():
                 one = dict(zip(table.names, row, strict=True))
-                found.append({"time": millis(one["time"]), "end": millis(one["timeEnd"]) if one.get("timeEnd") else None, "text": str(one.get("text", "")),
-                              "colour": colour(query.get("iconColor"))})
+                found.append(
+                    {
+                        "time": millis(one["time"]),
+                        "end": millis(one["timeEnd"]) if one.get("timeEnd") else None,
+                        "text": str(one.get("text", "")),
+                        "colour": colour(query.get("iconColor")),
+                    }
+                )
         return found
 
     async def _panel(self, request: web.Request) -> web.Response:
-        """A panel drawn. The body says the range, the width in points and every variable's values; errors are the panel's to show."""
+        """A panel drawn.
+
+        The body says the range, the width in points and every variable's values; errors are the panel's to show.
+        """
         body = self._found(request)
         panel = next((p for p in model.panels(body) if str(p["id"]) == request.match_info["id"]), None)
         if panel is None:
             raise web.HTTPNotFound(text="no such panel")
         try:
             said = await request.json()
-            over = model.shown(panel, covering(str(said["from"]), str(said["to"]), int(said.get("points", 300)), dt.datetime.now(dt.UTC)))
+            over = model.shown(
+                panel,
+                covering(str(said["from"]), str(said["to"]), int(said.get("points", 300)), dt.datetime.now(dt.UTC)),
+            )
             values = _values(body, said["variables"])
         except (ValueError, KeyError, TypeError) as err:
             return web.json_response({"kind": "error", "text": f"cannot ask that: {err}"}, status=400)
         times = (round(over.first.timestamp() * 1000), round(over.last.timestamp() * 1000))
         try:
-            drawn = await self._blocking(lambda: self._draw(panel, over, values, times, (str(said["from"]), str(said["to"]))))
+            drawn = await self._blocking(
+                lambda: self._draw(panel, over, values, times, (str(said["from"]), str(said["to"])))
+            )
         except MacroError as err:
             drawn = {"kind": "error", "text": str(err)}
         except Exception as err:  # noqa: BLE001 - whatever the store says is shown
             drawn = {"kind": "error", "text": first_line(err)}
         return web.json_response(drawn)
 
-    def _draw(self, panel: dict[str, Any], over: Range, values: model.Values, times: tuple[int, int], said: tuple[str, str]) -> dict[str, Any]:
+    def _draw(
+        self, panel: dict[str, Any], over: Range, values: model.Values, times: tuple[int, int], said: tuple[str, str]
+    ) -> dict[str, Any]:
         table = self._ask(expand(panel["targets"][0]["rawSql"], over, values))
         if len(table.rows) > _MOST_ROWS:
-            return {"kind": "error", "text": f"{len(table.rows)} rows are more than this page draws ({_MOST_ROWS}): choose a shorter range, or fewer racks"}
+            return {
+                "kind": "error",
+                "text": f"{len(table.rows)} rows are more than this page draws ({_MOST_ROWS}): choose a shorter "
+                "range, or fewer racks",
+            }
         return draw(panel, Scene(table.names, table.rows, times, said, values, over.interval_s * 1000))
 
     async def _firing(self, _: web.Request) -> web.Response:
@@ -194,7 +266,10 @@ class Page:
 
 
 def _values(body: model.Body, said: Mapping[str, Any]) -> model.Values:
-    """The variables' values as a page sends them back. One that is put into SQL without quotes must be a plain word; ValueError else."""
+    """The variables' values as a page sends them back.
+
+    One that is put into SQL without quotes must be a plain word; ValueError else.
+    """
     values: model.Values = {}
     for spec in body.get("templating", {}).get("list", []):
         given = said[spec["name"]]

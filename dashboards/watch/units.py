@@ -27,10 +27,27 @@ class Unit:
 
 #: Every unit that a board may use, by Grafana's name.
 UNITS = {
-    "none": Unit(""), "short": Unit("", ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))), "watt": Unit("W", _SI), "joule": Unit("J", _SI),
-    "kwatth": Unit("Wh", _SI, 1e3), "celsius": Unit("°C"), "percent": Unit("%"), "percentunit": Unit("%", (), 100.0), "rotmhz": Unit("MHz"),
-    "mbytes": Unit("B", _IEC, 1024.0**2), "bytes": Unit("B", _IEC), "flowlpm": Unit("L/min"), "pressurekpa": Unit("kPa"), "volt": Unit("V"), "amp": Unit("A"),
-    "hertz": Unit("Hz"), "Bps": Unit("B/s", _SI), "MBs": Unit("B/s", _SI, 1e6), "s": Unit("s"), "cps": Unit("/s", _SI)}
+    "none": Unit(""),
+    "short": Unit("", ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))),
+    "watt": Unit("W", _SI),
+    "joule": Unit("J", _SI),
+    "kwatth": Unit("Wh", _SI, 1e3),
+    "celsius": Unit("°C"),
+    "percent": Unit("%"),
+    "percentunit": Unit("%", (), 100.0),
+    "rotmhz": Unit("MHz"),
+    "mbytes": Unit("B", _IEC, 1024.0**2),
+    "bytes": Unit("B", _IEC),
+    "flowlpm": Unit("L/min"),
+    "pressurekpa": Unit("kPa"),
+    "volt": Unit("V"),
+    "amp": Unit("A"),
+    "hertz": Unit("Hz"),
+    "Bps": Unit("B/s", _SI),
+    "MBs": Unit("B/s", _SI, 1e6),
+    "s": Unit("s"),
+    "cps": Unit("/s", _SI),
+}
 
 
 def known(name: str) -> Unit:

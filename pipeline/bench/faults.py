@@ -1,4 +1,6 @@
-"""Breaks a running factory in every way that it must survive, one after the other, and asks afterwards whether every row is there once."""
+"""Breaks a running factory in every way that it must survive, one after the other, and asks afterwards whether every
+row is there once.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,12 @@ PARTITIONS = 6  # three for each of two workers, two for each of three
 RAW_BEHIND_S, PANE_BEHIND_S = 4.0, 19.0
 RECOVERY_S = 180.0
 HEADERS = ("fault", "times", "rows through", "lost", "twice", "longest recovery, s")
-REFUSALS = (Mood(252, "Too many parts (3000). (TOO_MANY_PARTS)"), Mood(241, "Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)"),
-            Mood(242, "Table is in readonly mode. (TABLE_IS_READ_ONLY)"), Mood(243, "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)"))
+REFUSALS = (
+    Mood(252, "Too many parts (3000). (TOO_MANY_PARTS)"),
+    Mood(241, "Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)"),
+    Mood(242, "Table is in readonly mode. (TABLE_IS_READ_ONLY)"),
+    Mood(243, "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)"),
+)
 
 
 class _Breakable(Supervisor):
@@ -167,11 +173,24 @@ class _Run:
 
 
 async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Sequence[str] = ()) -> Result:
-    """Every fault `times` times on a factory with Apache Kafka and two workers; then rows are counted, and all results recomputed undisturbed."""
+    """Every fault `times` times on a factory with Apache Kafka and two workers; then rows are counted, and all results
+    recomputed undisturbed.
+    """
     chosen = [f for f in FAULTS if not names or f.name in names]
     dice, done = random.Random(seed), _Run()  # noqa: S311 - moments, not secrets
-    producer = ("synthetic", "--racks", str(RACKS), "--gpu", "GB200", "--fault", "gpu-thermal@R0002-N03-GPU2:20", "--fault", "leak@R0001:30",
-                "--fault", "gpu-dead@R0003-N01-GPU0:40+30")
+    producer = (
+        "synthetic",
+        "--racks",
+        str(RACKS),
+        "--gpu",
+        "GB200",
+        "--fault",
+        "gpu-thermal@R0002-N03-GPU2:20",
+        "--fault",
+        "leak@R0001:30",
+        "--fault",
+        "gpu-dead@R0003-N01-GPU0:40+30",
+    )
     async with bench.factory(producer, made=_Breakable, workers=2, partitions=PARTITIONS, spool=True) as factory:
         assert isinstance(factory, _Breakable)
         tending = asyncio.create_task(factory.tender.run())
@@ -199,23 +218,47 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
         first, last = produced["first_ts_ms"], produced["last_ts_ms"]
         rows, once = _rows(client, first, last + 1)
         bench.say("recomputing everything from the log, undisturbed")
-        compared = undisturbed.differences(client, await undisturbed.recompute(factory.bootstrap, round(factory.plan.tick_s * 1000)))
+        compared = undisturbed.differences(
+            client, await undisturbed.recompute(factory.bootstrap, round(factory.plan.tick_s * 1000))
+        )
         compared["1 min roll-up"] = _tiers(client)
         restarts = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
         client.close()
         factory.proxy.stop()
     sent = produced["rows"]["telemetry.gpu"]
     wrong = abs(sent - once) + (rows - once) + sum(c["wrong"] for c in compared.values()) + (not drained)
-    return {"gpus": GPUS, "rows_produced": sent, "rows_stored": rows, "rows_missing": sent - once, "rows_duplicate": rows - once, "drained": drained,
-            "down_s": down_s, "seed": seed, "restarts": restarts, "compared": compared, "spool_dropped": (produced.get("spool") or {}).get("dropped_rows", 0),
-            "faults": {name: {"times": len(many), "rows": sum(o.rows for o in many), "lost": sum(o.lost for o in many), "twice": sum(o.twice for o in many),
-                              "longest_recovery_s": round(max(o.recovery_s for o in many), 1)} for name, many in done.outcomes.items()},
-            "wrong": int(wrong)}
+    return {
+        "gpus": GPUS,
+        "rows_produced": sent,
+        "rows_stored": rows,
+        "rows_missing": sent - once,
+        "rows_duplicate": rows - once,
+        "drained": drained,
+        "down_s": down_s,
+        "seed": seed,
+        "restarts": restarts,
+        "compared": compared,
+        "spool_dropped": (produced.get("spool") or {}).get("dropped_rows", 0),
+        "faults": {
+            name: {
+                "times": len(many),
+                "rows": sum(o.rows for o in many),
+                "lost": sum(o.lost for o in many),
+                "twice": sum(o.twice for o in many),
+                "longest_recovery_s": round(max(o.recovery_s for o in many), 1),
+            }
+            for name, many in done.outcomes.items()
+        },
+        "wrong": int(wrong),
+    }
 
 
 def rows(result: Result) -> list[tuple[str, ...]]:
     """Rows of HEADERS."""
-    return [(name, *(f"{f[k]:,}" for k in ("times", "rows", "lost", "twice", "longest_recovery_s"))) for name, f in result["faults"].items()]
+    return [
+        (name, *(f"{f[k]:,}" for k in ("times", "rows", "lost", "twice", "longest_recovery_s")))
+        for name, f in result["faults"].items()
+    ]
 
 
 def verdict(result: Result) -> str:
@@ -224,13 +267,20 @@ def verdict(result: Result) -> str:
     same = ", ".join(f"{c['rows']:,} {name}" for name, c in compared.items())
     wrong = {name: c["wrong"] for name, c in compared.items() if c["wrong"]}
     outcome = f"NOT the same: {wrong}" if wrong else "all the same to the last bit"
-    return (f"{result['rows_produced']:,} GPU samples acknowledged by Kafka, {result['rows_missing']} lost, {result['rows_duplicate']} twice. "
-            f"Recomputed from the log by a worker that nobody disturbed: {same} rows, {outcome}.")
+    return (
+        f"{result['rows_produced']:,} GPU samples acknowledged by Kafka, {result['rows_missing']} lost, "
+        f"{result['rows_duplicate']} twice. "
+        f"Recomputed from the log by a worker that nobody disturbed: {same} rows, {outcome}."
+    )
 
 
 def page(result: Result) -> list[str]:
     """What docs/reliability.md says of a run."""
-    return [*readme.table(HEADERS, rows(result)), "", f"Services stayed away for {result['down_s']:g} s. {verdict(result)}"]
+    return [
+        *readme.table(HEADERS, rows(result)),
+        "",
+        f"Services stayed away for {result['down_s']:g} s. {verdict(result)}",
+    ]
 
 
 def _newest(factory: Supervisor) -> int:
@@ -238,7 +288,8 @@ def _newest(factory: Supervisor) -> int:
 
 
 async def _caught_up(factory: Supervisor, client: Client, timeout_s: float, over_ms: float = 0.0) -> float:
-    """Seconds until storage and windows are where they are when nothing is wrong, with a window of all racks that ends after `over_ms`, when the
+    """Seconds until storage and windows are where they are when nothing is wrong, with a window of all racks that ends
+    after `over_ms`, when the
     fault was over: thirteen seconds are so at least. Raises ProcessError."""
     began = time.monotonic()
     while True:
@@ -247,12 +298,17 @@ async def _caught_up(factory: Supervisor, client: Client, timeout_s: float, over
         except (ClickHouseError, OSError):
             raw = pane = 0
         produced, now = _newest(factory), time.time() * 1000
-        fresh = now - produced < 5000 and produced - raw < RAW_BEHIND_S * 1000 and produced - pane < PANE_BEHIND_S * 1000
+        fresh = (
+            now - produced < 5000 and produced - raw < RAW_BEHIND_S * 1000 and produced - pane < PANE_BEHIND_S * 1000
+        )
         if fresh and pane > over_ms and status.read(factory.run_dir / "sink.json").get("assigned"):
             return time.monotonic() - began
         if time.monotonic() - began > timeout_s:
-            raise ProcessError(f"not caught up {timeout_s:g} s after the fault: produced up to {_clock(produced)}, stored up to {_clock(raw)}, "
-                               f"windows up to {_clock(pane)}; see the logs in {factory.plan.data_dir / 'log'}")
+            raise ProcessError(
+                f"not caught up {timeout_s:g} s after the fault: produced up to {_clock(produced)}, stored up "
+                f"to {_clock(raw)}, "
+                f"windows up to {_clock(pane)}; see the logs in {factory.plan.data_dir / 'log'}"
+            )
         await asyncio.sleep(0.2)
 
 
@@ -262,36 +318,58 @@ def _clock(ms: int) -> str:
 
 def _latest(client: Client) -> tuple[int, int]:
     # the slowest partition counts
-    found = client.query(f"SELECT (SELECT min(t) FROM (SELECT toUnixTimestamp64Milli(max(ts)) AS t FROM {DATABASE}.gpu_frames GROUP BY rack)), "
-                         f"(SELECT min(t) FROM (SELECT toUnixTimestamp64Milli(max(ts)) AS t FROM {DATABASE}.gpu_10s_frames GROUP BY rack))").result_rows[0]
+    found = client.query(
+        f"SELECT (SELECT min(t) FROM (SELECT toUnixTimestamp64Milli(max(ts)) AS t FROM {DATABASE}.gpu_frames "
+        "GROUP BY rack)), "
+        f"(SELECT min(t) FROM (SELECT toUnixTimestamp64Milli(max(ts)) AS t FROM {DATABASE}.gpu_10s_frames "
+        "GROUP BY rack))"
+    ).result_rows[0]
     return int(found[0] or 0), int(found[1] or 0)
 
 
 def _rows(client: Client, first_ms: int, end_ms: int) -> tuple[int, int]:
     """(rows stored, distinct samples) of GPUs in a range of event time."""
-    found: Any = client.query(f"SELECT sum(rows), uniqExact(rack, ts) FROM {DATABASE}.gpu_frames WHERE ts >= fromUnixTimestamp64Milli({{first:Int64}}) "
-                              "AND ts < fromUnixTimestamp64Milli({end:Int64})", parameters={"first": first_ms, "end": end_ms}).result_rows[0]
-    distinct = client.query(f"SELECT count() FROM (SELECT DISTINCT rack, device, ts FROM {DATABASE}.gpu WHERE ts >= fromUnixTimestamp64Milli({{first:Int64}}) "
-                            "AND ts < fromUnixTimestamp64Milli({end:Int64}))", parameters={"first": first_ms, "end": end_ms}).result_rows[0][0]
+    found: Any = client.query(
+        f"SELECT sum(rows), uniqExact(rack, ts) FROM {DATABASE}.gpu_frames WHERE ts >= "
+        f"fromUnixTimestamp64Milli({{first:Int64}}) "
+        "AND ts < fromUnixTimestamp64Milli({end:Int64})",
+        parameters={"first": first_ms, "end": end_ms},
+    ).result_rows[0]
+    distinct = client.query(
+        f"SELECT count() FROM (SELECT DISTINCT rack, device, ts FROM {DATABASE}.gpu WHERE ts >= "
+        f"fromUnixTimestamp64Milli({{first:Int64}}) "
+        "AND ts < fromUnixTimestamp64Milli({end:Int64}))",
+        parameters={"first": first_ms, "end": end_ms},
+    ).result_rows[0][0]
     return int(found[0]), int(distinct)
 
 
 def _tiers(client: Client) -> undisturbed.Compared:
-    """The one-minute roll-ups against the ten-second rows that they are made of, by device: samples and joules must agree."""
-    tens, minutes = (f"(SELECT rack, device, sum(samples) AS n, sum(energy_j_inc) AS e FROM {DATABASE}.gpu_{tier} GROUP BY rack, device)"
-                     for tier in ("10s", "1m"))
-    rows, wrong = client.query(f"SELECT count(), countIf(a.n != b.n OR abs(a.e - b.e) > 1e-6 * abs(a.e)) FROM {tens} AS a FULL JOIN {minutes} AS b "
-                               "USING (rack, device)").result_rows[0]
+    """The one-minute roll-ups against the ten-second rows that they are made of, by device: samples and joules must
+    agree.
+    """
+    tens, minutes = (
+        f"(SELECT rack, device, sum(samples) AS n, sum(energy_j_inc) AS e FROM {DATABASE}.gpu_{tier} GROUP BY "
+        "rack, device)"
+        for tier in ("10s", "1m")
+    )
+    rows, wrong = client.query(
+        f"SELECT count(), countIf(a.n != b.n OR abs(a.e - b.e) > 1e-6 * abs(a.e)) FROM {tens} AS a FULL JOIN "
+        f"{minutes} AS b "
+        "USING (rack, device)"
+    ).result_rows[0]
     return {"rows": int(rows), "stored": int(rows), "wrong": int(wrong) + (not rows), "columns": []}
 
 
 def _count(client: Client, outcome: _Outcome) -> None:
     """A rack reports every second: racks times seconds of frames there must be, with the GPUs that were alive."""
-    frames, ticks = client.query(f"SELECT uniqExact(rack, ts), uniqExact(ts) FROM {DATABASE}.gpu_frames WHERE ts >= fromUnixTimestamp64Milli({{first:Int64}}) "
-                                 "AND ts < fromUnixTimestamp64Milli({end:Int64})", parameters={"first": outcome.begin_ms, "end": outcome.end_ms}).result_rows[0]
+    frames, ticks = client.query(
+        f"SELECT uniqExact(rack, ts), uniqExact(ts) FROM {DATABASE}.gpu_frames WHERE ts >= "
+        f"fromUnixTimestamp64Milli({{first:Int64}}) "
+        "AND ts < fromUnixTimestamp64Milli({end:Int64})",
+        parameters={"first": outcome.begin_ms, "end": outcome.end_ms},
+    ).result_rows[0]
     rows, once = _rows(client, outcome.begin_ms, outcome.end_ms)
     expected = (outcome.end_ms - outcome.begin_ms) // 1000
     outcome.rows, outcome.twice = once, rows - once
     outcome.lost = (expected * RACKS - int(frames)) * (GPUS // RACKS) if expected >= int(ticks) else 0
-
-

@@ -1,4 +1,6 @@
-"""A proxy before ClickHouse that misbehaves on demand: refuses inserts with a code, answers late, or takes an insert and hangs up."""
+"""A proxy before ClickHouse that misbehaves on demand: refuses inserts with a code, answers late, or takes an insert
+and hangs up.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _HOP = ("host", "content-length", "transfer-encoding", "connection", "content-en
 
 @dataclass(frozen=True, slots=True)
 class Mood:
-    """`code` and `text`: inserts are refused so; `late_s`: answers come later; `hang_up`: inserts are handed on and never answered."""
+    """`code` and `text`: inserts are refused so; `late_s`: answers come later; `hang_up`: inserts are handed on and
+    never answered.
+    """
 
     code: int = 0
     text: str = ""
@@ -54,14 +58,20 @@ class Proxy:
         body = await request.read()
         if insert and mood.code:
             self.misbehaved += 1
-            return web.Response(status=500, text=f"Code: {mood.code}. DB::Exception: {mood.text}\n", headers={"X-ClickHouse-Exception-Code": str(mood.code)})
+            return web.Response(
+                status=500,
+                text=f"Code: {mood.code}. DB::Exception: {mood.text}\n",
+                headers={"X-ClickHouse-Exception-Code": str(mood.code)},
+            )
         if mood.late_s:
             self.misbehaved += 1
             await asyncio.sleep(mood.late_s)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         try:
-            async with (aiohttp.ClientSession(auto_decompress=False) as session,
-                        session.request(request.method, self._target + request.path_qs, data=body, headers=headers) as answer):
+            async with (
+                aiohttp.ClientSession(auto_decompress=False) as session,
+                session.request(request.method, self._target + request.path_qs, data=body, headers=headers) as answer,
+            ):
                 said = await answer.read()
                 kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
         except aiohttp.ClientError as err:

@@ -1,4 +1,7 @@
-"""Five gigawatts on paper: how evenly keys fall on partitions, and how long a rebalance leaves windows behind. Pure numpy."""
+"""Five gigawatts on paper: how evenly keys fall on partitions, and how long a rebalance leaves windows behind.
+
+Pure numpy.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ def skew(gigawatts: float, partitions: int, workers: int) -> Skew:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """After one of `workers` dies: seconds until nobody reads, and until the last worker has caught up with the present."""
+    """After one of `workers` dies: seconds until nobody reads, and until the last worker has caught up with the
+    present.
+    """
 
     workers: int
     load: float
@@ -51,9 +56,9 @@ class Recovery:
 
 
 def recovery(workers: int, load: float, *, noticed_s: float = 9.0, step_s: float = 0.5) -> Recovery:
-    """Steps through it. `load`: a worker's share of its capacity before. The dead one's partitions go to all others, who keep
-    the state of what they had (see `Worker.assign`) and replay REPLAY_S of what is new to them; `noticed_s`: session time-out
-    and rebalance, in which nobody works.
+    """Steps through it. `load`: a worker's share of its capacity before. The dead one's partitions go to all others,
+    who keep the state of what they had (see `Worker.assign`) and replay REPLAY_S of what is new to them; `noticed_s`:
+    session time-out and rebalance, in which nobody works.
     """
     share = load * workers / (workers - 1)
     if share >= 1:
@@ -69,9 +74,26 @@ def recovery(workers: int, load: float, *, noticed_s: float = 9.0, step_s: float
 
 def tables() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """(title, headers, rows) for the terminal and for docs/scale.md."""
-    yield ("Skew at 5 GW (34,722 racks)", ("partitions", "workers", "fullest partition", "fullest worker"),
-           [(str(s.partitions), str(s.workers), f"{s.partition:.2f} x mean", f"{s.worker:.2f} x mean")
-            for p, w in ((64, 8), (128, 16), (256, 16), (512, 16), (1024, 16), (1024, 32)) for s in [skew(5, p, w)]])
-    yield ("A worker dies", ("workers", "load before", "caught up after"),
-           [(str(w), f"{load:.0%}", "never: the others are full" if r.caught_up_s == float("inf") else f"{r.caught_up_s:.0f} s")
-            for w in (4, 8, 16, 32) for load in (0.5, 0.7, 0.85, 0.95) for r in [recovery(w, load)]])
+    yield (
+        "Skew at 5 GW (34,722 racks)",
+        ("partitions", "workers", "fullest partition", "fullest worker"),
+        [
+            (str(s.partitions), str(s.workers), f"{s.partition:.2f} x mean", f"{s.worker:.2f} x mean")
+            for p, w in ((64, 8), (128, 16), (256, 16), (512, 16), (1024, 16), (1024, 32))
+            for s in [skew(5, p, w)]
+        ],
+    )
+    yield (
+        "A worker dies",
+        ("workers", "load before", "caught up after"),
+        [
+            (
+                str(w),
+                f"{load:.0%}",
+                "never: the others are full" if r.caught_up_s == float("inf") else f"{r.caught_up_s:.0f} s",
+            )
+            for w in (4, 8, 16, 32)
+            for load in (0.5, 0.7, 0.85, 0.95)
+            for r in [recovery(w, load)]
+        ],
+    )

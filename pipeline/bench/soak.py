@@ -16,8 +16,8 @@ from pipeline.embedded.supervisor import Supervisor
 from pipeline.store import client as store_client
 
 EVERY_S = 5.0
-#: Flat: in the second half a process of ours grows by less than this, MB an hour, or by less than a tenth of what it has. (A broker fills the heap
-#: that it was given, which takes a Java machine longer than half an hour.)
+#: Flat: in the second half a process of ours grows by less than this, MB an hour, or by less than a tenth of what it
+#: has. (A broker fills the heap that it was given, which takes a Java machine longer than half an hour.)
 GROWTH_MB_H = 60.0
 LAG_S = 10.0
 
@@ -31,22 +31,46 @@ async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = N
             await asyncio.sleep(EVERY_S)
             samples.append(_sample(factory, time.monotonic() - began))
             if len(samples) % 60 == 0:
-                bench.say(f"{samples[-1]['at_s']:.0f} s: " + ", ".join(f"{n} {v:.0f}" for n, v in samples[-1].items() if n != "at_s"))
+                bench.say(
+                    f"{samples[-1]['at_s']:.0f} s: "
+                    + ", ".join(f"{n} {v:.0f}" for n, v in samples[-1].items() if n != "at_s")
+                )
         tending.cancel()
         await asyncio.gather(tending, return_exceptions=True)
         drained = await factory.finish(drain_s=180)
         client = store_client.connect(factory.clickhouse)
-        result = summary(client, factory.statuses(), factory.cpu_s(), tick_s=1.0, wall_s=time.monotonic() - began, drained=drained,
-                         rotations=factory.rotations, source=f"synthetic, {racks} racks")
+        result = summary(
+            client,
+            factory.statuses(),
+            factory.cpu_s(),
+            tick_s=1.0,
+            wall_s=time.monotonic() - began,
+            drained=drained,
+            rotations=factory.rotations,
+            source=f"synthetic, {racks} racks",
+        )
         client.close()
         restarts = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
     if picture is not None:
-        draw(samples, picture, f"{racks} racks, {result['gpus']:,} GPUs, {result['metrics_per_gpu']} metrics, 1 s ticks")
+        draw(
+            samples, picture, f"{racks} racks, {result['gpus']:,} GPUs, {result['metrics_per_gpu']} metrics, 1 s ticks"
+        )
     growth = {name: _growth(samples, name) for name in samples[0] if name.endswith("_mb")}
-    flat = all(per_hour < GROWTH_MB_H or per_hour < 0.1 * samples[-1][name] for name, per_hour in growth.items() if name != "broker_mb")
+    flat = all(
+        per_hour < GROWTH_MB_H or per_hour < 0.1 * samples[-1][name]
+        for name, per_hour in growth.items()
+        if name != "broker_mb"
+    )
     lag = float(np.quantile([s["lag_s"] for s in samples[len(samples) // 4 :]], 0.99))
-    return {**result, "restarts": restarts, "samples": samples, "growth_mb_h": growth, "lag_p99_s": round(lag, 2), "flat": bool(flat and lag < LAG_S),
-            "wrong": result["rows_missing"] + result["rows_duplicate"] + result["dead_letters"] + (not drained)}
+    return {
+        **result,
+        "restarts": restarts,
+        "samples": samples,
+        "growth_mb_h": growth,
+        "lag_p99_s": round(lag, 2),
+        "flat": bool(flat and lag < LAG_S),
+        "wrong": result["rows_missing"] + result["rows_duplicate"] + result["dead_letters"] + (not drained),
+    }
 
 
 def _sample(factory: Supervisor, at_s: float) -> dict[str, float]:
@@ -77,7 +101,9 @@ def draw(samples: list[dict[str, Any]], path: Path, title: str) -> None:
     figure, (memory, lag) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained", height_ratios=(2, 1))
     minutes = [s["at_s"] / 60 for s in samples]
     for name in [n for n in samples[-1] if n.endswith("_mb")]:
-        memory.plot(minutes, [s.get(name, float("nan")) for s in samples], label=name.removesuffix("_mb"), linewidth=1.4)
+        memory.plot(
+            minutes, [s.get(name, float("nan")) for s in samples], label=name.removesuffix("_mb"), linewidth=1.4
+        )
     memory.set_ylabel("own memory, MB")
     memory.set_ylim(bottom=0)
     memory.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -24,7 +24,9 @@ class Target:
     at_most: float | None = None
 
     def met(self, value: float) -> bool:
-        return value >= self.at_least if self.at_least is not None else self.at_most is not None and value <= self.at_most
+        return (
+            value >= self.at_least if self.at_least is not None else self.at_most is not None and value <= self.at_most
+        )
 
     @property
     def wanted(self) -> str:
@@ -39,7 +41,9 @@ TARGETS = (
     Target("end-to-end", "end to end, a rack a message", "x real time", _key("real_time_factor"), at_least=1.0),
     Target("end-to-end", "rows missing, doubled, set aside, wrong", "rows", _key("wrong"), at_most=0),
     Target("end-to-end", "freshness p99", "s", _key("freshness_p99_s"), at_most=5.0),
-    Target("nodes", "the same, a tray of 8 GPUs a message, merged", "x real time", _key("real_time_factor"), at_least=0.5),
+    Target(
+        "nodes", "the same, a tray of 8 GPUs a message, merged", "x real time", _key("real_time_factor"), at_least=0.5
+    ),
     Target("pods", "the same, a pod of racks a message", "x real time", _key("real_time_factor"), at_least=1.5),
     Target("worker", "GPUs a worker core", "GPUs/s", _key("gpus_per_core_s"), at_least=700_000),
     Target("sink", "rows from Kafka to durable, a core", "rows/s", _key("rows_per_core_s"), at_least=1_000_000),
@@ -64,7 +68,11 @@ def median(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The run as a whole, with every number the median over the runs; `wrong` is the worst."""
     out = dict(runs[-1])
     for name, value in runs[-1].items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and all(isinstance(r.get(name), (int, float)) for r in runs):
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and all(isinstance(r.get(name), (int, float)) for r in runs)
+        ):
             out[name] = statistics.median(r[name] for r in runs)
     out["wrong"] = max(r["wrong"] for r in runs)
     out["runs"] = len(runs)
@@ -72,7 +80,10 @@ def median(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def load(path: Path) -> dict[str, dict[str, Any]]:
-    """Results of an older run; a file of a single part counts as that part. Raises ValueError with what is wrong with it."""
+    """Results of an older run; a file of a single part counts as that part.
+
+    Raises ValueError with what is wrong with it.
+    """
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as err:

@@ -1,4 +1,6 @@
-"""The same log, read by a worker that nobody disturbs: what it publishes is what the store must hold, to the last bit."""
+"""The same log, read by a worker that nobody disturbs: what it publishes is what the store must hold, to the last
+bit.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from pipeline.stream.worker import Worker
 from schemas import derived
 
 Compared = dict[str, Any]
-#: Streams whose rows are a function of the log alone, and an incident's columns that are (how long it has been quiet is not).
+#: Streams whose rows are a function of the log alone, and an incident's columns that are (how long it has been quiet is
+#: not).
 _COMPARED = ("rollup_gpu", "rollup_node", "rollup_power", "rollup_cooling", "window", "rack", "score")
 _INCIDENT = ("incident", "opened", "kind", "device", "cause")
 
@@ -38,8 +41,12 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
         for partition, messages in (await _log(bootstrap, topic)).items():
             await worker.take(topic, [(partition, messages)])
     await worker.take(PART_TOPIC, [(0, [Message(n, 0, value) for n, value in enumerate(parts)])])
-    return {name: _last(pa.concat_tables([pa.table(b) for b in batches], promote_options="default"), derived.DERIVED[name].key)
-            for name, batches in out.items()}
+    return {
+        name: _last(
+            pa.concat_tables([pa.table(b) for b in batches], promote_options="default"), derived.DERIVED[name].key
+        )
+        for name, batches in out.items()
+    }
 
 
 async def _log(bootstrap: str, topic: str) -> dict[int, list[Message]]:
@@ -53,7 +60,9 @@ async def _log(bootstrap: str, topic: str) -> dict[int, list[Message]]:
         found: dict[int, list[Message]] = {tp.partition: [] for tp in mine}
         while not await _at(consumer, ends):
             for tp, records in (await consumer.getmany(timeout_ms=500)).items():
-                found[tp.partition] += [Message(r.offset, r.timestamp, r.value or b"") for r in records if r.offset < ends[tp]]
+                found[tp.partition] += [
+                    Message(r.offset, r.timestamp, r.value or b"") for r in records if r.offset < ends[tp]
+                ]
         return found
     finally:
         await consumer.stop()
@@ -70,16 +79,25 @@ def differences(client: Client, expected: dict[str, pa.Table]) -> dict[str, Comp
         if name not in expected:
             continue
         columns = [c for c in derived.DERIVED[name].names if c in expected[name].column_names]
-        found[name] = _compare(_columns(expected[name], columns, derived.DERIVED[name].key), _stored(client, name, columns))
+        found[name] = _compare(
+            _columns(expected[name], columns, derived.DERIVED[name].key), _stored(client, name, columns)
+        )
     if "incident" in expected:
-        found["incident"] = _compare(_columns(expected["incident"], list(_INCIDENT), _INCIDENT), _stored(client, "incident", list(_INCIDENT), _INCIDENT))
+        found["incident"] = _compare(
+            _columns(expected["incident"], list(_INCIDENT), _INCIDENT),
+            _stored(client, "incident", list(_INCIDENT), _INCIDENT),
+        )
     return found
 
 
 def _stored(client: Client, name: str, columns: list[str], key: tuple[str, ...] = ()) -> dict[str, Any]:
     table = TABLES[STORED[name]]
     final = "" if table.frames else " FINAL"
-    return _columns(client.query_arrow(f"SELECT {', '.join(columns)} FROM {DATABASE}.{table.name}{final}"), columns, key or derived.DERIVED[name].key)
+    return _columns(
+        client.query_arrow(f"SELECT {', '.join(columns)} FROM {DATABASE}.{table.name}{final}"),
+        columns,
+        key or derived.DERIVED[name].key,
+    )
 
 
 def _columns(table: pa.Table, columns: list[str], key: tuple[str, ...]) -> dict[str, Any]:
@@ -122,5 +140,3 @@ def _last(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
     """The last row of each key, as the store keeps it."""
     rows = {who: number for number, who in enumerate(zip(*(table.column(n).to_pylist() for n in key), strict=True))}
     return table.take(pa.array(sorted(rows.values())))
-
-

@@ -1,8 +1,10 @@
-"""A week of a large factory in a store of its own, to measure queries on: a minute of a small real one, repeated over racks and time.
+"""A week of a large factory in a store of its own, to measure queries on: a minute of a small real one, repeated over
+racks and time.
 
-Ten racks run for a minute through the whole pipeline, with faults, so that every table has what it really holds. Their rows are then
-copied inside ClickHouse: to as many racks as asked for, and over the time that each tier serves, the means shaken by two per cent so that they
-do not compress to nothing. Raw samples fill ten minutes and the ten second tier an hour: more than any query may read of them.
+Ten racks run for a minute through the whole pipeline, with faults, so that every table has what it really holds. Their
+rows are then copied inside ClickHouse: to as many racks as asked for, and over the time that each tier serves, the
+means shaken by two per cent so that they do not compress to nothing. Raw samples fill ten minutes and the ten second
+tier an hour: more than any query may read of them.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """How a table is stretched over time: a moment each `step_s` over `length_s`, made of its newest `seeds` moments."""
+    """How a table is stretched over time: a moment each `step_s` over `length_s`, made of its newest `seeds`
+    moments.
+    """
 
     table: str
     step_s: int
@@ -45,21 +49,31 @@ STRETCHES = (
     *(Stretch(f"{kind}_10s", 10, _HOUR, 4) for kind in KINDS),
     *(Stretch(f"{kind}_1m", 60, 6 * _HOUR + 900, 1) for kind in KINDS),
     *(Stretch(f"{kind}_1h", _HOUR, 7 * _DAY + _HOUR, 1) for kind in KINDS),
-    *(Stretch(table, step, length, 1, f"window_s = {width}") for table in ("rack_windows", "site_windows")
-      for width, step, length in ((10, 10, _HOUR), (60, 10, 6 * _HOUR), (300, 60, 7 * _DAY))),
+    *(
+        Stretch(table, step, length, 1, f"window_s = {width}")
+        for table in ("rack_windows", "site_windows")
+        for width, step, length in ((10, 10, _HOUR), (60, 10, 6 * _HOUR), (300, 60, 7 * _DAY))
+    ),
     Stretch("scores", 60, 7 * _DAY, 1),
 )
 
 
 @contextmanager
 def filled(gpus: int, say: Say = lambda _: None) -> Iterator[str]:
-    """The URL of an embedded ClickHouse with a week of so many GPUs; gone with its data afterwards. Raises StoreError."""
+    """The URL of an embedded ClickHouse with a week of so many GPUs; gone with its data afterwards.
+
+    Raises StoreError.
+    """
     with tempfile.TemporaryDirectory(prefix="gigawatch-week-") as name:
         folder, began = Path(name), time.monotonic()
         say(f"running {SEED_RACKS} racks for {SEED_S} s, as a pattern ...")
         _seed(folder)
         port = free_port()
-        process = Process("clickhouse", [sys.executable, "-m", "pipeline", "clickhouse", "--port", str(port), "--data-dir", str(folder)], folder / "log.txt")
+        process = Process(
+            "clickhouse",
+            [sys.executable, "-m", "pipeline", "clickhouse", "--port", str(port), "--data-dir", str(folder)],
+            folder / "log.txt",
+        )
         process.start()
         wait_for(process, lambda: port_open(port), 60)
         url = f"http://127.0.0.1:{port}"
@@ -74,9 +88,27 @@ def filled(gpus: int, say: Say = lambda _: None) -> Iterator[str]:
 
 
 def _seed(folder: Path) -> None:
-    faults = [f"gpu-thermal@R{r + 1:04d}-N03-GPU2:20" for r in range(0, SEED_RACKS, 4)] + ["coolant-flow@R0003:30", "gpu-straggler@R0002-N05-GPU1:15"]
-    argv = [sys.executable, "-m", "pipeline", "up", "--racks", str(SEED_RACKS), "--seconds", str(SEED_S), "--data-dir", str(folder), "--quiet", "--no-watch"]
-    done = subprocess.run([*argv, *(word for fault in faults for word in ("--fault", fault))], capture_output=True, text=True, check=False)
+    faults = [f"gpu-thermal@R{r + 1:04d}-N03-GPU2:20" for r in range(0, SEED_RACKS, 4)] + [
+        "coolant-flow@R0003:30",
+        "gpu-straggler@R0002-N05-GPU1:15",
+    ]
+    argv = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "up",
+        "--racks",
+        str(SEED_RACKS),
+        "--seconds",
+        str(SEED_S),
+        "--data-dir",
+        str(folder),
+        "--quiet",
+        "--no-watch",
+    ]
+    done = subprocess.run(
+        [*argv, *(word for fault in faults for word in ("--fault", fault))], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise StoreError(f"the pattern's factory ended with code {done.returncode}: {done.stderr[-500:]}")
 
@@ -89,17 +121,27 @@ def fill(client: Client, gpus: int, say: Say) -> None:
     for stretch in STRETCHES:
         began = time.monotonic()
         rows = _stretch(client, stretch, copies, int(newest))
-        say(f"  {stretch.table} {stretch.where if stretch.where != '1' else ''}: {rows:,} rows in {time.monotonic() - began:.1f} s")
-    client.command(f"INSERT INTO {DATABASE}.incidents ({', '.join(TABLES['incidents'].inserted)}) SELECT {_copied(TABLES['incidents'], 'k')} FROM "
-                   f"{DATABASE}.incidents FINAL "
-                   f"CROSS JOIN (SELECT number AS k FROM numbers(1, {max(1, copies - 1)})) AS n WHERE rack != '' OR k = 1")
+        say(
+            f"  {stretch.table} {stretch.where if stretch.where != '1' else ''}: {rows:,} rows in "
+            f"{time.monotonic() - began:.1f} s"
+        )
+    client.command(
+        f"INSERT INTO {DATABASE}.incidents ({', '.join(TABLES['incidents'].inserted)}) SELECT "
+        f"{_copied(TABLES['incidents'], 'k')} FROM "
+        f"{DATABASE}.incidents FINAL "
+        f"CROSS JOIN (SELECT number AS k FROM numbers(1, {max(1, copies - 1)})) AS n WHERE rack != '' OR k = 1"
+    )
 
 
 def _renamed(name: str, k: str = "k") -> str:
     """SQL: what a rack, node, device or CDU is called in copy `k`."""
-    return (f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), 4, "
-            f"'0'), substring({name}, 6)), "
-            f"startsWith({name}, 'CDU-'), concat('CDU-', leftPad(toString(toUInt32OrZero(substring({name}, 5)) + {k} * 2), 3, '0')), {name})")
+    return (
+        f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', "
+        f"leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), 4, "
+        f"'0'), substring({name}, 6)), "
+        f"startsWith({name}, 'CDU-'), concat('CDU-', leftPad(toString(toUInt32OrZero(substring({name}, 5)) + "
+        f"{k} * 2), 3, '0')), {name})"
+    )
 
 
 #: The site's own meters and plant are there once.
@@ -108,10 +150,18 @@ _ONCE = f"(SELECT who FROM {DATABASE}.identities WHERE hasAny(device, ['utility-
 
 def _people(client: Client, copies: int) -> None:
     columns = ["who", "site", "rack", "node", "device", "model", "job"]
-    made = ["cityHash64(who, k)", "site", *(f"arrayMap(x -> {_renamed('x')}, {c})" for c in ("rack", "node", "device")), "model",
-            "arrayMap(j -> if(j = '', '', concat(j, '-', toString(intDiv(k, 4)))), job)"]
-    client.command(f"INSERT INTO {DATABASE}.identities ({', '.join(columns)}) SELECT {', '.join(made)} FROM {DATABASE}.identities FINAL CROSS JOIN "
-                   f"(SELECT number AS k FROM numbers(1, {copies - 1})) AS n WHERE who NOT IN {_ONCE}")
+    made = [
+        "cityHash64(who, k)",
+        "site",
+        *(f"arrayMap(x -> {_renamed('x')}, {c})" for c in ("rack", "node", "device")),
+        "model",
+        "arrayMap(j -> if(j = '', '', concat(j, '-', toString(intDiv(k, 4)))), job)",
+    ]
+    client.command(
+        f"INSERT INTO {DATABASE}.identities ({', '.join(columns)}) SELECT {', '.join(made)} FROM "
+        f"{DATABASE}.identities FINAL CROSS JOIN "
+        f"(SELECT number AS k FROM numbers(1, {copies - 1})) AS n WHERE who NOT IN {_ONCE}"
+    )
 
 
 def _copied(table: Table, k: str, moment: str = "") -> str:
@@ -137,7 +187,9 @@ def _copied(table: Table, k: str, moment: str = "") -> str:
 
 
 def _stretch(client: Client, stretch: Stretch, copies: int, newest: int) -> int:
-    """Writes the copies of one table's newest moments over its length, and takes the pattern's own away; returns how many rows."""
+    """Writes the copies of one table's newest moments over its length, and takes the pattern's own away; returns how
+    many rows.
+    """
     table = TABLES[stretch.table]
     stored, at = f"{DATABASE}.{table.stored_as}", table.dated
     pattern = f"SELECT DISTINCT {at} FROM {stored} WHERE {stretch.where} ORDER BY {at} DESC LIMIT {stretch.seeds}"
@@ -146,16 +198,34 @@ def _stretch(client: Client, stretch: Stretch, copies: int, newest: int) -> int:
         raise StoreError(f"the pattern holds no {stretch.table} ({stretch.where})")
     last, steps = newest - newest % stretch.step_s, stretch.length_s // stretch.step_s
     # the pattern is put aside in memory: what is read must not be what is being written
-    client.command(f"CREATE OR REPLACE TABLE {DATABASE}.pattern ENGINE = Memory AS SELECT * FROM {stored} WHERE {stretch.where} AND {at} IN ({pattern})")
-    client.command(f"TRUNCATE TABLE {stored}" if stretch.where == "1" else f"ALTER TABLE {stored} DELETE WHERE {stretch.where}", settings={"mutations_sync": 1})
+    client.command(
+        f"CREATE OR REPLACE TABLE {DATABASE}.pattern ENGINE = Memory AS SELECT * FROM {stored} WHERE "
+        f"{stretch.where} AND {at} IN ({pattern})"
+    )
+    client.command(
+        f"TRUNCATE TABLE {stored}" if stretch.where == "1" else f"ALTER TABLE {stored} DELETE WHERE {stretch.where}",
+        settings={"mutations_sync": 1},
+    )
     moment = f"toDateTime64({last} - i * {stretch.step_s}, 3, 'UTC')"
-    place = " AND ".join(part for part in (
-        f"dense = i % {len(moments)}", f"(k = 0 OR who NOT IN {_ONCE})" if table.frames else "", "k = 0" if stretch.table == "site_windows" else "",
-        "(k < 3 AND (k = 0 OR rack != ''))" if stretch.table == "scores" else "") if part)
-    client.command(f"INSERT INTO {stored} ({', '.join(table.inserted)}) SELECT {_copied(table, 'k', moment)} FROM (SELECT *, dense_rank() OVER (ORDER BY {at} "
-                   f"DESC) - 1 AS dense "
-                   f"FROM {DATABASE}.pattern) AS p CROSS JOIN (SELECT number AS k FROM numbers({copies})) AS c CROSS JOIN (SELECT number AS i FROM "
-                   f"numbers({steps})) AS t "
-                   f"WHERE {place}", settings={"max_insert_threads": 2, "max_partitions_per_insert_block": 400, "max_execution_time": 600})
+    place = " AND ".join(
+        part
+        for part in (
+            f"dense = i % {len(moments)}",
+            f"(k = 0 OR who NOT IN {_ONCE})" if table.frames else "",
+            "k = 0" if stretch.table == "site_windows" else "",
+            "(k < 3 AND (k = 0 OR rack != ''))" if stretch.table == "scores" else "",
+        )
+        if part
+    )
+    client.command(
+        f"INSERT INTO {stored} ({', '.join(table.inserted)}) SELECT {_copied(table, 'k', moment)} FROM (SELECT "
+        f"*, dense_rank() OVER (ORDER BY {at} "
+        f"DESC) - 1 AS dense "
+        f"FROM {DATABASE}.pattern) AS p CROSS JOIN (SELECT number AS k FROM numbers({copies})) AS c CROSS JOIN "
+        "(SELECT number AS i FROM "
+        f"numbers({steps})) AS t "
+        f"WHERE {place}",
+        settings={"max_insert_threads": 2, "max_partitions_per_insert_block": 400, "max_execution_time": 600},
+    )
     client.command(f"DROP TABLE {DATABASE}.pattern")
     return int(client.query(f"SELECT count() FROM {stored} WHERE {stretch.where}").result_rows[0][0])

@@ -24,43 +24,127 @@ from pipeline.kafka import BrokerError
 GIGAWATT = 500_000
 _SIZES = (1_000, 10_000, 100_000, 500_000)
 
-PARTS = ("end-to-end", "nodes", "pods", "worker", "sink", "size", "flat", "two-workers", "peers", "scale", "faults", "soak")
+PARTS = (
+    "end-to-end",
+    "nodes",
+    "pods",
+    "worker",
+    "sink",
+    "size",
+    "flat",
+    "two-workers",
+    "peers",
+    "scale",
+    "faults",
+    "soak",
+)
 #: Only when asked for.
 _ALONE = ("faults", "soak")
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
-@click.option("--gpus", type=click.IntRange(min=8), default=GIGAWATT, show_default=True, help="GPUs of the plant, with their power and cooling.")
-@click.option("--seconds", type=click.IntRange(min=5), default=120, show_default=True, help="How long the end-to-end parts are loaded.")
-@click.option("--ticks", type=click.IntRange(min=5), default=60, show_default=True, help="Length of the log that worker and sink read.")
-@click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each part; the median counts.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=8),
+    default=GIGAWATT,
+    show_default=True,
+    help="GPUs of the plant, with their power and cooling.",
+)
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=5),
+    default=120,
+    show_default=True,
+    help="How long the end-to-end parts are loaded.",
+)
+@click.option(
+    "--ticks",
+    type=click.IntRange(min=5),
+    default=60,
+    show_default=True,
+    help="Length of the log that worker and sink read.",
+)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each part; the median counts."
+)
 @click.option("--speed", type=click.FloatRange(min=0.1), help="End to end: times real time. Default: 1, pods 1.5.")
 @click.option("--broker", type=click.Choice(["embedded", "apache"]), default="embedded", show_default=True)
 @click.option("--quick", is_flag=True, help="Small and short: for CI. Only wrong results fail.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the results here.")
-@click.option("--compare", "older", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Show this run against an older one's --json.")
+@click.option(
+    "--compare",
+    "older",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Show this run against an older one's --json.",
+)
 @click.option("--times", type=click.IntRange(min=1), default=1, show_default=True, help="Faults: how often each.")
-@click.option("--away", "down_s", type=click.FloatRange(min=2), default=60.0, show_default=True, help="Faults: seconds for which services stay away.")
-@click.option("--only", multiple=True, type=click.Choice([f.name for f in faults.FAULTS]), help="Faults: only this one. May be repeated.")
+@click.option(
+    "--away",
+    "down_s",
+    type=click.FloatRange(min=2),
+    default=60.0,
+    show_default=True,
+    help="Faults: seconds for which services stay away.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice([f.name for f in faults.FAULTS]),
+    help="Faults: only this one. May be repeated.",
+)
 @click.option("--racks", type=click.IntRange(min=1), default=64, show_default=True, help="Soak: racks of the plant.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Soak: draw memory and lag here (SVG or PNG).")
-@click.option("--page", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Faults: write the table into this page.")
-@click.option("--readme", "readme_file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the peers' table into this page.")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Where data is kept while it runs. Default: a temporary folder.")
-def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int, speed: float | None, broker: str, quick: bool,
-          times: int, down_s: float, only: tuple[str, ...], racks: int, picture: Path | None, page: Path | None, json_file: Path | None,
-          older: Path | None, readme_file: Path | None, folder: Path | None) -> None:
-    """Measures PARTs (default: all) on this machine, checks that the results are true, and prints them beside the targets.
+@click.option(
+    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Soak: draw memory and lag here (SVG or PNG)."
+)
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Faults: write the table into this page.",
+)
+@click.option(
+    "--readme",
+    "readme_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Write the peers' table into this page.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where data is kept while it runs. Default: a temporary folder.",
+)
+def bench(
+    names: tuple[str, ...],
+    gpus: int,
+    seconds: int,
+    ticks: int,
+    runs: int,
+    speed: float | None,
+    broker: str,
+    quick: bool,
+    times: int,
+    down_s: float,
+    only: tuple[str, ...],
+    racks: int,
+    picture: Path | None,
+    page: Path | None,
+    json_file: Path | None,
+    older: Path | None,
+    readme_file: Path | None,
+    folder: Path | None,
+) -> None:
+    """Measures PARTs (default: all) on this machine, checks that the results are true, and prints them beside the
+    targets.
 
     \b
     end-to-end    publisher to ClickHouse, a rack (72 GPUs) a message       worker       GPUs a second a worker core
-    nodes         the same with 8 GPUs a message, merged by the publisher   sink         rows a second a core, Kafka to durable
-    pods          the same with 16 racks a message                          flat         cost a GPU from 1,000 to 500,000 GPUs
-    two-workers   two faust workers against one                             size         bytes a value, the plant's own ticks, merged
-    peers         what one would otherwise use, on the same data            scale        five gigawatts: skew and rebalance, simulated
-    faults        breaks a running factory on Apache Kafka in every way it must survive, then counts and recomputes all (only when asked for)
-    soak          --seconds of a steady plant: is memory flat, is lag? (only when asked for)
+    nodes         the same with 8 GPUs a message, merged by the publisher   sink         rows a second a core, Kafka to
+    durable pods          the same with 16 racks a message                          flat         cost a GPU from 1,000
+    to 500,000 GPUs two-workers   two faust workers against one                             size         bytes a value,
+    the plant's own ticks, merged peers         what one would otherwise use, on the same data            scale
+    five gigawatts: skew and rebalance, simulated faults        breaks a running factory on Apache Kafka in every way it
+    must survive, then counts and recomputes all (only when asked for) soak          --seconds of a steady plant: is
+    memory flat, is lag? (only when asked for)
 
     Load: pre-made plant ticks, stamped anew; everything from the publisher on is real and shares this machine's cores.
     Fails only when a result is wrong, never for time.
@@ -80,11 +164,17 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
         click.echo(f"[{time.monotonic() - began:6.1f} s] {text}", err=True)
 
     made = Bench(broker, folder, say)
-    chosen = names or tuple(p for p in PARTS if p not in _ALONE and (not quick or p in ("end-to-end", "nodes", "worker", "sink")))
+    chosen = names or tuple(
+        p for p in PARTS if p not in _ALONE and (not quick or p in ("end-to-end", "nodes", "worker", "sink"))
+    )
     results: dict[str, Result] = {}
-    work = {**_work(made, gpus, seconds, ticks, speed, tuple(s for s in _SIZES if s <= gpus) or (gpus,)),
-            "soak": lambda: soak.run(made, seconds, racks, picture),
-            "faults": lambda: faults.run(Bench("apache", folder, say), times, min(down_s, 4.0) if quick else down_s, names=only)}
+    work = {
+        **_work(made, gpus, seconds, ticks, speed, tuple(s for s in _SIZES if s <= gpus) or (gpus,)),
+        "soak": lambda: soak.run(made, seconds, racks, picture),
+        "faults": lambda: faults.run(
+            Bench("apache", folder, say), times, min(down_s, 4.0) if quick else down_s, names=only
+        ),
+    }
     try:
         for name in chosen:
             found: list[Result] = []
@@ -106,21 +196,32 @@ def bench(names: tuple[str, ...], gpus: int, seconds: int, ticks: int, runs: int
     sys.exit(0)
 
 
-def _work(made: Bench, gpus: int, seconds: int, ticks: int, speed: float | None,
-          sizes: tuple[int, ...]) -> dict[str, Callable[[], Coroutine[Any, Any, Result]]]:
+def _work(
+    made: Bench, gpus: int, seconds: int, ticks: int, speed: float | None, sizes: tuple[int, ...]
+) -> dict[str, Callable[[], Coroutine[Any, Any, Result]]]:
     async def flat() -> Result:
         cost = {}
         for size in sizes:
             found = await parts.worker(made, size, ticks if size >= 100_000 else 8 * ticks)
             cost[size] = 1e6 / found["gpus_per_core_s"]
             made.say(f"{size:,} GPUs: {cost[size]:.2f} us of a worker core a GPU and tick")
-        return {"us_per_gpu": {str(k): round(v, 3) for k, v in cost.items()}, "worst_ratio": round(max(cost.values()) / cost[sizes[0]], 3), "wrong": 0}
+        return {
+            "us_per_gpu": {str(k): round(v, 3) for k, v in cost.items()},
+            "worst_ratio": round(max(cost.values()) / cost[sizes[0]], 3),
+            "wrong": 0,
+        }
 
     async def two() -> Result:
         # eight partitions either way, so that only the number of workers differs
         one, both = [await parts.worker(made, min(gpus, 100_000), ticks, workers=n, partitions=8) for n in (1, 2)]
-        return {"one_wall_s": one["wall_s"], "two_wall_s": both["wall_s"], "speed_up": round(one["wall_s"] / both["wall_s"], 3), "cores": os.cpu_count(),
-                "partitions_each": both["partitions_each"], "wrong": one["wrong"] + both["wrong"]}
+        return {
+            "one_wall_s": one["wall_s"],
+            "two_wall_s": both["wall_s"],
+            "speed_up": round(one["wall_s"] / both["wall_s"], 3),
+            "cores": os.cpu_count(),
+            "partitions_each": both["partitions_each"],
+            "wrong": one["wrong"] + both["wrong"],
+        }
 
     async def paper() -> Result:
         return {"tables": [list(t) for t in scale.tables()], "wrong": 0}
@@ -129,9 +230,14 @@ def _work(made: Bench, gpus: int, seconds: int, ticks: int, speed: float | None,
         "end-to-end": lambda: parts.end_to_end(made, gpus, seconds, "rack", speed or 1.0),
         "nodes": lambda: parts.end_to_end(made, gpus, seconds, "node", speed or 1.0),
         "pods": lambda: parts.end_to_end(made, gpus, seconds, "pod", speed or 1.5),
-        "worker": lambda: parts.worker(made, gpus, ticks), "sink": lambda: parts.sink(made, gpus, ticks), "flat": flat, "two-workers": two,
-        "size": lambda: parts.size(made, 4, 10 * ticks), "scale": paper,
-        "peers": lambda: peers.run(made)}
+        "worker": lambda: parts.worker(made, gpus, ticks),
+        "sink": lambda: parts.sink(made, gpus, ticks),
+        "flat": flat,
+        "two-workers": two,
+        "size": lambda: parts.size(made, 4, 10 * ticks),
+        "scale": paper,
+        "peers": lambda: peers.run(made),
+    }
 
 
 def _write(path: Path | None, results: dict[str, Result]) -> None:
@@ -157,8 +263,14 @@ def _print(results: dict[str, Result], then: dict[str, dict[str, Any]]) -> None:
         click.echo(faults.verdict(results["faults"]))
     if "soak" in results:
         found = results["soak"]
-        show(("process", "growth in the second half, MB an hour"), [(n.removesuffix("_mb"), f"{v:g}") for n, v in found["growth_mb_h"].items()])
-        click.echo(f"{'flat' if found['flat'] else 'NOT flat'}; the newest stored sample was at most {found['lag_p99_s']:g} s old (p99)")
+        show(
+            ("process", "growth in the second half, MB an hour"),
+            [(n.removesuffix("_mb"), f"{v:g}") for n, v in found["growth_mb_h"].items()],
+        )
+        click.echo(
+            f"{'flat' if found['flat'] else 'NOT flat'}; the newest stored sample was at most "
+            f"{found['lag_p99_s']:g} s old (p99)"
+        )
     if "scale" in results:
         for title, headers, body in scale.tables():
             click.echo(title)

@@ -16,7 +16,9 @@ from pipeline.commands.options import Trouble
 
 @click.command()
 @click.option("--port", type=int, default=18123, show_default=True, help="Port.")
-@click.option("--listen", default="127.0.0.1", show_default=True, help="Address. Another than loopback wants a password.")
+@click.option(
+    "--listen", default="127.0.0.1", show_default=True, help="Address. Another than loopback wants a password."
+)
 @options.data_dir
 def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     """Serves the data of --data-dir on ClickHouse's HTTP interface, on loopback, until stopped. Grafana can read it.
@@ -29,8 +31,11 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     options.setup_logging()
     password = security.value("clickhouse", "password")
     if listen not in ("127.0.0.1", "::1", "localhost") and not password:
-        raise Trouble(f"--listen {listen} lets others in: set GIGAWATCH_CLICKHOUSE_PASSWORD or GIGAWATCH_CLICKHOUSE_PASSWORD_FILE first. What they send is "
-                      "not encrypted: put a TLS proxy before it, or use a ClickHouse server")
+        raise Trouble(
+            f"--listen {listen} lets others in: set GIGAWATCH_CLICKHOUSE_PASSWORD or "
+            "GIGAWATCH_CLICKHOUSE_PASSWORD_FILE first. What they send is "
+            "not encrypted: put a TLS proxy before it, or use a ClickHouse server"
+        )
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         shm = Path("/dev/shm")  # noqa: S108 - a mkdtemp folder in it

@@ -33,13 +33,30 @@ def build(check: bool) -> None:
 @dashboards.command(name="check")
 @options.clickhouse
 @options.data_dir
-@click.option("--minutes", type=float, multiple=True, help="Time range, back from the newest sample; may be repeated. Default: 5, 360 and 10080 with --fill, "
-                                                           "else 15.")
-@click.option("--fill", type=click.IntRange(min=72), metavar="GPUS", help="Fill a store of its own with so many GPUs' week first, and check there.")
-@click.option("--budget", "budget_ms", type=click.FloatRange(min=1),
-              help="Fail when the 95th percentile of all panels takes more ms. Default: 200 with --fill.")
-def check_panels(clickhouse: str | None, data_dir: Path, minutes: tuple[float, ...], fill: int | None, budget_ms: float | None) -> None:
-    """Runs every panel's query, macros expanded as the plugin does; fails on an error, an empty panel, or over the budget."""
+@click.option(
+    "--minutes",
+    type=float,
+    multiple=True,
+    help="Time range, back from the newest sample; may be repeated. Default: 5, 360 and 10080 with --fill, else 15.",
+)
+@click.option(
+    "--fill",
+    type=click.IntRange(min=72),
+    metavar="GPUS",
+    help="Fill a store of its own with so many GPUs' week first, and check there.",
+)
+@click.option(
+    "--budget",
+    "budget_ms",
+    type=click.FloatRange(min=1),
+    help="Fail when the 95th percentile of all panels takes more ms. Default: 200 with --fill.",
+)
+def check_panels(
+    clickhouse: str | None, data_dir: Path, minutes: tuple[float, ...], fill: int | None, budget_ms: float | None
+) -> None:
+    """Runs every panel's query, macros expanded as the plugin does; fails on an error, an empty panel, or over the
+    budget.
+    """
     from contextlib import ExitStack
 
     from dashboards.check import RANGES, check, p95, timed
@@ -62,11 +79,27 @@ def check_panels(clickhouse: str | None, data_dir: Path, minutes: tuple[float, .
 
         ranges = minutes or (tuple(RANGES.values()) if fill else (15.0,))
         results = check(timed(run), ranges, times=3 if fill else 1)
-    show(("dashboard", "panel", "range", "rows", "read", "ms", "error"),
-         [(r.dashboard.removeprefix("Gigawatch: "), r.panel, r.over, str(r.rows), f"{r.read:,}", f"{r.ms:.0f}", r.error) for r in results])
+    show(
+        ("dashboard", "panel", "range", "rows", "read", "ms", "error"),
+        [
+            (
+                r.dashboard.removeprefix("Gigawatch: "),
+                r.panel,
+                r.over,
+                str(r.rows),
+                f"{r.read:,}",
+                f"{r.ms:.0f}",
+                r.error,
+            )
+            for r in results
+        ],
+    )
     bad, found = [r for r in results if r.error], p95(results)
-    click.echo(f"{len(results)} panel queries: p50 {sorted(r.ms for r in results)[len(results) // 2]:.0f} ms, p95 {found:.0f} ms, slowest "
-               f"{max(r.ms for r in results):.0f} ms")
+    click.echo(
+        f"{len(results)} panel queries: p50 {sorted(r.ms for r in results)[len(results) // 2]:.0f} ms, p95 "
+        f"{found:.0f} ms, slowest "
+        f"{max(r.ms for r in results):.0f} ms"
+    )
     budget = budget_ms or (200.0 if fill else None)
     if bad:
         raise Trouble(f"{len(bad)} of {len(results)} panels fail")
@@ -76,12 +109,17 @@ def check_panels(clickhouse: str | None, data_dir: Path, minutes: tuple[float, .
 
 @dashboards.command()
 @click.option("--url", required=True, envvar="GRAFANA_URL", help="Grafana, http://HOST:3000.")
-@click.option("--clickhouse", envvar="GIGAWATCH_CLICKHOUSE", callback=options.no_secret,
-              help="Also create the datasource for this ClickHouse, as Grafana reaches it.")
+@click.option(
+    "--clickhouse",
+    envvar="GIGAWATCH_CLICKHOUSE",
+    callback=options.no_secret,
+    help="Also create the datasource for this ClickHouse, as Grafana reaches it.",
+)
 def push(url: str, clickhouse: str | None) -> None:
     """Pushes the dashboards to a Grafana that already runs (through grafana-api).
 
-    Who you are comes from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also with _FILE).
+    Who you are comes from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also
+    with _FILE).
     """
     from dashboards.push import PushError
     from dashboards.push import push as push_all
@@ -89,8 +127,11 @@ def push(url: str, clickhouse: str | None) -> None:
     try:
         token, user, password, ca = (security.value("grafana", name) for name in ("token", "user", "password", "ca"))
         if not token and not (user and password):
-            raise Trouble("Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD "
-                          "(a file's name in ..._FILE will do)")
+            raise Trouble(
+                "Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and "
+                "GIGAWATCH_GRAFANA_PASSWORD "
+                "(a file's name in ..._FILE will do)"
+            )
         for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
             click.echo(line)
     except (PushError, security.SecurityError) as err:
@@ -100,4 +141,8 @@ def push(url: str, clickhouse: str | None) -> None:
 def _reader() -> tuple[str, str]:
     """Whom Grafana's datasource is to be: the user that `migrate --users` made for it, else the one that we are."""
     password = security.value("users", "grafana_password")
-    return ("gigawatch_grafana", password) if password else (security.value("clickhouse", "user"), security.value("clickhouse", "password"))
+    return (
+        ("gigawatch_grafana", password)
+        if password
+        else (security.value("clickhouse", "user"), security.value("clickhouse", "password"))
+    )

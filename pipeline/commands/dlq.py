@@ -34,8 +34,15 @@ def dlq() -> None:
 
 
 def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed([click.argument("ids", nargs=-1, metavar="[ID]..."), click.option("--reason", default="", help="Those with this reason."),
-                            click.option("--topic", default="", help="Those of this topic."), options.clickhouse, options.data_dir]):
+    for option in reversed(
+        [
+            click.argument("ids", nargs=-1, metavar="[ID]..."),
+            click.option("--reason", default="", help="Those with this reason."),
+            click.option("--topic", default="", help="Those of this topic."),
+            options.clickhouse,
+            options.data_dir,
+        ]
+    ):
         command = option(command)
     return command
 
@@ -50,7 +57,9 @@ def _wanted(ids: Sequence[str], reason: str, topic: str, everything: bool) -> Wa
 @_chosen
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many, the newest.")
 @click.option("--all", "everything", is_flag=True, help="Replayed and dropped ones too.")
-def list_(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None, data_dir: Path, limit: int, everything: bool) -> None:
+def list_(
+    ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None, data_dir: Path, limit: int, everything: bool
+) -> None:
     """Lists what was set aside and still waits for a person, newest first."""
     wanted = Wanted(ids, reason, topic, () if everything else (KEPT,))
     try:
@@ -58,8 +67,13 @@ def list_(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None,
             found, total = deadletters.listed(client, wanted, limit), deadletters.counted(client, wanted)
     except (StoreError, ClickHouseError) as err:
         raise Trouble(str(err)) from err
-    table(("id", "sent", "topic", "partition", "offset", "bytes", "reason", "state", "detail"),
-          [(k.id, f"{k.ts:%Y-%m-%d %H:%M:%S}", k.topic, k.partition, k.offset, k.size, k.reason, k.state, k.detail) for k in found])
+    table(
+        ("id", "sent", "topic", "partition", "offset", "bytes", "reason", "state", "detail"),
+        [
+            (k.id, f"{k.ts:%Y-%m-%d %H:%M:%S}", k.topic, k.partition, k.offset, k.size, k.reason, k.state, k.detail)
+            for k in found
+        ],
+    )
     if total > len(found):
         click.echo(f"{len(found)} of {total}; --limit shows more", err=True)
     elif not total:
@@ -79,10 +93,14 @@ def show(name: str, clickhouse: str | None, data_dir: Path, raw: bool) -> None:
         click.get_binary_stream("stdout").write(letter.value)
         return
     _, today = deadletters.judge(letter, int(time.time() * 1000), options.DAY_MS)
-    for what, text in (("id", letter.id), ("from", f"{letter.topic} partition {letter.partition} offset {letter.offset} of log {letter.log_id}"),
-                       ("sent", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(letter.kafka_ms / 1000))} UTC"),
-                       ("refused", f"{letter.reason}: {letter.detail}"),
-                       ("today", today or "it would be taken: `gigawatch dlq replay` sends it again"), ("bytes", str(len(letter.value)))):
+    for what, text in (
+        ("id", letter.id),
+        ("from", f"{letter.topic} partition {letter.partition} offset {letter.offset} of log {letter.log_id}"),
+        ("sent", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(letter.kafka_ms / 1000))} UTC"),
+        ("refused", f"{letter.reason}: {letter.detail}"),
+        ("today", today or "it would be taken: `gigawatch dlq replay` sends it again"),
+        ("bytes", str(len(letter.value))),
+    ):
         click.echo(f"{what:9s}{plain(text)}")
     for at in range(0, min(len(letter.value), 256), 16):
         part = letter.value[at : at + 16]
@@ -95,11 +113,30 @@ def show(name: str, clickhouse: str | None, data_dir: Path, raw: bool) -> None:
 @_chosen
 @options.broker
 @click.option("--all", "everything", is_flag=True, help="All that are kept.")
-@click.option("--max-age", "max_age_days", type=click.FloatRange(min=0), default=1.0, show_default=True, help="As given to `gigawatch sink`.")
+@click.option(
+    "--max-age",
+    "max_age_days",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="As given to `gigawatch sink`.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
-def replay(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None, data_dir: Path, broker: str | None, everything: bool, max_age_days: float,
-           dry_run: bool) -> None:
-    """Sends messages to their topics again, once the cause is mended. What would be refused again stays where it is, with the reason."""
+def replay(
+    ids: tuple[str, ...],
+    reason: str,
+    topic: str,
+    clickhouse: str | None,
+    data_dir: Path,
+    broker: str | None,
+    everything: bool,
+    max_age_days: float,
+    dry_run: bool,
+) -> None:
+    """Sends messages to their topics again, once the cause is mended.
+
+    What would be refused again stays where it is, with the reason.
+    """
     wanted, sent, refused = _wanted(ids, reason, topic, everything), 0, 0
     bootstrap = "" if dry_run else options.need_broker(broker, data_dir)
     with _store(clickhouse, data_dir, readonly=False) as client:
@@ -118,7 +155,9 @@ def replay(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None
                 try:
                     asyncio.run(_send(bootstrap, good))
                 except (KafkaError, kafka.BrokerError) as err:
-                    raise Trouble(f"{err or type(err).__name__}; {sent} were sent before that, the others are kept") from err
+                    raise Trouble(
+                        f"{err or type(err).__name__}; {sent} were sent before that, the others are kept"
+                    ) from err
                 deadletters.mark(client, [letter.id for letter, _ in good], REPLAYED)
             sent += len(good)
     click.echo(f"{'would send' if dry_run else 'sent'} {sent} again, {refused} stay")
@@ -128,7 +167,9 @@ def replay(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None
 @dlq.command()
 @_chosen
 @click.option("--all", "everything", is_flag=True, help="All that are kept.")
-def drop(ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None, data_dir: Path, everything: bool) -> None:
+def drop(
+    ids: tuple[str, ...], reason: str, topic: str, clickhouse: str | None, data_dir: Path, everything: bool
+) -> None:
     """Takes messages off the list. Their bytes stay in the store until they are 90 days old (`dlq list --all`)."""
     wanted = _wanted(ids, reason, topic, everything)
     with _store(clickhouse, data_dir, readonly=False) as client:
@@ -165,7 +206,9 @@ class _store:  # noqa: N801 - a context manager, read as a verb
         except StoreError as err:
             raise Trouble(str(err)) from err
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._opened.__exit__(kind, err, trace)
         if isinstance(err, ClickHouseError):
             raise Trouble(str(err).split("\n")[0]) from err
@@ -174,5 +217,8 @@ class _store:  # noqa: N801 - a context manager, read as a verb
 def _one(found: Sequence[DeadLetter], name: str) -> DeadLetter:
     if len(found) == 1:
         return found[0]
-    raise Trouble(f"no dead letter {name!r}: see `gigawatch dlq list --all`" if not found else
-                  f"{name!r} is the beginning of {len(found)}: {', '.join(letter.id for letter in found[:5])} ...")
+    raise Trouble(
+        f"no dead letter {name!r}: see `gigawatch dlq list --all`"
+        if not found
+        else f"{name!r} is the beginning of {len(found)}: {', '.join(letter.id for letter in found[:5])} ..."
+    )

@@ -41,7 +41,10 @@ Verdict = tuple[str, str]  # ok | warn | bad, and a sentence
 @options.data_dir
 @click.option("--grafana", envvar="GRAFANA_URL", help="Grafana, http://HOST:3000.")
 def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: str | None) -> None:
-    """Checks this machine and the addresses given (default: the factory on --data-dir). Exit code 1 when something is broken."""
+    """Checks this machine and the addresses given (default: the factory on --data-dir).
+
+    Exit code 1 when something is broken.
+    """
     factory = running(data_dir)
     address = broker or (factory.bootstrap if factory else None)
     url = clickhouse or (factory.clickhouse if factory else None)
@@ -52,15 +55,37 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
         ("embedded broker", lambda: _found(find_tansu, "Tansu")),
         ("Apache Kafka", _apache),
         ("NVML", _nvml),
-        ("plots", lambda: ("ok", "matplotlib") if importlib.util.find_spec("matplotlib") else ("warn", "no matplotlib: pip install 'gigawatch[plot]'")),
-        ("factory", lambda: ("ok", f"runs on {data_dir} (process {factory.pid})") if factory else ("warn", f"none runs on {data_dir}: `gigawatch up`")),
-        *([(name, partial(_process, data_dir, name)) for name in sorted(status.read_all(run_dir(data_dir)))] if factory else []),
+        (
+            "plots",
+            lambda: (
+                ("ok", "matplotlib")
+                if importlib.util.find_spec("matplotlib")
+                else ("warn", "no matplotlib: pip install 'gigawatch[plot]'")
+            ),
+        ),
+        (
+            "factory",
+            lambda: (
+                ("ok", f"runs on {data_dir} (process {factory.pid})")
+                if factory
+                else ("warn", f"none runs on {data_dir}: `gigawatch up`")
+            ),
+        ),
+        *(
+            [(name, partial(_process, data_dir, name)) for name in sorted(status.read_all(run_dir(data_dir)))]
+            if factory
+            else []
+        ),
         ("Kafka", lambda: _kafka(address)),
         ("ClickHouse", lambda: _clickhouse(url, data_dir)),
         *([("watch page", lambda: _answers(factory.watch, "/live"))] if factory and factory.watch else []),
         ("Grafana", lambda: _answers(grafana, "/api/health") if grafana else ("warn", "not asked: give --grafana URL")),
     ]
-    marks = {"ok": click.style(" ok ", fg="green"), "warn": click.style("note", fg="yellow"), "bad": click.style("BAD ", fg="red", bold=True)}
+    marks = {
+        "ok": click.style(" ok ", fg="green"),
+        "warn": click.style("note", fg="yellow"),
+        "bad": click.style("BAD ", fg="red", bold=True),
+    }
     broken = 0
     for name, check in checks:
         verdict, text = check()
@@ -90,7 +115,11 @@ def _packages() -> Verdict:
             continue
         if not wanted.specifier.contains(have, prereleases=True):
             wrong.append(f"{wanted.name} is {have}, wanted {wanted.specifier}")
-    return ("bad", "; ".join(wrong) + ": pip install -c constraints.txt .") if wrong else ("ok", "all as this version wants them")
+    return (
+        ("bad", "; ".join(wrong) + ": pip install -c constraints.txt .")
+        if wrong
+        else ("ok", "all as this version wants them")
+    )
 
 
 def _process(data_dir: Path, name: str) -> Verdict:
@@ -108,10 +137,16 @@ def _apache() -> Verdict:
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "(\d+)', said)
     if found and int(found[1]) < OLDEST_JAVA:
-        return "warn", f"{java} is Java {found[1]}: Apache Kafka 4 wants {OLDEST_JAVA} or newer, --broker apache will not start"
+        return (
+            "warn",
+            f"{java} is Java {found[1]}: Apache Kafka 4 wants {OLDEST_JAVA} or newer, --broker apache will not start",
+        )
     have = "KAFKA_HOME" in os.environ or shutil.which("mvn")
-    return ("ok", f"{java}, Kafka from {'KAFKA_HOME' if 'KAFKA_HOME' in os.environ else 'Maven'}") if have else (
-        "warn", f"{java}, but neither KAFKA_HOME nor Maven: --broker apache will not start")
+    return (
+        ("ok", f"{java}, Kafka from {'KAFKA_HOME' if 'KAFKA_HOME' in os.environ else 'Maven'}")
+        if have
+        else ("warn", f"{java}, but neither KAFKA_HOME nor Maven: --broker apache will not start")
+    )
 
 
 def _nvml() -> Verdict:
@@ -142,8 +177,11 @@ def _kafka(address: str | None) -> Verdict:
             have = set(await client.list_topics())
             missing = sorted(set(topics.TOPICS) - have)
             cluster = (await client.describe_cluster())["cluster_id"]
-        return ("warn", f"{address} answers (cluster {cluster}); topics not there yet: {', '.join(missing)}") if missing else (
-            "ok", f"{address} answers (cluster {cluster}), all {len(topics.TOPICS)} topics are there")
+        return (
+            ("warn", f"{address} answers (cluster {cluster}); topics not there yet: {', '.join(missing)}")
+            if missing
+            else ("ok", f"{address} answers (cluster {cluster}), all {len(topics.TOPICS)} topics are there")
+        )
 
     try:
         return asyncio.run(ask())
@@ -159,7 +197,9 @@ def _clickhouse(url: str | None, data_dir: Path) -> Verdict:
             client = open_folder(data_dir)
         else:
             return "warn", f"no address to try, and nothing is stored in {data_dir}"
-        rows = client.query("SELECT name FROM system.tables WHERE database = {db:String}", parameters={"db": DATABASE}).result_rows
+        rows = client.query(
+            "SELECT name FROM system.tables WHERE database = {db:String}", parameters={"db": DATABASE}
+        ).result_rows
         missing = sorted(set(TABLES) - {r[0] for r in rows})
         version = client.server_version
         client.close()
@@ -168,13 +208,17 @@ def _clickhouse(url: str | None, data_dir: Path) -> Verdict:
     where = url or f"the folder {data_dir}"
     if int((version or "0").partition(".")[0]) < OLDEST_CLICKHOUSE:
         return "bad", f"{where} is ClickHouse {version}: {OLDEST_CLICKHOUSE}.x or newer is needed"
-    return ("warn", f"{where} answers ({version}), tables missing: {', '.join(missing)}; `gigawatch migrate` makes them") if missing else (
-        "ok", f"{where} answers ({version}), all {len(TABLES)} tables are there")
+    return (
+        ("warn", f"{where} answers ({version}), tables missing: {', '.join(missing)}; `gigawatch migrate` makes them")
+        if missing
+        else ("ok", f"{where} answers ({version}), all {len(TABLES)} tables are there")
+    )
 
 
 def _answers(url: str, path: str) -> Verdict:
     try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=5) as answer:  # noqa: S310 - the factory's, or the address that the user gave
+        # the factory's, or the address that the user gave
+        with urllib.request.urlopen(url.rstrip("/") + path, timeout=5) as answer:  # noqa: S310
             return "ok", f"{url} answers: {answer.read(200).decode('utf-8', 'replace').strip()}"
     except (urllib.error.URLError, OSError, ValueError) as err:
         return "bad", f"{url} does not answer: {err}"

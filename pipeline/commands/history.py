@@ -24,19 +24,56 @@ from pipeline.terminal import plain
 
 @click.command()
 @click.argument("metric")
-@click.option("--place", default="", help="A site, rack, node, device or job; `R0001*` for all that begin so. Default: everything.")
-@click.option("--last", "last_span", default="15m", show_default=True, help="How far back from the newest sample: 90s, 15m, 6h, 2d.")
-@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]), help="Begin, UTC, instead of --last.")
-@click.option("--to", "until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]), help="End, UTC.")
+@click.option(
+    "--place",
+    default="",
+    help="A site, rack, node, device or job; `R0001*` for all that begin so. Default: everything.",
+)
+@click.option(
+    "--last",
+    "last_span",
+    default="15m",
+    show_default=True,
+    help="How far back from the newest sample: 90s, 15m, 6h, 2d.",
+)
+@click.option(
+    "--from",
+    "first",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
+    help="Begin, UTC, instead of --last.",
+)
+@click.option(
+    "--to", "until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]), help="End, UTC."
+)
 @click.option("--every", help="Width of a row: 1s, 10s, 1m. Default: what suits the range.")
-@click.option("--by", type=click.Choice(["device", "rack", "job", "site"]), default="rack", show_default=True, help="A row per what.")
+@click.option(
+    "--by",
+    type=click.Choice(["device", "rack", "job", "site"]),
+    default="rack",
+    show_default=True,
+    help="A row per what.",
+)
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write CSV here.")
 @click.option("--parquet", type=click.Path(path_type=Path, dir_okay=False), help="Write Parquet here.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw a PNG or SVG here (needs matplotlib).")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw a PNG or SVG here (needs matplotlib)."
+)
 @options.clickhouse
 @options.data_dir
-def history(metric: str, place: str, last_span: str, first: dt.datetime | None, until: dt.datetime | None, every: str | None, by: str,
-            csv_file: Path | None, parquet: Path | None, plot: Path | None, clickhouse: str | None, data_dir: Path) -> None:
+def history(
+    metric: str,
+    place: str,
+    last_span: str,
+    first: dt.datetime | None,
+    until: dt.datetime | None,
+    every: str | None,
+    by: str,
+    csv_file: Path | None,
+    parquet: Path | None,
+    plot: Path | None,
+    clickhouse: str | None,
+    data_dir: Path,
+) -> None:
     """METRIC over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or a plot.
 
     \b
@@ -50,13 +87,19 @@ def history(metric: str, place: str, last_span: str, first: dt.datetime | None, 
                 kind, _ = store_history.find_metric(metric)
                 newest = until or client.query(f"SELECT max(ts) FROM gigawatch.{kind}").result_rows[0][0]
                 begin = newest - dt.timedelta(seconds=store_history.span_s(last_span)) if newest else None
-            found = store_history.history(client, Ask(metric, place, begin, until, store_history.span_s(every) if every else 0.0, by))
+            found = store_history.history(
+                client, Ask(metric, place, begin, until, store_history.span_s(every) if every else 0.0, by)
+            )
     except (StoreError, AskError) as err:
         raise Trouble(str(err)) from err
     except ClickHouseError as err:
         raise Trouble(str(err).split("\n")[0]) from err
     if not found.num_rows:
-        raise Trouble(f"nothing stored of {metric}" + (f" at {place!r}" if place else "") + " in that time range; `gigawatch query stored` shows what there is")
+        raise Trouble(
+            f"nothing stored of {metric}"
+            + (f" at {place!r}" if place else "")
+            + " in that time range; `gigawatch query stored` shows what there is"
+        )
     if csv_file:
         pa_csv.write_csv(_harmless(found), csv_file)
     if parquet:
@@ -73,8 +116,14 @@ def history(metric: str, place: str, last_span: str, first: dt.datetime | None, 
 
 def _harmless(found: pa.Table) -> pa.Table:
     """A name that a spreadsheet would run as a formula gets an apostrophe before it."""
-    columns = {name: pc.if_else(pc.match_substring_regex(column, r"^[=+\-@\t\r]"), pc.binary_join_element_wise("'", column, ""), column)
-               if pa.types.is_string(column.type) else column for name, column in zip(found.column_names, found.columns, strict=True)}
+    columns = {
+        name: pc.if_else(
+            pc.match_substring_regex(column, r"^[=+\-@\t\r]"), pc.binary_join_element_wise("'", column, ""), column
+        )
+        if pa.types.is_string(column.type)
+        else column
+        for name, column in zip(found.column_names, found.columns, strict=True)
+    }
     return pa.table(columns)
 
 
@@ -99,8 +148,12 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
         times.append(row["bucket"])
         values.append(float("nan") if row[value] is None else row[value])
     for name, (times, values) in sorted(series.items()):
-        axes.plot(times, values,  # type: ignore[arg-type]
-                  label=plain(name).replace("$", r"\$"), linewidth=1.4 if len(series) <= 12 else 0.8)
+        axes.plot(
+            times,  # type: ignore[arg-type]
+            values,
+            label=plain(name).replace("$", r"\$"),
+            linewidth=1.4 if len(series) <= 12 else 0.8,
+        )
     if len(series) <= 12:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     axes.set_title(f"{metric} by {by}: {found_metric.help}", fontsize=10, loc="left")

@@ -21,8 +21,13 @@ from pipeline.store.tables import TABLES
 @options.clickhouse
 @options.data_dir
 @click.option("--cluster", default="", help="Make Replicated and Distributed tables on this cluster.")
-@click.option("--users", "with_users", is_flag=True, help="Also make the users gigawatch_writer, gigawatch_reader and gigawatch_grafana, with the "
-              "passwords in GIGAWATCH_USERS_WRITER_PASSWORD, ..._READER_..., ..._GRAFANA_... (or files: ..._FILE).")
+@click.option(
+    "--users",
+    "with_users",
+    is_flag=True,
+    help="Also make the users gigawatch_writer, gigawatch_reader and gigawatch_grafana, with the "
+    "passwords in GIGAWATCH_USERS_WRITER_PASSWORD, ..._READER_..., ..._GRAFANA_... (or files: ..._FILE).",
+)
 @click.option("--print", "show", is_flag=True, help="Only print the statements that create everything.")
 def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bool, show: bool) -> None:
     """Creates missing tables and adds missing columns; never drops or changes any."""
@@ -45,8 +50,13 @@ def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bo
 
 def _passwords() -> dict[str, str]:
     """By user; at least one must be set."""
-    found = {user.name: security.value("users", f"{user.name.removeprefix('gigawatch_')}_password") for user in users.USERS}
+    found = {
+        user.name: security.value("users", f"{user.name.removeprefix('gigawatch_')}_password") for user in users.USERS
+    }
     if not any(found.values()):
-        raise Trouble("--users makes those whose password is set: GIGAWATCH_USERS_WRITER_PASSWORD, GIGAWATCH_USERS_READER_PASSWORD, "
-                      "GIGAWATCH_USERS_GRAFANA_PASSWORD, or the name of a file in each with _FILE")
+        raise Trouble(
+            "--users makes those whose password is set: GIGAWATCH_USERS_WRITER_PASSWORD, "
+            "GIGAWATCH_USERS_READER_PASSWORD, "
+            "GIGAWATCH_USERS_GRAFANA_PASSWORD, or the name of a file in each with _FILE"
+        )
     return found

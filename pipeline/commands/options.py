@@ -21,9 +21,19 @@ from pipeline.terminal import plain
 
 DAY_MS = 86_400_000
 
-data_dir = click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIR, show_default=True,
-                        help="The factory's folder: data, logs, addresses.")
-broker = click.option("--broker", metavar="HOST:PORT[,HOST:PORT...]", envvar="GIGAWATCH_BROKER", help="Kafka. Default: the factory that runs on --data-dir.")
+data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DIR,
+    show_default=True,
+    help="The factory's folder: data, logs, addresses.",
+)
+broker = click.option(
+    "--broker",
+    metavar="HOST:PORT[,HOST:PORT...]",
+    envvar="GIGAWATCH_BROKER",
+    help="Kafka. Default: the factory that runs on --data-dir.",
+)
 
 
 def no_secret(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
@@ -36,11 +46,24 @@ def no_secret(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
     return given
 
 
-clickhouse = click.option("--clickhouse", metavar="URL", envvar="GIGAWATCH_CLICKHOUSE", callback=no_secret,
-                          help="ClickHouse, http://[USER@]HOST:PORT or https://... Default: the factory on --data-dir, running or stopped.")
+clickhouse = click.option(
+    "--clickhouse",
+    metavar="URL",
+    envvar="GIGAWATCH_CLICKHOUSE",
+    callback=no_secret,
+    help="ClickHouse, http://[USER@]HOST:PORT or https://... Default: the factory on --data-dir, running or stopped.",
+)
 status_file = click.option("--status", "status_file", type=click.Path(path_type=Path), hidden=True)
-metrics = click.option("--metrics", "metrics", metavar="HOST:PORT", default="", help="Serve /metrics (Prometheus), /health, /live and /ready here.")
-tick = click.option("--tick", "tick_s", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between samples.")
+metrics = click.option(
+    "--metrics",
+    "metrics",
+    metavar="HOST:PORT",
+    default="",
+    help="Serve /metrics (Prometheus), /health, /live and /ready here.",
+)
+tick = click.option(
+    "--tick", "tick_s", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between samples."
+)
 
 
 class _Plain(logging.Formatter):
@@ -58,7 +81,9 @@ class Trouble(click.ClickException):
 
 
 def trust(command: Any) -> Any:
-    """`--config` and an option for each setting that is no secret; they fill the environment, which child processes share."""
+    """`--config` and an option for each setting that is no secret; they fill the environment, which child processes
+    share.
+    """
 
     def fill(ctx: click.Context, param: click.Parameter, given: str | None) -> None:
         if given and param.name != "config":
@@ -72,11 +97,22 @@ def trust(command: Any) -> Any:
                 raise Trouble(str(err)) from err
 
     for s in reversed([s for s in security.SETTINGS if not s.secret]):
-        command = click.option(f"--{s.service}-{s.name}", metavar="FILE" if s.name in ("ca", "cert", "key") else "NAME", callback=fill,
-                               expose_value=False, is_eager=True,
-                               help=s.help)(command)
-    return click.option("--config", type=click.Path(path_type=Path, dir_okay=False), envvar="GIGAWATCH_CONFIG", callback=config,
-                        expose_value=False, help="TOML with a section for each service; see docs/security.md.")(command)
+        command = click.option(
+            f"--{s.service}-{s.name}",
+            metavar="FILE" if s.name in ("ca", "cert", "key") else "NAME",
+            callback=fill,
+            expose_value=False,
+            is_eager=True,
+            help=s.help,
+        )(command)
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="GIGAWATCH_CONFIG",
+        callback=config,
+        expose_value=False,
+        help="TOML with a section for each service; see docs/security.md.",
+    )(command)
 
 
 def need_broker(given: str | None, folder: Path) -> str:
@@ -103,13 +139,18 @@ def setup_logging(verbose: bool = False) -> None:
 
 
 def tame_gc() -> None:
-    """Python's cycle collector walks every message in memory, which never form cycles: let it look a hundred times less often."""
+    """Python's cycle collector walks every message in memory, which never form cycles: let it look a hundred times
+    less often.
+    """
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
 
 
 def until_signal(work: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    """Runs `work(stop, abort)`: the first SIGTERM or Ctrl-C sets `stop`, a second one `abort`. Returns its exit code."""
+    """Runs `work(stop, abort)`: the first SIGTERM or Ctrl-C sets `stop`, a second one `abort`.
+
+    Returns its exit code.
+    """
 
     async def main() -> int:
         stop, abort = asyncio.Event(), asyncio.Event()

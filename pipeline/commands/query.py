@@ -23,13 +23,20 @@ _HELP = "Questions:\n\n\b\n" + "\n".join(f"  {q.name:14s}{q.help}" for q in QUES
 @options.clickhouse
 @options.data_dir
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows of a named question.")
-@click.option("--format", "fmt", help="Any ClickHouse output format, such as JSONEachRow or CSVWithNames, instead of a table.")
+@click.option(
+    "--format", "fmt", help="Any ClickHouse output format, such as JSONEachRow or CSVWithNames, instead of a table."
+)
 @click.option("--show", "show_sql", is_flag=True, help="Print the SQL of a named question and stop.")
 def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt: str | None, show_sql: bool) -> None:
-    """Answers SQL or a named QUESTION, read-only, from the running factory, from --clickhouse, or from a stopped factory's --data-dir."""
+    """Answers SQL or a named QUESTION, read-only, from the running factory, from --clickhouse, or from a stopped
+    factory's --data-dir.
+    """
     named = QUESTIONS.get(question)
     if named is None and " " not in question.strip():
-        raise Trouble(f"no question {question!r}; there are {', '.join(QUESTIONS)}. Or give SQL, such as 'SELECT count() FROM gpu'")
+        raise Trouble(
+            f"no question {question!r}; there are {', '.join(QUESTIONS)}. Or give SQL, such as 'SELECT count() "
+            "FROM gpu'"
+        )
     sql = named.sql.replace("{limit}", str(limit)) if named else question
     if show_sql:
         click.echo(sql)

@@ -24,20 +24,41 @@ from schemas.frame import IDENTITY, Frame, concat, schema
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Record live telemetry for so long.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    help="Record live telemetry for so long.",
+)
 @click.option("--last", "last_span", help="Instead: what ClickHouse has of the last 90s, 15m, 6h.")
 @click.option("--place", default="", help="Only racks or devices whose name contains this.")
 @options.broker
 @options.clickhouse
 @options.data_dir
-def record(folder: Path, seconds: float, last_span: str | None, place: str, broker: str | None, clickhouse: str | None, data_dir: Path) -> None:
-    """Writes FOLDER/KIND.parquet, live from Kafka or (--last) from ClickHouse. Play it with `gigawatch up --source replay:FOLDER`."""
+def record(
+    folder: Path,
+    seconds: float,
+    last_span: str | None,
+    place: str,
+    broker: str | None,
+    clickhouse: str | None,
+    data_dir: Path,
+) -> None:
+    """Writes FOLDER/KIND.parquet, live from Kafka or (--last) from ClickHouse.
+
+    Play it with `gigawatch up --source replay:FOLDER`.
+    """
     try:
-        tables = _stored(last_span, place, clickhouse, data_dir) if last_span else _live(seconds, place, broker, data_dir)
+        tables = (
+            _stored(last_span, place, clickhouse, data_dir) if last_span else _live(seconds, place, broker, data_dir)
+        )
     except (StoreError, AskError, kafka.BrokerError) as err:
         raise Trouble(str(err)) from err
     if not tables:
-        raise Trouble("nothing came: is a producer running?" if not last_span else "nothing is stored in that time range")
+        raise Trouble(
+            "nothing came: is a producer running?" if not last_span else "nothing is stored in that time range"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for kind, table in tables.items():
         pq.write_table(table, folder / f"{kind}.parquet", compression="zstd", use_dictionary=True)
@@ -55,8 +76,14 @@ def _live(seconds: float, place: str, broker: str | None, data_dir: Path) -> dic
         following, stopping = asyncio.create_task(follow()), asyncio.create_task(stop.wait())
         began = time.monotonic()
         while not stopping.done() and not following.done() and time.monotonic() - began < seconds:
-            await asyncio.wait([following, stopping], timeout=min(5.0, seconds - (time.monotonic() - began)), return_when=asyncio.FIRST_COMPLETED)
-            click.echo(f"{time.monotonic() - began:.0f} s: {sum(f.rows for fs in frames.values() for f in fs)} rows", err=True)
+            await asyncio.wait(
+                [following, stopping],
+                timeout=min(5.0, seconds - (time.monotonic() - began)),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            click.echo(
+                f"{time.monotonic() - began:.0f} s: {sum(f.rows for fs in frames.values() for f in fs)} rows", err=True
+            )
         if following.done():
             following.result()
         for task in (following, stopping):
@@ -77,11 +104,12 @@ def _stored(last_span: str, place: str, clickhouse: str | None, data_dir: Path) 
             if newest is None:
                 continue
             table = client.query_arrow(
-                f"SELECT {columns} FROM {DATABASE}.{kind} WHERE ts > {{first:DateTime64(3)}} AND (position(rack, {{place:String}}) > 0 OR "
+                f"SELECT {columns} FROM {DATABASE}.{kind} WHERE ts > {{first:DateTime64(3)}} AND "
+                f"(position(rack, {{place:String}}) > 0 OR "
                 "position(device, {place:String}) > 0) ORDER BY ts, rack, device LIMIT 1 BY ts, site, rack, device",
-                parameters={"first": newest - dt.timedelta(seconds=span_s(last_span)), "place": place}, use_strings=True)
+                parameters={"first": newest - dt.timedelta(seconds=span_s(last_span)), "place": place},
+                use_strings=True,
+            )
             if table.num_rows:
                 found[kind] = table.replace_schema_metadata(schema(kind).metadata)
     return found
-
-

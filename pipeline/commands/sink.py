@@ -31,17 +31,62 @@ log = logging.getLogger("gigawatch.sink")
 @options.data_dir
 @options.status_file
 @options.metrics
-@click.option("--max-rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Close a batch at so many rows,")
-@click.option("--max-wait", type=click.FloatRange(min=0.05), default=1.0, show_default=True, help="or when its first record is so many seconds old,")
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=1),
+    default=1_000_000,
+    show_default=True,
+    help="Close a batch at so many rows,",
+)
+@click.option(
+    "--max-wait",
+    type=click.FloatRange(min=0.05),
+    default=1.0,
+    show_default=True,
+    help="or when its first record is so many seconds old,",
+)
 @click.option("--max-mb", type=click.IntRange(min=1), default=256, show_default=True, help="or at so many megabytes.")
-@click.option("--max-age", "max_age_days", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Set aside samples older than so many days.")
-@click.option("--roll-every", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds between rounds of roll-ups (10 s to 1 min to 1 h).")
-@click.option("--dead-most", type=click.IntRange(min=0), default=1000, show_default=True,
-              help="Pause reading when so many messages a minute (and a tenth of all) are refused; 0: never.")
+@click.option(
+    "--max-age",
+    "max_age_days",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Set aside samples older than so many days.",
+)
+@click.option(
+    "--roll-every",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="Seconds between rounds of roll-ups (10 s to 1 min to 1 h).",
+)
+@click.option(
+    "--dead-most",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Pause reading when so many messages a minute (and a tenth of all) are refused; 0: never.",
+)
 @click.option("--cluster", default="", help="ClickHouse cluster: Replicated and Distributed tables.")
-def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file: Path | None, metrics: str, max_rows: int, max_wait: float, max_mb: int,
-         max_age_days: float, roll_every: float, dead_most: int, cluster: str) -> None:
-    """Stores everything on Kafka in ClickHouse: inserts, then dead letters, then offsets. Stop it with SIGTERM: it drains and commits."""
+def sink(
+    broker: str | None,
+    clickhouse: str | None,
+    data_dir: Path,
+    status_file: Path | None,
+    metrics: str,
+    max_rows: int,
+    max_wait: float,
+    max_mb: int,
+    max_age_days: float,
+    roll_every: float,
+    dead_most: int,
+    cluster: str,
+) -> None:
+    """Stores everything on Kafka in ClickHouse: inserts, then dead letters, then offsets.
+
+    Stop it with SIGTERM: it drains and commits.
+    """
     options.setup_logging()
     options.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
@@ -52,8 +97,17 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
         for line in await asyncio.to_thread(migrate, clients[0], cluster):
             log.info("%s", line)
         await kafka.ensure_topics(bootstrap)
-        batcher = Batcher(max_rows=max_rows, max_bytes=max_mb << 20, max_wait_s=max_wait, max_age_ms=int(max_age_days * 86_400_000))
-        made = Sink(Clients(bootstrap, GROUP), clients[0], clients[1], await kafka.log_id(bootstrap), batcher=batcher, storm=Storm(dead_most))
+        batcher = Batcher(
+            max_rows=max_rows, max_bytes=max_mb << 20, max_wait_s=max_wait, max_age_ms=int(max_age_days * 86_400_000)
+        )
+        made = Sink(
+            Clients(bootstrap, GROUP),
+            clients[0],
+            clients[1],
+            await kafka.log_id(bootstrap),
+            batcher=batcher,
+            storm=Storm(dead_most),
+        )
         roller = Roller(clients[2])
 
         async def roll() -> None:
@@ -61,7 +115,8 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
                 await asyncio.sleep(roll_every)
                 try:
                     await asyncio.to_thread(roller.roll)
-                except Exception as err:  # noqa: BLE001 - the next round makes up for it: buckets stay due until they are made
+                # the next round makes up for it: buckets stay due until they are made
+                except Exception as err:  # noqa: BLE001
                     log.warning("roll-up failed, again in %.0f s: %s", roll_every, str(err).split("\n")[0][:300])
 
         async def watch() -> None:
@@ -70,7 +125,9 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
             await abort.wait()
             made.stop(abort=True)
 
-        keeper = await Status("sink", status_file, lambda: {**made.status(), "buckets": roller.buckets}, metrics).begin()
+        keeper = await Status(
+            "sink", status_file, lambda: {**made.status(), "buckets": roller.buckets}, metrics
+        ).begin()
         tasks = [asyncio.create_task(t) for t in (roll(), watch(), keeper.keep(0.5))]
         try:
             await made.run()
@@ -92,5 +149,3 @@ def sink(broker: str | None, clickhouse: str | None, data_dir: Path, status_file
     except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError) as err:
         raise Trouble(str(err)) from err
     sys.exit(code)
-
-

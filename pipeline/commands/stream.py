@@ -21,10 +21,31 @@ from pipeline.status import Status
 @options.status_file
 @options.metrics
 @options.tick
-@click.option("--lateness", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Seconds of event time to wait for late samples.")
-@click.option("--snapshot", type=click.Path(path_type=Path), help="Keep state here across a clean stop. Without it a worker rebuilds from the log.")
-def stream(broker: str | None, data_dir: Path, status_file: Path | None, metrics: str, tick_s: float, lateness: float, snapshot: Path | None) -> None:
-    """Windows, scores and incidents of the telemetry on Kafka, back to Kafka. Start several: partitions are shared among them."""
+@click.option(
+    "--lateness",
+    type=click.FloatRange(min=0),
+    default=3.0,
+    show_default=True,
+    help="Seconds of event time to wait for late samples.",
+)
+@click.option(
+    "--snapshot",
+    type=click.Path(path_type=Path),
+    help="Keep state here across a clean stop. Without it a worker rebuilds from the log.",
+)
+def stream(
+    broker: str | None,
+    data_dir: Path,
+    status_file: Path | None,
+    metrics: str,
+    tick_s: float,
+    lateness: float,
+    snapshot: Path | None,
+) -> None:
+    """Windows, scores and incidents of the telemetry on Kafka, back to Kafka.
+
+    Start several: partitions are shared among them.
+    """
     from pipeline.stream.app import make_app, run
 
     options.setup_logging()

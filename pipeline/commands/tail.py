@@ -64,7 +64,9 @@ def _line(frame: Frame) -> None:
         if len(there) and len(shown) < 6 and (metric.windowed or metric.score):
             shown.append(f"{metric.name} {float(there.mean()):.6g}")
     stamp = frame.batch.column(0)[0].as_py()
-    click.echo(f"{stamp:%H:%M:%S} {frame.kind:8s}{plain(frame.key().decode()):24s}{frame.rows:4d} rows  {'  '.join(shown)}")
+    click.echo(
+        f"{stamp:%H:%M:%S} {frame.kind:8s}{plain(frame.key().decode()):24s}{frame.rows:4d} rows  {'  '.join(shown)}"
+    )
 
 
 def _rows(frame: Frame) -> None:

@@ -23,7 +23,9 @@ from pipeline.terminal import without_fonts
 @options.clickhouse
 @options.data_dir
 @click.option("--once", is_flag=True, help="Show it once and stop.")
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="With --once: draw it here instead, as a picture.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path, dir_okay=False), help="With --once: draw it here instead, as a picture."
+)
 @click.option("--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between looks.")
 def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, every: float) -> None:
     """The factory in this terminal: racks as a heat map, their GPUs, incidents; press ? for the keys.

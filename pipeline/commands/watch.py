@@ -58,12 +58,19 @@ class Asker:
 @options.clickhouse
 @options.data_dir
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Port.")
-@click.option("--listen", default="127.0.0.1", show_default=True, help="Address. Another than loopback wants GIGAWATCH_WATCH_TOKEN.")
+@click.option(
+    "--listen",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address. Another than loopback wants GIGAWATCH_WATCH_TOKEN.",
+)
 @options.status_file
 def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status_file: Path | None) -> None:
-    """Serves the dashboards to a browser until stopped, from --clickhouse, the running factory, or a stopped one's --data-dir.
+    """Serves the dashboards to a browser until stopped, from --clickhouse, the running factory, or a stopped one's
+    --data-dir.
 
-    `gigawatch up` does this by itself. The page is read-only, needs no internet, and shows every board in dashboards/json.
+    `gigawatch up` does this by itself. The page is read-only, needs no internet, and shows every board in
+    dashboards/json.
     """
     from dashboards import alerts
     from dashboards.watch import server
@@ -76,8 +83,11 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     except security.SecurityError as err:
         raise Trouble(str(err)) from err
     if listen not in _LOOPBACK and not token:
-        raise Trouble(f"--listen {listen} lets others in: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. What they read is not encrypted: "
-                      "put a TLS proxy before it")
+        raise Trouble(
+            f"--listen {listen} lets others in: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. "
+            "What they read is not encrypted: "
+            "put a TLS proxy before it"
+        )
 
     with ExitStack() as stack:
         remote = bool(clickhouse or running(data_dir))
@@ -93,7 +103,8 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
 
         async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
             runner = await server.serve(server.Page(ask, token, alerts=alerts.firing), listen, port)
-            url = f"http://{'127.0.0.1' if listen in _LOOPBACK else listen}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
+            host = "127.0.0.1" if listen in _LOOPBACK else listen
+            url = f"http://{host}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
             said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})
             keeper = asyncio.create_task(said.keep())
             click.echo(f"dashboards: {url}; Ctrl-C stops it", err=True)

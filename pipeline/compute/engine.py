@@ -1,8 +1,8 @@
 """The engine of one kind on one partition: frames in log order in, closed panes out. A pure function of the frames.
 
 Event time only. A pane closes when the partition's time stamps have passed its end by `lateness_ms`; a row for a closed
-pane is late: counted, left out here (the store keeps it raw). A device counts once a tick: the first sample wins. So the
-result depends neither on how frames were batched nor on the wall clock.
+pane is late: counted, left out here (the store keeps it raw). A device counts once a tick: the first sample wins. So
+the result depends neither on how frames were batched nor on the wall clock.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -75,14 +76,21 @@ class KindEngine:
         slots, short = (longest + open_ms) // tick_ms + 2, open_ms // tick_ms + 2
         #: raw samples: of windowed gauges as long as the longest window, of the rest as long as a pane is open
         self._rings = (Ring(slots, len(rolled)), Ring(short, len(others)), Ring(short, len(counters), "float64"))
-        self._place = {self._names[i]: (ring, k) for ring, which in enumerate((rolled, others, counters)) for k, i in enumerate(which)}
+        self._place = {
+            self._names[i]: (ring, k)
+            for ring, which in enumerate((rolled, others, counters))
+            for k, i in enumerate(which)
+        }
         self._filled = Filled(slots)
         self.registry = Registry()
         self._before = np.zeros((len(counters), 0))
         self._energy = np.zeros((HISTORY_PANES, 0))
         self._history = np.zeros((HISTORY_PANES, len(self._scored), 0), np.float32)
         self._past_ends = np.full(HISTORY_PANES, -1, np.int64)
-        self._baseline: tuple[Floats, Floats] = (np.zeros((len(self._scored), 0), np.float32), np.zeros((len(self._scored), 0), np.float32))
+        self._baseline: tuple[Floats, Floats] = (
+            np.zeros((len(self._scored), 0), np.float32),
+            np.zeros((len(self._scored), 0), np.float32),
+        )
         self._xid = np.zeros(0)
         self._since_ms = np.zeros(0)
         self._peers: tuple[int, Groups] = (-1, Groups(np.zeros(0, np.int64), 0))
@@ -155,7 +163,12 @@ class KindEngine:
             for which, stack in stacks([frame for _, frame in found]):
                 rows = [self.registry.rows_of(f) for f in stack.frames]
                 self._pending.setdefault(tick, []).append(
-                    Part(stack, np.concatenate(rows) if len(rows) > 1 else rows[0], np.array([found[i][0] for i in which])))
+                    Part(
+                        stack,
+                        np.concatenate(rows) if len(rows) > 1 else rows[0],
+                        np.array([found[i][0] for i in which]),
+                    )
+                )
 
     def _take_mixed(self, order: int, frame: Frame, from_ms: int, before_ms: int) -> None:
         """A frame with several ticks, or with samples that are late or not for now."""
@@ -170,10 +183,14 @@ class KindEngine:
             return
         stack, rows, ticks = Stack([frame]), self.registry.rows_of(frame), stamps // self._tick_ms
         for tick in np.unique(ticks[wanted]):
-            self._pending.setdefault(int(tick), []).append(Part(stack, rows, np.array([order]), wanted & (ticks == tick)))
+            self._pending.setdefault(int(tick), []).append(
+                Part(stack, rows, np.array([order]), wanted & (ticks == tick))
+            )
 
     def settle(self, before: int = 1 << 62) -> None:
-        """Adds what is pending of earlier ticks to the rings: all frames of a tick and layout in one numpy pass a metric."""
+        """Adds what is pending of earlier ticks to the rings: all frames of a tick and layout in one numpy pass a
+        metric.
+        """
         due = [tick for tick in self._pending if tick < before]
         if not due:
             return
@@ -196,15 +213,25 @@ class KindEngine:
                 plain.setdefault(part.stack.layout, []).append(part)
             else:
                 out.append(part)
-        return out + [Part(Stack([f for p in alike for f in p.stack.frames]), np.concatenate([p.rows for p in alike]),
-                           np.concatenate([p.order for p in alike])) for alike in plain.values()]
+        return out + [
+            Part(
+                Stack([f for p in alike for f in p.stack.frames]),
+                np.concatenate([p.rows for p in alike]),
+                np.concatenate([p.order for p in alike]),
+            )
+            for alike in plain.values()
+        ]
 
     def _fresh(self, tick: int, parts: Sequence[Part]) -> Iterator[tuple[Part, Rows, Bools | None]]:
-        """(part, rows, which samples) with only the first sample of each device in the tick, in the order of the log."""
+        """(part, rows, which samples) with only the first sample of each device in the tick, in the order of the
+        log.
+        """
         if len(parts) > 1 and any(p.keep is None for p in parts):
             kept = [p.rows if p.keep is None else p.rows[p.keep] for p in parts]
             listed = np.concatenate(kept)
-            if np.bincount(listed - listed.min()).max() > 1:  # the same device twice: frame by frame then, in the log's order
+            if (
+                np.bincount(listed - listed.min()).max() > 1
+            ):  # the same device twice: frame by frame then, in the log's order
                 parts = sorted((single for p in parts for single in self._singles(p)), key=lambda p: int(p.order[0]))
         for part in parts:
             rows = as_slice(part.rows) if part.keep is None else part.rows[part.keep]
@@ -239,7 +266,9 @@ class KindEngine:
         cleaned = values.copy()
         for reason, mask in found.items():
             cleaned[mask] = np.nan
-            rows = part.rows[mask if part.keep is None else mask & part.keep]  # of other ticks in the frame when their turn comes
+            rows = part.rows[
+                mask if part.keep is None else mask & part.keep
+            ]  # of other ticks in the frame when their turn comes
             self.missing[name, reason] += len(rows)
             self.quality.devices(end, reason, self.registry, rows, name)
         return cleaned
@@ -274,7 +303,13 @@ class KindEngine:
         span = HISTORY_PANES * self._pane_ms
         last = self._filled.newest() * self._tick_ms
         if due - self.closed_ms > 2 * span:  # a long silence: nothing in between can have a window
-            ends = [*range(self.closed_ms + self._pane_ms, min(max(last, self.closed_ms) + span + self._pane_ms, due) + 1, self._pane_ms)]
+            ends = [
+                *range(
+                    self.closed_ms + self._pane_ms,
+                    min(max(last, self.closed_ms) + span + self._pane_ms, due) + 1,
+                    self._pane_ms,
+                )
+            ]
         else:
             ends = [*range(self.closed_ms + self._pane_ms, due + 1, self._pane_ms)]
         for end in ends:
@@ -295,14 +330,21 @@ class KindEngine:
             for at in range(0, devices if len(carried) else 0, CHUNK):
                 rows = slice(at, min(at + CHUNK, devices))
                 mean[which[carried], rows], high[which[carried], rows], _ = stats.mean_and_max(
-                    ring.window(begin, first + self._pane_ticks - begin, carried, rows))
+                    ring.window(begin, first + self._pane_ticks - begin, carried, rows)
+                )
         counted = self._rings[2]
         grown = np.full((len(self._counters), devices), np.nan)
         for k in np.flatnonzero(counted.carried(first, self._pane_ticks)).tolist():
             earliest, latest = stats.first_and_last(counted.window(first, self._pane_ticks, [k])[:, 0])
             with np.errstate(invalid="ignore"):
                 reset = np.flatnonzero(latest < self._before[k])
-            self.quality.devices(first * self._tick_ms + self._pane_ms, "counter-reset", self.registry, reset, self._names[self._counters[k]])
+            self.quality.devices(
+                first * self._tick_ms + self._pane_ms,
+                "counter-reset",
+                self.registry,
+                reset,
+                self._names[self._counters[k]],
+            )
             # a new counter counts from its first value
             grown[k] = stats.increase(latest, np.where(np.isnan(self._before[k]), earliest, self._before[k]))
             self._before[k] = np.where(np.isnan(latest), self._before[k], latest)
@@ -317,7 +359,9 @@ class KindEngine:
         self._energy[slot] = pane.grown[energy] if energy is not None else np.nan
         closed = Closed(end)
         if pane.samples.any():
-            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(self.kind, end, self.registry, self.registry.chosen(pane.samples > 0), pane)
+            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(
+                self.kind, end, self.registry, self.registry.chosen(pane.samples > 0), pane
+            )
         self._windows(end, closed)
         scored = self._score(end, pane)
         self._history[slot] = pane.mean[[i for i, _ in self._scored]]
@@ -349,12 +393,20 @@ class KindEngine:
             samples = self._filled.samples(first, ticks)
             if not samples.any():
                 continue
-            panes = np.arange(end - width_s * 1000 + self._pane_ms, end + 1, self._pane_ms) // self._pane_ms % HISTORY_PANES
+            panes = (
+                np.arange(end - width_s * 1000 + self._pane_ms, end + 1, self._pane_ms) // self._pane_ms % HISTORY_PANES
+            )
             grown = self._energy[panes]
             energy = np.where(np.isnan(grown).all(axis=0), np.nan, np.nansum(grown, axis=0))
             begin = self._filled.first(first, ticks)  # a window that is not full yet has nothing before
-            rolled = outputs.Rolled.of(names, lambda rows, begin=begin, count=first + ticks - begin: self._rings[0].window(begin, count, rows=rows),  # type: ignore[misc]
-                                       ticks, samples, energy, self._places[1])
+            rolled = outputs.Rolled.of(
+                names,
+                partial(self._rings[0].window, begin, first + ticks - begin, slice(None)),
+                ticks,
+                samples,
+                energy,
+                self._places[1],
+            )
             windows.append(outputs.window(self.kind, end, width_s, self.registry, rolled))
             parts.append(outputs.part(self.kind, end, width_s, self.registry, rolled, self._places[1]))
         if windows:
@@ -366,7 +418,9 @@ class KindEngine:
             names = {"gpu": ("rack", "job"), "node": ("rack", "model")}.get(self.kind, ("model", "job"))
             self._peers = (self.registry.version, Groups(*self.registry.group(*names)))
         result = scores.score(self._scored, pane.mean[[i for i, _ in self._scored]], self._baseline, self._peers[1])
-        missing = (pane.samples == 0) & (self._since_ms < end - self._pane_ms)  # known before this pane began, and not heard of in it
+        missing = (pane.samples == 0) & (
+            self._since_ms < end - self._pane_ms
+        )  # known before this pane began, and not heard of in it
         for index, metric in enumerate(self._metrics):
             if metric.alarm_at is None:
                 continue
@@ -381,7 +435,9 @@ class KindEngine:
         return result
 
     def _gpu_rules(self, end: int, pane: outputs.Pane, result: scores.Scored) -> None:
-        """A severe XID counts in the pane in which it appears; an energy counter that stands still while power is drawn is frozen."""
+        """A severe XID counts in the pane in which it appears; an energy counter that stands still while power is
+        drawn is frozen.
+        """
         xid_at = self._names.index("xid")
         xid = pane.high[xid_at]
         fresh = ~np.isnan(xid) & (xid != self._xid)
@@ -402,7 +458,9 @@ class KindEngine:
             return
         for at in range(0, len(self.registry), CHUNK):
             rows = slice(at, at + CHUNK)
-            self._baseline[0][:, rows], self._baseline[1][:, rows] = stats.robust(self._history[recent, :, rows], scores.LEAST_HISTORY)
+            self._baseline[0][:, rows], self._baseline[1][:, rows] = stats.robust(
+                self._history[recent, :, rows], scores.LEAST_HISTORY
+            )
 
 
 def _wider(array: Floats, devices: int, fill: float) -> Floats:

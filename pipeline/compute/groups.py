@@ -14,7 +14,9 @@ CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Groups of one size: `groups` int64[g], `rows` int64[g, size]; `where` the rows in a flat array, a slice if they can be."""
+    """Groups of one size: `groups` int64[g], `rows` int64[g, size]; `where` the rows in a flat array, a slice if they
+    can be.
+    """
 
     groups: Ints
     rows: Ints
@@ -22,7 +24,10 @@ class Block:
 
 
 class Groups:
-    """`group` int64[devices]: each device's group, numbered from 0; `count` of them. Groups keep their devices' order."""
+    """`group` int64[devices]: each device's group, numbered from 0; `count` of them.
+
+    Groups keep their devices' order.
+    """
 
     def __init__(self, group: Ints, count: int) -> None:
         self.group, self.count = group, count

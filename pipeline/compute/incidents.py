@@ -1,4 +1,6 @@
-"""Incidents: a device that stays anomalous opens one, keeps it up to date, and closes it when it has been well for a minute."""
+"""Incidents: a device that stays anomalous opens one, keeps it up to date, and closes it when it has been well for a
+minute.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +59,11 @@ class Incidents:
         return out
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Takes up open incidents from the `incident` stream (latest row of each), so that a restart does not open them anew.
+        """Takes up open incidents from the `incident` stream (latest row of each), so that a restart does not open them
+        anew.
 
-        They are everyone's; each wakes when its device turns up here (see `adopt`), since it may belong to another partition.
+        They are everyone's; each wakes when its device turns up here (see `adopt`), since it may belong to another
+        partition.
         """
         self._dormant.clear()
         for row in rows:
@@ -67,8 +71,16 @@ class Incidents:
                 continue
             identity = {n: row[n] for n in ("site", "rack", "node", "device", "model", "job")}
             self._dormant[row["site"], row["rack"], row["device"]] = _Case(
-                identity, int(row["opened"]), float(row["peak"]), float(row["score"]), row["cause"], OPEN_AFTER, 0,
-                int(row["updated"]), True)
+                identity,
+                int(row["opened"]),
+                float(row["peak"]),
+                float(row["score"]),
+                row["cause"],
+                OPEN_AFTER,
+                0,
+                int(row["updated"]),
+                True,
+            )
 
     def adopt(self, mine: Callable[[Key], bool]) -> None:
         """Wakes restored incidents of devices that are ours."""
@@ -98,6 +110,15 @@ class Incidents:
 
     def _row(self, case: _Case, now_ms: int, closed: bool) -> dict[str, Any]:
         name = f"{self._kind}/{case.identity['site']}/{case.identity['device']}/{case.opened_ms}"
-        return {"incident": name, "updated": now_ms, "opened": case.opened_ms, "closed": now_ms if closed else 0,
-                "open": 0 if closed else 1, "kind": self._kind, **case.identity, "peak": case.peak, "score": case.score,
-                "cause": case.cause}
+        return {
+            "incident": name,
+            "updated": now_ms,
+            "opened": case.opened_ms,
+            "closed": now_ms if closed else 0,
+            "open": 0 if closed else 1,
+            "kind": self._kind,
+            **case.identity,
+            "peak": case.peak,
+            "score": case.score,
+            "cause": case.cause,
+        }

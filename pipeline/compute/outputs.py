@@ -28,7 +28,9 @@ BUSY_PCT = 10.0
 
 @dataclass(slots=True)
 class Pane:
-    """One closed pane: float32[metrics, devices] means and maxima, float64[counters, devices] growth, uint32[devices] samples."""
+    """One closed pane: float32[metrics, devices] means and maxima, float64[counters, devices] growth, uint32[devices]
+    samples.
+    """
 
     mean: Floats
     high: Floats
@@ -58,7 +60,9 @@ def rollup(kind: str, end: int, registry: Registry, rows: Ints | slice, pane: Pa
 
 @dataclass(slots=True)
 class Rolled:
-    """One window's statistics: float64[devices] by metric and, of the same samples, float64[groups] by column of PART."""
+    """One window's statistics: float64[devices] by metric and, of the same samples, float64[groups] by column of
+    PART.
+    """
 
     names: Sequence[str]
     mean: dict[str, Floats]
@@ -76,16 +80,36 @@ class Rolled:
         return np.asarray(self.samples > 0)
 
     @staticmethod
-    def of(names: Sequence[str], window: Callable[[Ints | slice], Floats], ticks: int, samples: Ints, energy: Floats, groups: Groups) -> Rolled:
-        """`window` gives float32[ticks, metrics, len(rows)] in the order of `names`; it is asked for a few thousand devices at a time."""
+    def of(
+        names: Sequence[str],
+        window: Callable[[Ints | slice], Floats],
+        ticks: int,
+        samples: Ints,
+        energy: Floats,
+        groups: Groups,
+    ) -> Rolled:
+        """`window` gives float32[ticks, metrics, len(rows)] in the order of `names`; it is asked for a few thousand
+        devices at a time.
+        """
+
         def empty(size: int) -> Floats:
             return np.full(size, np.nan)
 
         devices = len(samples)
         mean, high, p95 = ({n: empty(devices) for n in names} for _ in range(3))
-        out = Rolled(names, mean, high, p95, samples, empty(devices), energy, ticks,
-                     {f"{n}_{s}": empty(groups.count) for n in ("util_pct", "temp_c") for s in ("mean", "max", "p95")} | {"busy_fraction": empty(groups.count)},
-                     np.zeros((groups.count, 101), np.uint32))
+        out = Rolled(
+            names,
+            mean,
+            high,
+            p95,
+            samples,
+            empty(devices),
+            energy,
+            ticks,
+            {f"{n}_{s}": empty(groups.count) for n in ("util_pct", "temp_c") for s in ("mean", "max", "p95")}
+            | {"busy_fraction": empty(groups.count)},
+            np.zeros((groups.count, 101), np.uint32),
+        )
         for block in groups.blocks():
             found = window(block.where)
             means, highs, gaps = stats.mean_and_max(found)
@@ -119,8 +143,14 @@ def window(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled
     """The window's row of every device that gave a sample; only the kind's own metrics are carried."""
     where = registry.chosen(rolled.present)
     samples = rolled.samples[where]
-    columns: dict[str, Any] = {"ts": np.full(len(samples), end), "kind": pa.repeat(kind, len(samples)), "window_s": np.full(len(samples), width_s),
-                               **_who(registry, where), "samples": samples, "energy_j": rolled.energy[where]}
+    columns: dict[str, Any] = {
+        "ts": np.full(len(samples), end),
+        "kind": pa.repeat(kind, len(samples)),
+        "window_s": np.full(len(samples), width_s),
+        **_who(registry, where),
+        "samples": samples,
+        "energy_j": rolled.energy[where],
+    }
     if "util_pct" in rolled.names:
         columns["busy_fraction"] = rolled.busy[where]
     for stat, source in (("mean", rolled.mean), ("max", rolled.high), ("p95", rolled.p95)):
@@ -145,11 +175,18 @@ def part(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled, 
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total(values) / total(np.where(np.isnan(values), np.nan, 1.0)))
 
-    columns: dict[str, Any] = {"ts": np.full(len(here), end), "kind": pa.repeat(kind, len(here)), "window_s": np.full(len(here), width_s),
-                               **{n: registry.take(n, some[here]) for n in ("site", "rack", "model")}, "devices": devices[here],
-                               "expected": groups.sizes[here],
-                               "coverage": np.bincount(groups.group, weights=rolled.samples, minlength=groups.count)[here] / devices[here] / rolled.ticks,
-                               "energy_j": total(rolled.energy)}
+    columns: dict[str, Any] = {
+        "ts": np.full(len(here), end),
+        "kind": pa.repeat(kind, len(here)),
+        "window_s": np.full(len(here), width_s),
+        **{n: registry.take(n, some[here]) for n in ("site", "rack", "model")},
+        "devices": devices[here],
+        "expected": groups.sizes[here],
+        "coverage": np.bincount(groups.group, weights=rolled.samples, minlength=groups.count)[here]
+        / devices[here]
+        / rolled.ticks,
+        "energy_j": total(rolled.energy),
+    }
     columns |= {name: values[here] for name, values in rolled.parts.items()}
     for name in ("power_w", "flow_lpm", "heat_w"):
         columns[name] = total(rolled.mean[name]) if name in rolled.names else np.full(len(here), np.nan)
@@ -157,7 +194,9 @@ def part(kind: str, end: int, width_s: int, registry: Registry, rolled: Rolled, 
         columns[name] = average(rolled.mean[name]) if name in rolled.names else np.full(len(here), np.nan)
     counts = rolled.util_counts[here]
     lists = np.where(counts.any(axis=1), 101, 0)
-    columns["util_counts"] = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lists)]), pa.int32()), pa.array(counts[lists > 0].ravel()))
+    columns["util_counts"] = pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(lists)]), pa.int32()), pa.array(counts[lists > 0].ravel())
+    )
     return PART.build(columns)
 
 
@@ -165,14 +204,27 @@ def cause_name(cause: int, metrics: Sequence[Metric]) -> str:
     return metrics[cause].name if cause >= 0 else _SPECIAL[cause]
 
 
-def scores(kind: str, end: int, registry: Registry, rows: Ints, scored: Scored, metrics: Sequence[Metric]) -> pa.RecordBatch:
-    return SCORE.build({
-        "ts": np.full(len(rows), end), "kind": [kind] * len(rows), **_who(registry, rows), "score": scored.score[rows],
-        "cause": [cause_name(int(c), metrics) for c in scored.cause[rows]], "value": scored.value[rows],
-        "expected": scored.expected[rows], "z_self": scored.z_self[rows], "z_peer": scored.z_peer[rows]})
+def scores(
+    kind: str, end: int, registry: Registry, rows: Ints, scored: Scored, metrics: Sequence[Metric]
+) -> pa.RecordBatch:
+    return SCORE.build(
+        {
+            "ts": np.full(len(rows), end),
+            "kind": [kind] * len(rows),
+            **_who(registry, rows),
+            "score": scored.score[rows],
+            "cause": [cause_name(int(c), metrics) for c in scored.cause[rows]],
+            "value": scored.value[rows],
+            "expected": scored.expected[rows],
+            "z_self": scored.z_self[rows],
+            "z_peer": scored.z_peer[rows],
+        }
+    )
 
 
-def score_rows(registry: Registry, rows: Ints, scored: Scored, metrics: Sequence[Metric]) -> Iterator[tuple[dict[str, str], float, str]]:
+def score_rows(
+    registry: Registry, rows: Ints, scored: Scored, metrics: Sequence[Metric]
+) -> Iterator[tuple[dict[str, str], float, str]]:
     for row in rows.tolist():
         identity = {name: registry.columns[name][row] for name in IDENTITY}
         yield identity, float(scored.score[row]), cause_name(int(scored.cause[row]), metrics)

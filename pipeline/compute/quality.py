@@ -1,4 +1,6 @@
-"""What was not taken at face value, counted by rack and pane: late, out of order, doubled, counted backwards, silent, frozen, impossible."""
+"""What was not taken at face value, counted by rack and pane: late, out of order, doubled, counted backwards, silent,
+frozen, impossible.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ RULES = {
     "late": "came after its pane had closed: stored raw, left out of windows",
     "out-of-order": "older than what the same devices had sent before, its pane still open: taken",
     "doubled": "a second sample of a device in the same tick: the first counts",
-    "behind": "more than a minute older than the moment at which Kafka got it: taken (a slow clock, or a source that catches up)",
+    "behind": "more than a minute older than the moment at which Kafka got it: taken (a slow clock, or a source that "
+    "catches up)",
     "time-zone": "behind by a whole number of quarter hours: taken (a clock that tells local time?)",
     "future": "more than a minute ahead of the moment at which Kafka got it: a dead letter",
     "seconds": "a time stamp in seconds where milliseconds are wanted: a dead letter",
@@ -27,7 +30,9 @@ RULES = {
     "silent": "a device that was heard before and said nothing for a whole pane",
     "frozen": "an energy counter that stands still while power is drawn",
     "counter-reset": "a counter that went backwards: what it shows since counts as its growth",
-    "sentinel": "a vendor's word for 'not supported': missing", "range": "physically impossible: missing", "infinite": "no number: missing",
+    "sentinel": "a vendor's word for 'not supported': missing",
+    "range": "physically impossible: missing",
+    "infinite": "no number: missing",
 }
 
 
@@ -41,7 +46,9 @@ class Quality:
         self._codes: tuple[int, Ints, list[tuple[str, str]]] = (-1, np.zeros(0, np.int64), [])
 
     def in_order(self, frame: Frame) -> bool:
-        """Whether the frame is no older than the last one of the same devices; those without a known layout always are."""
+        """Whether the frame is no older than the last one of the same devices; those without a known layout always
+        are.
+        """
         if not frame.block:
             return True
         newest = frame.span()[1]
@@ -65,7 +72,9 @@ class Quality:
         if self._codes[0] != registry.version:
             codes, _ = registry.group("site", "rack")
             names: dict[int, tuple[str, str]] = {}
-            for code, site, rack in zip(codes.tolist(), registry.columns["site"], registry.columns["rack"], strict=True):
+            for code, site, rack in zip(
+                codes.tolist(), registry.columns["site"], registry.columns["rack"], strict=True
+            ):
                 names.setdefault(code, (site, rack))
             self._codes = registry.version, codes, [names[i] for i in range(len(names))]
         found = np.bincount(self._codes[1][rows])
@@ -75,6 +84,17 @@ class Quality:
 
     def take(self, end: int) -> pa.RecordBatch | None:
         """What was noted of panes up to `end`; None when there was nothing."""
-        rows = [{"ts": at, "kind": self._kind, "site": site, "rack": rack, "metric": metric, "reason": reason, "count": count}
-                for at in sorted(t for t in self._counts if t <= end) for (site, rack, metric, reason), count in sorted(self._counts.pop(at).items())]
+        rows = [
+            {
+                "ts": at,
+                "kind": self._kind,
+                "site": site,
+                "rack": rack,
+                "metric": metric,
+                "reason": reason,
+                "count": count,
+            }
+            for at in sorted(t for t in self._counts if t <= end)
+            for (site, rack, metric, reason), count in sorted(self._counts.pop(at).items())
+        ]
         return QUALITY.build_rows(rows) if rows else None

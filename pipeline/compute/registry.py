@@ -63,9 +63,16 @@ class Registry:
         return np.array(found, np.int64), len(keys)
 
     def chosen(self, present: Bools) -> Ints | slice:
-        """The rows of devices that are present by rack: so that a rack's rows travel and are stored as one, whoever publishes them."""
+        """The rows of devices that are present by rack: so that a rack's rows travel and are stored as one, whoever
+        publishes them.
+        """
         if self._order[0] != self.version:
-            _, rack = np.unique(np.array(["\x1f".join(names) for names in zip(self.columns["site"], self.columns["rack"], strict=True)]), return_inverse=True)
+            _, rack = np.unique(
+                np.array(
+                    ["\x1f".join(names) for names in zip(self.columns["site"], self.columns["rack"], strict=True)]
+                ),
+                return_inverse=True,
+            )
             self._order = self.version, None if bool((np.diff(rack) >= 0).all()) else np.argsort(rack, kind="stable")
         order = self._order[1]
         return as_slice(np.flatnonzero(present)) if order is None else order[present[order]]

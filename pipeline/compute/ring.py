@@ -60,7 +60,9 @@ class Ring:
             self._carried[slot, metric] = True
         row[rows] = values
 
-    def window(self, first_tick: int, ticks: int, metrics: Ints | Sequence[int] | slice = slice(None), rows: Rows = slice(None)) -> Floats:
+    def window(
+        self, first_tick: int, ticks: int, metrics: Ints | Sequence[int] | slice = slice(None), rows: Rows = slice(None)
+    ) -> Floats:
         """float[ticks, metrics, len(rows)] of that span; NaN where nothing came."""
         wanted = np.arange(first_tick, first_tick + ticks)
         slots = wanted % self.slots
@@ -81,7 +83,10 @@ class Ring:
         return np.asarray((self._carried[slots] & (self._tick[slots] == wanted)[:, None]).any(axis=0))
 
     def __getstate__(self) -> dict[str, object]:
-        held = [(int(s), int(m), self._samples[s, m, : self.devices]) for s, m in zip(*np.nonzero(self._carried), strict=True)]
+        held = [
+            (int(s), int(m), self._samples[s, m, : self.devices])
+            for s, m in zip(*np.nonzero(self._carried), strict=True)
+        ]
         return {k: v for k, v in self.__dict__.items() if k != "_samples"} | {"held": held}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -93,7 +98,9 @@ class Ring:
 
 
 def _untouched(shape: tuple[int, ...], dtype: str) -> Floats:
-    """An array of its own pages, which the system gives when they are written to and takes back whole when the array goes."""
+    """An array of its own pages, which the system gives when they are written to and takes back whole when the array
+    goes.
+    """
     size = int(np.prod(shape))
     pages = mmap.mmap(-1, max(1, size) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size * np.dtype(dtype).itemsize >= _HUGE:

@@ -1,4 +1,7 @@
-"""Anomaly scores: each device against its peers and its own past, 0 (as ever) to 1 (certain), with the cause. Pure numpy."""
+"""Anomaly scores: each device against its peers and its own past, 0 (as ever) to 1 (certain), with the cause.
+
+Pure numpy.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,16 @@ LEAST_PEERS = 4
 LEAST_HISTORY = 4  # panes
 #: Scores below this are not published: the device is as it always is.
 PUBLISH_FROM = 0.05
-#: XIDs that need an operator, from NVIDIA's XID catalogue: off the bus, uncontained or unrecovered ECC, row remap failure,
-#: NVLink, GSP, micro-controller halt.
+#: XIDs that need an operator, from NVIDIA's XID catalogue: off the bus, uncontained or unrecovered ECC, row remap
+#: failure, NVLink, GSP, micro-controller halt.
 SEVERE_XIDS = (48, 62, 64, 74, 79, 92, 95, 119, 120, 140, 143, 158, 171, 172)
 
 
 @dataclass(slots=True)
 class Scored:
-    """Per device: score 0 to 1, index of the causing metric (or a negative special), its value, what was expected, both z."""
+    """Per device: score 0 to 1, index of the causing metric (or a negative special), its value, what was expected,
+    both z.
+    """
 
     score: Floats
     cause: Ints
@@ -36,8 +41,7 @@ class Scored:
         nan = np.full(devices, np.nan)
         return Scored(np.zeros(devices), np.full(devices, -1), nan.copy(), nan.copy(), nan.copy(), nan.copy())
 
-    def raise_to(self, where: Bools, score: float, cause: int, value: Floats,
-                 expected: float) -> None:
+    def raise_to(self, where: Bools, score: float, cause: int, value: Floats, expected: float) -> None:
         """Sets a higher score for the devices where something certain was seen."""
         self.judge(where & (self.score < score), score, cause, value, expected)
 
@@ -63,7 +67,9 @@ def combine(z_self: Floats, z_peer: Floats) -> Floats:
     return np.where(np.isnan(z_peer), own, peers * (0.85 + 0.15 * own))
 
 
-def score(metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Floats, Floats], groups: Groups) -> Scored:
+def score(
+    metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Floats, Floats], groups: Groups
+) -> Scored:
     """Scores one pane.
 
     `metrics`: (index in the catalogue, metric) of the k scored ones; `current`: float[k, devices] pane means;
@@ -83,8 +89,13 @@ def score(metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Fl
             z_self = stats.z(values, centre[k], sigma[k], rule.floor, rule.direction)
         strength = rule.weight * combine(z_self, z_peer)
         better = strength > result.score
-        for array, new in ((result.score, strength), (result.value, values), (result.z_self, z_self), (result.z_peer, z_peer),
-                           (result.expected, np.where(np.isnan(peer_centre), centre[k], peer_centre))):
+        for array, new in (
+            (result.score, strength),
+            (result.value, values),
+            (result.z_self, z_self),
+            (result.z_peer, z_peer),
+            (result.expected, np.where(np.isnan(peer_centre), centre[k], peer_centre)),
+        ):
             array[better] = new[better]
         result.cause[better] = index
     return result

@@ -15,7 +15,8 @@ MAD_TO_SIGMA = 1.4826
 def mean_and_max(samples: Floats) -> tuple[Floats, Floats, Bools]:
     """(mean over axis 0; maximum over axis 0; where something is missing); NaN where nothing was measured.
 
-    A pane's few samples are added up in their own float32, which is right to a millionth and four times as fast; more in float64.
+    A pane's few samples are added up in their own float32, which is right to a millionth and four times as fast; more
+    in float64.
     """
     total = np.add.reduce(samples, axis=0, dtype=np.float64 if len(samples) > FEW else None)
     high = np.maximum.reduce(samples, axis=0)
@@ -40,13 +41,17 @@ def first_and_last(samples: Floats) -> tuple[Floats, Floats]:
 
 
 def increase(last: Floats, before: Floats) -> Floats:
-    """A counter's growth from `before` to `last`; after a reset, what it has counted since. NaN where either is unknown."""
+    """A counter's growth from `before` to `last`; after a reset, what it has counted since.
+
+    NaN where either is unknown.
+    """
     grown = last - before
     return np.where(grown < 0, last, grown)
 
 
 def quantile_last(samples: Floats, q: float, gaps: Bools) -> Floats:
-    """Quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured. Reorders `samples`.
+    """Quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured. Reorders
+    `samples`.
 
     `gaps` says which lines have missing values.
     """
@@ -92,7 +97,9 @@ def robust(history: Floats, least: int) -> tuple[Floats, Floats]:
 
 
 def z(values: Floats, centre: Floats, sigma: Floats, floor: float, direction: str) -> Floats:
-    """Signed so that positive is bad: how many sigmas (at least `floor` each) a value lies on its bad side; NaN for unknown."""
+    """Signed so that positive is bad: how many sigmas (at least `floor` each) a value lies on its bad side; NaN for
+    unknown.
+    """
     distance = (values - centre) / np.maximum(sigma, floor)
     if direction == "low":
         return np.asarray(-distance)

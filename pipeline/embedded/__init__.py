@@ -1,1 +1,3 @@
-"""The same services on one machine without Docker: brokers, ClickHouse's engine behind its HTTP interface, a supervisor."""
+"""The same services on one machine without Docker: brokers, ClickHouse's engine behind its HTTP interface, a
+supervisor.
+"""

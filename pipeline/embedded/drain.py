@@ -28,10 +28,16 @@ class Reader:
         for said in self.positions:
             for key, value in said.items():
                 best[key] = max(best.get(key, 0), value or 0)
-        return sum(max(0, end - max(best.get(f"{tp.topic}/{tp.partition}", 0), begins[tp])) for tp, end in ends.items() if tp.topic in self.topics)
+        return sum(
+            max(0, end - max(best.get(f"{tp.topic}/{tp.partition}", 0), begins[tp]))
+            for tp, end in ends.items()
+            if tp.topic in self.topics
+        )
 
 
-async def drained(bootstrap: str, readers: Callable[[], list[Reader]], timeout_s: float, meanwhile: Callable[[], None]) -> bool:
+async def drained(
+    bootstrap: str, readers: Callable[[], list[Reader]], timeout_s: float, meanwhile: Callable[[], None]
+) -> bool:
     """Waits until no reader is behind; False when that takes longer than `timeout_s`."""
     deadline, calm = time.monotonic() + timeout_s, 0
     consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))

@@ -14,12 +14,18 @@ class EncodingError(ValueError):
     """A body that does not decode, or grows past its bound."""
 
 
-_DECODERS: dict[str, Callable[[], Any]] = {"gzip": lambda: zlib.decompressobj(47), "deflate": lambda: zlib.decompressobj(zlib.MAX_WBITS),
-                                          "lz4": lz4.frame.LZ4FrameDecompressor, "zstd": zstd.ZstdDecompressor}
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(47),
+    "deflate": lambda: zlib.decompressobj(zlib.MAX_WBITS),
+    "lz4": lz4.frame.LZ4FrameDecompressor,
+    "zstd": zstd.ZstdDecompressor,
+}
 
 
 def decompress(data: bytes, encoding: str, limit: int) -> bytes:
-    """The plain body, of one member after another; EncodingError for an unknown encoding, damage, or more than `limit` bytes."""
+    """The plain body, of one member after another; EncodingError for an unknown encoding, damage, or more than `limit`
+    bytes.
+    """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return data

@@ -68,7 +68,9 @@ class Engine:
                 for _ in range(connections):
                     self._pools[readonly].put(self._open(readonly))
         except RuntimeError as err:
-            raise EngineError(f"cannot open the ClickHouse data in {path}: {err}. Is a factory still running on it?", 76) from err
+            raise EngineError(
+                f"cannot open the ClickHouse data in {path}: {err}. Is a factory still running on it?", 76
+            ) from err
 
     def _open(self, readonly: bool) -> _Connection:
         connection = _Connection(chdb.connect(self._path))
@@ -79,9 +81,19 @@ class Engine:
             connection.raw.query("SET readonly = 2")
         return connection
 
-    def run(self, sql: str | bytes, fmt: str = "TabSeparated", *, params: Mapping[str, str] | None = None,
-            settings: Mapping[str, str] | None = None, database: str = "", readonly: bool = False, session: str = "",
-            session_timeout_s: float = 60.0, session_check: bool = False) -> Result:
+    def run(
+        self,
+        sql: str | bytes,
+        fmt: str = "TabSeparated",
+        *,
+        params: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        database: str = "",
+        readonly: bool = False,
+        session: str = "",
+        session_timeout_s: float = 60.0,
+        session_check: bool = False,
+    ) -> Result:
         """One statement; raises EngineError. Settings hold for this statement alone."""
         if session:
             with self._in_session((session, readonly), session_timeout_s, session_check) as connection:
@@ -104,15 +116,24 @@ class Engine:
                     raise EngineError(f"Code: 372. DB::Exception: Session {key[0]} not found. (SESSION_NOT_FOUND)")
                 found = self._sessions[key] = _Session(self._open(key[1]), threading.Lock(), 0.0)
             if not found.lock.acquire(blocking=False):
-                raise EngineError(f"Code: 373. DB::Exception: Session {key[0]} is locked by a concurrent client. (SESSION_IS_LOCKED)")
+                raise EngineError(
+                    f"Code: 373. DB::Exception: Session {key[0]} is locked by a concurrent client. (SESSION_IS_LOCKED)"
+                )
         try:
             yield found.connection
         finally:
             found.expires = time.monotonic() + timeout_s
             found.lock.release()
 
-    def _execute(self, connection: _Connection, sql: str | bytes, fmt: str, params: Mapping[str, str],
-                 settings: Mapping[str, str], database: str) -> Result:
+    def _execute(
+        self,
+        connection: _Connection,
+        sql: str | bytes,
+        fmt: str,
+        params: Mapping[str, str],
+        settings: Mapping[str, str],
+        database: str,
+    ) -> Result:
         raw, began, applied = connection.raw, time.monotonic(), []
         try:
             if database and database != connection.database:
@@ -120,14 +141,23 @@ class Engine:
                 connection.database = database
             for name, value in settings.items():
                 if not _SETTING.fullmatch(name):
-                    raise EngineError(f"Code: 115. DB::Exception: Setting {name} is neither a builtin setting nor a name. (UNKNOWN_SETTING)")
+                    raise EngineError(
+                        f"Code: 115. DB::Exception: Setting {name} is neither a builtin setting nor a name. "
+                        "(UNKNOWN_SETTING)"
+                    )
                 raw.query(f"SET {name} = '{_escape(value)}'")
                 applied.append(name)
             result = raw.query(sql, fmt, params=dict(params)) if params else raw.query(sql, fmt)
             data = bytes(result.bytes() or b"") if result is not None else b""
             # of the answer, and of the tables: what was read for it
-            read = (max(int(result.rows_read()), int(result.storage_rows_read())),
-                    max(int(result.bytes_read()), int(result.storage_bytes_read()))) if result is not None else (0, 0)
+            read = (
+                (
+                    max(int(result.rows_read()), int(result.storage_rows_read())),
+                    max(int(result.bytes_read()), int(result.storage_bytes_read())),
+                )
+                if result is not None
+                else (0, 0)
+            )
             return Result(data, *read, time.monotonic() - began)
         except EngineError:
             raise

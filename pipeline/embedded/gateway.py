@@ -1,8 +1,8 @@
 """ClickHouse's HTTP interface over the embedded engine, on loopback: what clickhouse-connect and Grafana speak.
 
 Supported: any query in any format, inserts in any format, server-side parameters, settings, sessions, `readonly`,
-compression both ways (gzip, deflate, lz4, zstd), ClickHouse's error codes and headers. Not supported, and said so with an
-error: external data tables (multipart files) and the native block compression of `compress=1`.
+compression both ways (gzip, deflate, lz4, zstd), ClickHouse's error codes and headers. Not supported, and said so with
+an error: external data tables (multipart files) and the native block compression of `compress=1`.
 """
 
 from __future__ import annotations
@@ -35,26 +35,96 @@ MAX_PACKED = 256 << 20  # what a compressed body may grow to, since it is held i
 _MOST_REMEMBERED = 4096
 
 #: URL parameters that are the interface's own; all others are settings, `param_*` are query parameters.
-_OWN = frozenset(("query", "database", "user", "password", "default_format", "session_id", "session_timeout", "session_check",
-                  "query_id", "quota_key", "compress", "decompress", "enable_http_compression", "wait_end_of_query", "buffer_size",
-                  "client_protocol_version", "role", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
-                  "http_zlib_compression_level", "stacktrace", "cancel_http_readonly_queries_on_client_close", "add_http_cors_header",
-                  "max_result_bytes", "hash"))
+_OWN = frozenset(
+    (
+        "query",
+        "database",
+        "user",
+        "password",
+        "default_format",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "query_id",
+        "quota_key",
+        "compress",
+        "decompress",
+        "enable_http_compression",
+        "wait_end_of_query",
+        "buffer_size",
+        "client_protocol_version",
+        "role",
+        "send_progress_in_http_headers",
+        "http_headers_progress_interval_ms",
+        "http_zlib_compression_level",
+        "stacktrace",
+        "cancel_http_readonly_queries_on_client_close",
+        "add_http_cors_header",
+        "max_result_bytes",
+        "hash",
+    )
+)
 
-_INSERT = re.compile(rb"\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<into>(?:FUNCTION\s+)?[^\s(]+\s*(?:\((?:[^()]|\([^()]*\))*\))?)"
-                     rb"(?P<settings>\s*SETTINGS\s+[^;]*?)?\s*FORMAT\s+(?P<format>\w+)[ \t]*(?:\r?\n|;?[ \t]*$|[ \t])", re.IGNORECASE)
+_INSERT = re.compile(
+    rb"\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<into>(?:FUNCTION\s+)?[^\s(]+\s*(?:\((?:[^()]|\([^()]*\))*\))?)"
+    rb"(?P<settings>\s*SETTINGS\s+[^;]*?)?\s*FORMAT\s+(?P<format>\w+)[ \t]*(?:\r?\n|;?[ \t]*$|[ \t])",
+    re.IGNORECASE,
+)
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*(?:SETTINGS\s[^)]*)?;?\s*$", re.IGNORECASE)
-_READS = re.compile(rb"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(SELECT|WITH|SHOW|DESC|DESCRIBE|EXISTS|EXPLAIN|\(|FROM|VALUES)\b", re.IGNORECASE | re.DOTALL)
+_READS = re.compile(
+    rb"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(SELECT|WITH|SHOW|DESC|DESCRIBE|EXISTS|EXPLAIN|\(|FROM|VALUES)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
-_TYPES = {"JSON": "application/json; charset=UTF-8", "CSV": "text/csv; charset=UTF-8; header=absent",
-          "Native": "application/octet-stream", "TabSeparated": "text/tab-separated-values; charset=UTF-8"}
+_TYPES = {
+    "JSON": "application/json; charset=UTF-8",
+    "CSV": "text/csv; charset=UTF-8; header=absent",
+    "Native": "application/octet-stream",
+    "TabSeparated": "text/tab-separated-values; charset=UTF-8",
+}
 
 #: ClickHouse's code -> HTTP status, for the codes that are not 500 there.
-_STATUS = {code: status for status, codes in {
-    HTTPStatus.BAD_REQUEST: (6, 26, 27, 36, 38, 40, 41, 42, 43, 46, 47, 53, 57, 62, 69, 70, 72, 115, 117, 130, 349, 372, 386, 456, 457, 636),
-    HTTPStatus.NOT_FOUND: (60, 81), HTTPStatus.FORBIDDEN: (164, 291, 497), HTTPStatus.UNAUTHORIZED: (192, 193, 194, 516),
-    HTTPStatus.NOT_IMPLEMENTED: (48,), HTTPStatus.REQUEST_TIMEOUT: (159,), HTTPStatus.SERVICE_UNAVAILABLE: (202,),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (161,)}.items() for code in codes}
+_STATUS = {
+    code: status
+    for status, codes in {
+        HTTPStatus.BAD_REQUEST: (
+            6,
+            26,
+            27,
+            36,
+            38,
+            40,
+            41,
+            42,
+            43,
+            46,
+            47,
+            53,
+            57,
+            62,
+            69,
+            70,
+            72,
+            115,
+            117,
+            130,
+            349,
+            372,
+            386,
+            456,
+            457,
+            636,
+        ),
+        HTTPStatus.NOT_FOUND: (60, 81),
+        HTTPStatus.FORBIDDEN: (164, 291, 497),
+        HTTPStatus.UNAUTHORIZED: (192, 193, 194, 516),
+        HTTPStatus.NOT_IMPLEMENTED: (48,),
+        HTTPStatus.REQUEST_TIMEOUT: (159,),
+        HTTPStatus.SERVICE_UNAVAILABLE: (202,),
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (161,),
+    }.items()
+    for code in codes
+}
 
 
 @dataclass(slots=True)
@@ -75,7 +145,9 @@ class Gateway:
         scratch.mkdir(parents=True, exist_ok=True)
         self.requests = self.refused = 0
         self._harmless: set[int] = set()
-        self._spare: list[Path] = []  # scratch files that are not in use: written over, since fresh pages cost more than the copy
+        self._spare: list[
+            Path
+        ] = []  # scratch files that are not in use: written over, since fresh pages cost more than the copy
         self.app = web.Application(client_max_size=MAX_BODY)
         self.app.router.add_get("/ping", self._ping)
         self.app.router.add_get("/replicas_status", self._ping)
@@ -94,11 +166,16 @@ class Gateway:
             return self._failed(err, "")
         used = resource.getrusage(resource.RUSAGE_SELF)
         registry = CollectorRegistry()
-        for name, help_, value in (("requests_served", "Requests so far.", self.requests), ("requests_refused", "Requests that failed.", self.refused),
-                                   ("cpu_seconds", "CPU seconds used.", used.ru_utime + used.ru_stime),
-                                   ("peak_memory_megabytes", "Largest resident memory so far.", used.ru_maxrss // 1024)):
+        for name, help_, value in (
+            ("requests_served", "Requests so far.", self.requests),
+            ("requests_refused", "Requests that failed.", self.refused),
+            ("cpu_seconds", "CPU seconds used.", used.ru_utime + used.ru_stime),
+            ("peak_memory_megabytes", "Largest resident memory so far.", used.ru_maxrss // 1024),
+        ):
             Gauge(f"gigawatch_clickhouse_{name}", help_, registry=registry).set(value)
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(
+            body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         query_id = request.query.get("query_id") or str(uuid.uuid4())
@@ -126,15 +203,24 @@ class Gateway:
             except (binascii.Error, ValueError):
                 given = ""
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._password.encode()):
-            raise EngineError("Code: 516. DB::Exception: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)")
+            raise EngineError(
+                "Code: 516. DB::Exception: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)"
+            )
 
     def _refuse_strangers(self, request: web.Request) -> None:
-        """No web page of somewhere else reads or writes here through a visitor's browser, nor under a name made to point here."""
+        """No web page of somewhere else reads or writes here through a visitor's browser, nor under a name made to
+        point here.
+        """
         host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
-        elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") or (origin is not None and urlsplit(origin).netloc != host)
+        elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") or (
+            origin is not None and urlsplit(origin).netloc != host
+        )
         if elsewhere or (not self._password and not _is_here(host)):
-            raise EngineError("Code: 497. DB::Exception: requests from web pages of another origin, or under another name than this machine's loopback address "
-                              "without a password, are refused. (ACCESS_DENIED)")
+            raise EngineError(
+                "Code: 497. DB::Exception: requests from web pages of another origin, or under another name "
+                "than this machine's loopback address "
+                "without a password, are refused. (ACCESS_DENIED)"
+            )
 
     async def _parse(self, request: web.Request) -> _Request:
         options = dict(request.query)
@@ -146,19 +232,29 @@ class Gateway:
             body = b""
             for name, value in (await request.post()).items():
                 if not isinstance(value, str):
-                    raise EngineError("Code: 48. DB::Exception: external data tables are not supported by the embedded ClickHouse; "
-                                      "use a ClickHouse server. (NOT_IMPLEMENTED)")
+                    raise EngineError(
+                        "Code: 48. DB::Exception: external data tables are not supported by the embedded ClickHouse; "
+                        "use a ClickHouse server. (NOT_IMPLEMENTED)"
+                    )
                 options[name] = value
-        elif request.method == "POST" and not request.headers.get("Content-Encoding") and _INSERT.fullmatch(options.get("query", "").encode()):
+        elif (
+            request.method == "POST"
+            and not request.headers.get("Content-Encoding")
+            and _INSERT.fullmatch(options.get("query", "").encode())
+        ):
             body, held = b"", await self._received(request)
         else:
             try:
-                body = encoding.decompress(await request.read(), request.headers.get("Content-Encoding", ""), MAX_PACKED)
+                body = encoding.decompress(
+                    await request.read(), request.headers.get("Content-Encoding", ""), MAX_PACKED
+                )
             except encoding.EncodingError as err:
                 raise EngineError(f"Code: 271. DB::Exception: {err}. (CANNOT_DECOMPRESS)") from err
         if options.get("compress") == "1" or options.get("decompress") == "1":
-            raise EngineError("Code: 48. DB::Exception: native block compression (compress=1) is not supported by the embedded "
-                              "ClickHouse; use HTTP compression (enable_http_compression=1). (NOT_IMPLEMENTED)")
+            raise EngineError(
+                "Code: 48. DB::Exception: native block compression (compress=1) is not supported by the embedded "
+                "ClickHouse; use HTTP compression (enable_http_compression=1). (NOT_IMPLEMENTED)"
+            )
         text = options.get("query", "").encode()
         statement = b"\n".join(part for part in (text, body) if part)
         parsed = _Request(statement, options, body=held)
@@ -181,7 +277,9 @@ class Gateway:
                 async for chunk in request.content.iter_any():
                     size += len(chunk)
                     if size > MAX_BODY:
-                        raise EngineError(f"Code: 161. DB::Exception: the body is larger than {MAX_BODY} bytes. (TOO_LARGE)")
+                        raise EngineError(
+                            f"Code: 161. DB::Exception: the body is larger than {MAX_BODY} bytes. (TOO_LARGE)"
+                        )
                     file.write(chunk)
                 file.truncate(size)
             except BaseException:
@@ -192,9 +290,15 @@ class Gateway:
     def _run(self, request: _Request) -> tuple[Result, str, bool]:
         options = request.options
         session = options.get("session_id", "")
-        common = {"params": request.params, "settings": request.settings, "database": options.get("database", ""),
-                  "session": session, "session_timeout_s": float(options.get("session_timeout", 60)),
-                  "session_check": options.get("session_check") == "1", "readonly": request.readonly}
+        common = {
+            "params": request.params,
+            "settings": request.settings,
+            "database": options.get("database", ""),
+            "session": session,
+            "session_timeout_s": float(options.get("session_timeout", 60)),
+            "session_check": options.get("session_check") == "1",
+            "readonly": request.readonly,
+        }
         insert = _INSERT.match(request.statement)
         if insert and insert["into"].upper().startswith(b"FUNCTION"):
             raise _trespasses("a table function")
@@ -204,16 +308,27 @@ class Gateway:
                 file = self._scratch / f"{uuid.uuid4()}.insert"
                 file.write_bytes(memoryview(request.statement)[insert.end() :])
             try:
-                sql = (b"INSERT INTO " + insert["into"] + f" FROM INFILE '{file}'".encode() + (insert["settings"] or b"")
-                       + b" FORMAT " + insert["format"])
-                return self._engine.run(sql.decode(), **common), insert["format"].decode(), True  # type: ignore[arg-type]
+                sql = (
+                    b"INSERT INTO "
+                    + insert["into"]
+                    + f" FROM INFILE '{file}'".encode()
+                    + (insert["settings"] or b"")
+                    + b" FORMAT "
+                    + insert["format"]
+                )
+                answer = self._engine.run(sql.decode(), **common)  # type: ignore[arg-type]
+                return answer, insert["format"].decode(), True
             finally:
                 self._spare.append(file)
         named = _FORMAT.search(request.statement)
         fmt = named[1].decode() if named else options.get("default_format", "TabSeparated")
         text = request.statement.decode("utf-8", "surrogateescape").rstrip().rstrip(";")
         self._fence(text, request.params)
-        revision = int(options["client_protocol_version"]) if fmt == "Native" and options.get("client_protocol_version", "").isdigit() else 0
+        revision = (
+            int(options["client_protocol_version"])
+            if fmt == "Native" and options.get("client_protocol_version", "").isdigit()
+            else 0
+        )
         result = self._engine.run(text, fmt, **common)  # type: ignore[arg-type]
         if revision >= native.MARKED:
             try:
@@ -230,7 +345,9 @@ class Gateway:
 
         def explain(statement: str) -> str:
             try:
-                return self._engine.run(f"EXPLAIN AST {statement}", "TSVRaw", params=params, readonly=True).data.decode("utf-8", "replace")
+                return self._engine.run(f"EXPLAIN AST {statement}", "TSVRaw", params=params, readonly=True).data.decode(
+                    "utf-8", "replace"
+                )
             except EngineError as err:
                 raise ValueError(err.text) from err
 
@@ -241,13 +358,27 @@ class Gateway:
             self._harmless.clear()
         self._harmless.add(key)
 
-    def _answer(self, request: web.Request, parsed: _Request, result: Result, fmt: str, wrote: bool, query_id: str) -> web.Response:
-        summary = {"read_rows": result.rows_read, "read_bytes": result.bytes_read, "written_rows": result.rows_read if wrote else 0,
-                   "written_bytes": result.bytes_read if wrote else 0, "total_rows_to_read": 0, "result_rows": 0,
-                   "result_bytes": len(result.data), "elapsed_ns": int(result.elapsed_s * 1e9)}
+    def _answer(
+        self, request: web.Request, parsed: _Request, result: Result, fmt: str, wrote: bool, query_id: str
+    ) -> web.Response:
+        summary = {
+            "read_rows": result.rows_read,
+            "read_bytes": result.bytes_read,
+            "written_rows": result.rows_read if wrote else 0,
+            "written_bytes": result.bytes_read if wrote else 0,
+            "total_rows_to_read": 0,
+            "result_rows": 0,
+            "result_bytes": len(result.data),
+            "elapsed_ns": int(result.elapsed_s * 1e9),
+        }
         kind = next((t for prefix, t in _TYPES.items() if fmt.startswith(prefix)), "text/plain; charset=UTF-8")
-        headers = {"X-ClickHouse-Query-Id": query_id, "X-ClickHouse-Summary": json.dumps({k: str(v) for k, v in summary.items()}),
-                   "X-ClickHouse-Server-Display-Name": "gigawatch-embedded", "X-ClickHouse-Timezone": "UTC", "Content-Type": kind}
+        headers = {
+            "X-ClickHouse-Query-Id": query_id,
+            "X-ClickHouse-Summary": json.dumps({k: str(v) for k, v in summary.items()}),
+            "X-ClickHouse-Server-Display-Name": "gigawatch-embedded",
+            "X-ClickHouse-Timezone": "UTC",
+            "Content-Type": kind,
+        }
         if not wrote or result.data:
             headers["X-ClickHouse-Format"] = fmt
         data = result.data
@@ -260,14 +391,21 @@ class Gateway:
     def _failed(self, err: EngineError, query_id: str) -> web.Response:
         log.debug("%s", err)
         status = _STATUS.get(err.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-        headers = {"X-ClickHouse-Exception-Code": str(err.code), "X-ClickHouse-Query-Id": query_id,
-                   "X-ClickHouse-Server-Display-Name": "gigawatch-embedded", "X-ClickHouse-Timezone": "UTC"}
+        headers = {
+            "X-ClickHouse-Exception-Code": str(err.code),
+            "X-ClickHouse-Query-Id": query_id,
+            "X-ClickHouse-Server-Display-Name": "gigawatch-embedded",
+            "X-ClickHouse-Timezone": "UTC",
+        }
         return web.Response(status=status, text=err.text + "\n", headers=headers)
 
 
 def _trespasses(what: str) -> EngineError:
-    return EngineError(f"Code: 497. DB::Exception: {what}: the embedded ClickHouse reads and writes nothing but its own tables, since it runs with the rights "
-                       "of the user who started it; a ClickHouse server has grants for this. (ACCESS_DENIED)")
+    return EngineError(
+        f"Code: 497. DB::Exception: {what}: the embedded ClickHouse reads and writes nothing but its own "
+        "tables, since it runs with the rights "
+        "of the user who started it; a ClickHouse server has grants for this. (ACCESS_DENIED)"
+    )
 
 
 def _is_here(host: str) -> bool:
@@ -280,7 +418,9 @@ def _is_here(host: str) -> bool:
 
 async def start(gateway: Gateway, host: str, port: int) -> web.AppRunner:
     """Serves until the runner is cleaned up."""
-    runner = web.AppRunner(gateway.app, access_log=None, auto_decompress=False, shutdown_timeout=5.0, read_bufsize=1 << 20)
+    runner = web.AppRunner(
+        gateway.app, access_log=None, auto_decompress=False, shutdown_timeout=5.0, read_bufsize=1 << 20
+    )
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     return runner

@@ -1,7 +1,8 @@
-"""ClickHouse's Native format as newer clients want it: the embedded engine writes revision 0, which has no block info and no serialization marks.
+"""ClickHouse's Native format as newer clients want it: the embedded engine writes revision 0, which has no block info
+and no serialization marks.
 
-clickhouse-go (Grafana's plugin) asks for a revision in `client_protocol_version` and reads nothing else. Values are the same; what goes in between
-is known once it is known where each column ends, so every type is walked over.
+clickhouse-go (Grafana's plugin) asks for a revision in `client_protocol_version` and reads nothing else. Values are the
+same; what goes in between is known once it is known where each column ends, so every type is walked over.
 """
 
 from __future__ import annotations
@@ -9,16 +10,46 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-#: The first revision with a mark before each column, DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION of ClickHouse's ProtocolDefines.h.
+#: The first revision with a mark before each column, DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION of ClickHouse's
+#: ProtocolDefines.h.
 MARKED = 54454
 _HAS_KEYS = 1 << 9
 #: Block info: field 1 is_overflows = 0, field 2 bucket_num = -1, end.
 _INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
-_WIDTHS = {"UInt8": 1, "Int8": 1, "Bool": 1, "Enum8": 1, "Nothing": 1, "UInt16": 2, "Int16": 2, "Date": 2, "Enum16": 2, "BFloat16": 2, "UInt32": 4, "Int32": 4,
-           "Float32": 4,
-           "Date32": 4, "DateTime": 4, "IPv4": 4, "Decimal32": 4, "Time": 4, "UInt64": 8, "Int64": 8, "Float64": 8, "DateTime64": 8, "Decimal64": 8,
-           "Time64": 8, "UUID": 16,
-           "IPv6": 16, "UInt128": 16, "Int128": 16, "Decimal128": 16, "UInt256": 32, "Int256": 32, "Decimal256": 32}
+_WIDTHS = {
+    "UInt8": 1,
+    "Int8": 1,
+    "Bool": 1,
+    "Enum8": 1,
+    "Nothing": 1,
+    "UInt16": 2,
+    "Int16": 2,
+    "Date": 2,
+    "Enum16": 2,
+    "BFloat16": 2,
+    "UInt32": 4,
+    "Int32": 4,
+    "Float32": 4,
+    "Date32": 4,
+    "DateTime": 4,
+    "IPv4": 4,
+    "Decimal32": 4,
+    "Time": 4,
+    "UInt64": 8,
+    "Int64": 8,
+    "Float64": 8,
+    "DateTime64": 8,
+    "Decimal64": 8,
+    "Time64": 8,
+    "UUID": 16,
+    "IPv6": 16,
+    "UInt128": 16,
+    "Int128": 16,
+    "Decimal128": 16,
+    "UInt256": 32,
+    "Int256": 32,
+    "Decimal256": 32,
+}
 
 
 class NativeError(ValueError):
@@ -38,7 +69,9 @@ def revised(data: bytes, revision: int) -> bytes:
             _, at = _text(data, at)
             kind, at = _text(data, at)
             out += data[begin:at] + mark
-            versions = 8 * kind.count("LowCardinality(") if rows else 0  # each dictionary's version comes before all else
+            versions = (
+                8 * kind.count("LowCardinality(") if rows else 0
+            )  # each dictionary's version comes before all else
             begin, at = at, _over(data, at + versions, kind, rows)
             out += data[begin:at]
     return bytes(out)
@@ -65,7 +98,15 @@ def _over(data: bytes, at: int, kind: str, rows: int) -> int:
     """Where a column of `rows` values of a type ends."""
     name, _, rest = kind.partition("(")
     inner = rest.removesuffix(")")
-    width = 8 if name.startswith("Interval") else _decimal(inner) if name == "Decimal" else int(inner) if name == "FixedString" else _WIDTHS.get(name)
+    width = (
+        8
+        if name.startswith("Interval")
+        else _decimal(inner)
+        if name == "Decimal"
+        else int(inner)
+        if name == "FixedString"
+        else _WIDTHS.get(name)
+    )
     if width is not None:
         end = at + width * rows
     elif name == "String":
@@ -107,7 +148,12 @@ def _dictionary(data: bytes, at: int, inner: str, rows: int) -> int:
     flags, at = int.from_bytes(data[at : at + 8], "little"), at + 8
     if flags & _HAS_KEYS:
         keys, at = int.from_bytes(data[at : at + 8], "little"), at + 8
-        at = _over(data, at, inner.removeprefix("Nullable(").removesuffix(")") if inner.startswith("Nullable(") else inner, keys)
+        at = _over(
+            data,
+            at,
+            inner.removeprefix("Nullable(").removesuffix(")") if inner.startswith("Nullable(") else inner,
+            keys,
+        )
     return at + 8 + int.from_bytes(data[at : at + 8], "little") * (1 << (flags & 0xFF))
 
 
@@ -129,4 +175,5 @@ _NESTED: dict[str, Callable[[bytes, int, str, int], int]] = {
     "LowCardinality": _dictionary,
     "Tuple": _tuple,
     "Map": lambda data, at, inner, rows: _array(data, at, f"Tuple({inner})", rows),
-    "SimpleAggregateFunction": lambda data, at, inner, rows: _over(data, at, _parts(inner)[-1], rows)}
+    "SimpleAggregateFunction": lambda data, at, inner, rows: _over(data, at, _parts(inner)[-1], rows),
+}

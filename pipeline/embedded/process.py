@@ -1,4 +1,6 @@
-"""A child process: started with its output in a log file, stopped gently, ended with its parent, restarted by a supervisor."""
+"""A child process: started with its output in a log file, stopped gently, ended with its parent, restarted by a
+supervisor.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-#: Our own processes keep the memory they have used: the same hundreds of megabytes are wanted again a second later, and the
-#: kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes through malloc;
-#: `JE_MALLOC_CONF`: ClickHouse's own allocator (chDB) gives back what it has not used for two minutes, not after five seconds.
-KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30), "ARROW_DEFAULT_MEMORY_POOL": "system",
-               "JE_MALLOC_CONF": "oversize_threshold:0,dirty_decay_ms:120000"}
+#: Our own processes keep the memory they have used: the same hundreds of megabytes are wanted again a second later, and
+#: the kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes
+#: through malloc; `JE_MALLOC_CONF`: ClickHouse's own allocator (chDB) gives back what it has not used for two minutes,
+#: not after five seconds.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_MALLOC_CONF": "oversize_threshold:0,dirty_decay_ms:120000",
+}
 #: For programs with threads of their own.
 KEEP_MEMORY_THREADS = {**KEEP_MEMORY, "MALLOC_ARENA_MAX": "2"}
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -30,10 +38,20 @@ class ProcessError(RuntimeError):
 
 
 class Process:
-    """`gentle` is the signal that asks it to stop. Its own session, so that Ctrl-C in a terminal reaches only the parent."""
+    """`gentle` is the signal that asks it to stop.
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, *, env: dict[str, str] | None = None,
-                 gentle: signal.Signals = signal.SIGTERM) -> None:
+    Its own session, so that Ctrl-C in a terminal reaches only the parent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        env: dict[str, str] | None = None,
+        gentle: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self.name, self.argv, self.log, self.gentle = name, list(argv), log, gentle
         self._env = {**os.environ, **(env or {})}
         self._popen: subprocess.Popen[bytes] | None = None
@@ -44,8 +62,15 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             try:
-                self._popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=self._env,
-                                               start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509
+                self._popen = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env=self._env,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509
+                )
             except OSError as err:
                 raise ProcessError(f"cannot start {self.name} ({self.argv[0]}): {err}") from err
         self.started = time.monotonic()
@@ -119,7 +144,8 @@ def _die_with_parent() -> None:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port on loopback when it is free, else one below those that the system gives to outgoing connections (from 32768).
+    """The preferred port on loopback when it is free, else one below those that the system gives to outgoing
+    connections (from 32768).
 
     It is this process's own until it ends: no other Gigawatch gets it in the seconds before something listens on it.
     """
@@ -130,7 +156,9 @@ def free_port(preferred: int = 0) -> int:
 
 
 def _claim(port: int) -> bool:
-    """Whether the port is free; then its name is taken too, as a socket of no file that the kernel gives back when we end, however we end."""
+    """Whether the port is free; then its name is taken too, as a socket of no file that the kernel gives back when we
+    end, however we end.
+    """
     name = socket.socket(socket.AF_UNIX)
     try:
         name.bind(f"\0gigawatch-port-{port}")
@@ -149,10 +177,15 @@ def wait_for(process: Process, ready: Callable[[], bool], timeout_s: float) -> N
     deadline = time.monotonic() + timeout_s
     while not ready():
         if not process.running:
-            raise ProcessError(f"{process.name} ended with code {process.code} while starting. The end of {process.log}:\n{process.tail()}")
+            raise ProcessError(
+                f"{process.name} ended with code {process.code} while starting. The end of "
+                f"{process.log}:\n{process.tail()}"
+            )
         if time.monotonic() > deadline:
             process.kill()
-            raise ProcessError(f"{process.name} was not ready after {timeout_s:g} s. The end of {process.log}:\n{process.tail()}")
+            raise ProcessError(
+                f"{process.name} was not ready after {timeout_s:g} s. The end of {process.log}:\n{process.tail()}"
+            )
         time.sleep(0.05)
 
 

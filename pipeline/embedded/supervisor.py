@@ -1,4 +1,6 @@
-"""A whole factory on this machine: broker, ClickHouse, stream workers, sink and producer as processes, kept alive and drained."""
+"""A whole factory on this machine: broker, ClickHouse, stream workers, sink and producer as processes, kept alive and
+drained.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ CLICKHOUSE_PORT = 18123
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `gigawatch up` was asked for. `producer` is the argument list of `gigawatch produce`, empty for no producer."""
+    """What `gigawatch up` was asked for.
+
+    `producer` is the argument list of `gigawatch produce`, empty for no producer.
+    """
 
     data_dir: Path
     producer: tuple[str, ...]
@@ -53,7 +58,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Use as `async with`; `say` gets progress for people. Processes that die are started again, with growing pauses."""
+    """Use as `async with`; `say` gets progress for people.
+
+    Processes that die are started again, with growing pauses.
+    """
 
     plan: Plan
     say: Callable[[str], None] = lambda _: None
@@ -78,7 +86,10 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         other = running(self.plan.data_dir)
         if other is not None:
-            raise ProcessError(f"a factory (process {other.pid}) already runs on {self.plan.data_dir}: stop it, or use another --data-dir")
+            raise ProcessError(
+                f"a factory (process {other.pid}) already runs on {self.plan.data_dir}: stop it, or use "
+                "another --data-dir"
+            )
         self.run_dir.mkdir(parents=True, exist_ok=True)
         for old in self.run_dir.glob("*.json"):
             old.unlink()
@@ -98,7 +109,9 @@ class Supervisor:
     async def _start(self) -> None:
         if self.plan.broker == "apache" and not kafka_at_hand():
             self.say("fetching Apache Kafka with Maven, once; this takes a minute")
-        with self._step({"embedded": "Kafka (Tansu, in memory)", "apache": "Kafka (Apache, on disk)"}.get(self.plan.broker, "Kafka")):
+        with self._step(
+            {"embedded": "Kafka (Tansu, in memory)", "apache": "Kafka (Apache, on disk)"}.get(self.plan.broker, "Kafka")
+        ):
             await asyncio.to_thread(self._start_broker)
             await self.take_broker()
         if "clickhouse" in self.plan.services:
@@ -108,14 +121,19 @@ class Supervisor:
             port = free_port(self.plan.watch_port)
             self.watch = f"http://127.0.0.1:{port}"
             self.spawn("watch", ["watch", "--clickhouse", self.clickhouse, "--port", str(port)])
-        Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000), self.watch).save(self.plan.data_dir)
+        Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000), self.watch).save(
+            self.plan.data_dir
+        )
         if self.plan.consumers:
             with self._step("stream worker and sink"):
                 self.start_consumers()
                 await self._until(self._consumers_joined, 60, "the stream worker and the sink")
         if self.plan.producer:
             with self._step("producer"):
-                self.spawn("producer", ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")])
+                self.spawn(
+                    "producer",
+                    ["produce", *self.plan.producer, "--broker", self.bootstrap, "--hold", str(self.run_dir / "hold")],
+                )
                 await self._until((self.run_dir / "producer.json").exists, 60, "the producer")
 
     @contextlib.contextmanager
@@ -127,7 +145,11 @@ class Supervisor:
 
     def _consumers_joined(self) -> bool:
         """Every consumer is in its group with partitions: only now would a producer be followed at once."""
-        return all(status.read(self.run_dir / f"{n}.json").get("assigned") for n in self.processes if n.startswith(("sink", "stream")))
+        return all(
+            status.read(self.run_dir / f"{n}.json").get("assigned")
+            for n in self.processes
+            if n.startswith(("sink", "stream"))
+        )
 
     def _start_broker(self) -> None:
         plan = self.plan
@@ -151,7 +173,9 @@ class Supervisor:
     def start_clickhouse(self) -> None:
         if self.plan.clickhouse == "embedded":
             port = free_port(CLICKHOUSE_PORT)
-            process = self.spawn("clickhouse", ["clickhouse", "--port", str(port), "--data-dir", str(self.plan.data_dir)])
+            process = self.spawn(
+                "clickhouse", ["clickhouse", "--port", str(port), "--data-dir", str(self.plan.data_dir)]
+            )
             wait_for(process, lambda: port_open(port), 60)
             self.clickhouse = f"http://127.0.0.1:{port}"
         else:
@@ -162,7 +186,19 @@ class Supervisor:
 
     def start_consumers(self) -> None:
         plan = self.plan
-        self.spawn("sink", ["sink", "--broker", self.bootstrap, "--clickhouse", self.clickhouse, "--max-age", str(plan.max_age_days), *plan.sink])
+        self.spawn(
+            "sink",
+            [
+                "sink",
+                "--broker",
+                self.bootstrap,
+                "--clickhouse",
+                self.clickhouse,
+                "--max-age",
+                str(plan.max_age_days),
+                *plan.sink,
+            ],
+        )
         for n in range(plan.workers):
             state = ["--snapshot", str(self.run_dir / f"stream-{n}.state")] if plan.workers == 1 else []
             self.spawn(f"stream-{n}", ["stream", "--broker", self.bootstrap, "--tick", str(plan.tick_s), *state])
@@ -174,7 +210,9 @@ class Supervisor:
             argv += ["--status", str(self.run_dir / f"{name}.json")]
         if name not in ("clickhouse", "watch"):
             argv += ["--metrics", "127.0.0.1:0"]
-        process = self.processes[name] = Process(name, argv, self.plan.data_dir / "log" / f"{name}.log", env=KEEP_MEMORY)
+        process = self.processes[name] = Process(
+            name, argv, self.plan.data_dir / "log" / f"{name}.log", env=KEEP_MEMORY
+        )
         process.start()
         return process
 
@@ -183,15 +221,21 @@ class Supervisor:
         while not ready():
             for process in self.processes.values():
                 if process.code not in (None, 0):
-                    raise ProcessError(f"{process.name} ended with code {process.code}. The end of {process.log}:\n{process.tail()}")
+                    raise ProcessError(
+                        f"{process.name} ended with code {process.code}. The end of {process.log}:\n{process.tail()}"
+                    )
             if time.monotonic() > deadline:
-                raise ProcessError(f"{what} did not come up within {timeout_s:g} s; see the logs in {self.plan.data_dir / 'log'}")
+                raise ProcessError(
+                    f"{what} did not come up within {timeout_s:g} s; see the logs in {self.plan.data_dir / 'log'}"
+                )
             await asyncio.sleep(0.05)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     async def finish(self, drain_s: float = 120.0) -> bool:
-        """Stops the producer, lets everything already produced be windowed and stored, then stops; False when it did not all drain."""
+        """Stops the producer, lets everything already produced be windowed and stored, then stops; False when it did
+        not all drain.
+        """
         if "producer" in self.processes:
             self.say("stopping the producer")
             await self._stop("producer", 30)
@@ -213,14 +257,20 @@ class Supervisor:
 
     def _positions(self, readers: dict[str, tuple[str, ...]]) -> list[drain.Reader]:
         said = {name: status.read(self.run_dir / f"{name}.json").get("positions", {}) for name in self.processes}
-        return [drain.Reader(wanted, [p for name, p in said.items() if name.startswith(prefix)]) for prefix, wanted in readers.items()]
+        return [
+            drain.Reader(wanted, [p for name, p in said.items() if name.startswith(prefix)])
+            for prefix, wanted in readers.items()
+        ]
 
     def statuses(self) -> dict[str, dict[str, Any]]:
         return {name: status.read(self.run_dir / f"{name}.json") for name in self.processes}
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds by process, restarts included."""
-        last = {n: p.cpu_s() if p.running else float(status.read(self.run_dir / f"{n}.json").get("cpu_s") or 0) for n, p in self.processes.items()}
+        last = {
+            n: p.cpu_s() if p.running else float(status.read(self.run_dir / f"{n}.json").get("cpu_s") or 0)
+            for n, p in self.processes.items()
+        }
         return {name: round(self.cpu_before.get(name, 0.0) + used, 2) for name, used in last.items()}
 
     def note_cpu(self, name: str) -> None:

@@ -1,4 +1,6 @@
-"""Keeps a factory's processes alive: what died is started again, what stands still is ended first, a broker's memory is bounded."""
+"""Keeps a factory's processes alive: what died is started again, what stands still is ended first, a broker's memory
+is bounded.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ class Tender:
             broker = factory.broker
             if broker is not None and not broker.process.running and "broker" not in factory.stopped:
                 await self._mend_broker()
-            elif broker is not None and broker.bounded and broker.process.rss_bytes() > factory.plan.broker_memory_mb << 20:
+            elif (
+                broker is not None
+                and broker.bounded
+                and broker.process.rss_bytes() > factory.plan.broker_memory_mb << 20
+            ):
                 await self.rotate()
 
     def revive(self) -> None:
@@ -57,7 +63,9 @@ class Tender:
         failures = self._failed_at.setdefault(name, [])
         if not failures or failures[-1] < process.started:
             failures.append(time.monotonic())
-            self._factory.say(f"{name} ended with code {process.code}: starting it again. The end of its log:\n{process.tail(4)}")
+            self._factory.say(
+                f"{name} ended with code {process.code}: starting it again. The end of its log:\n{process.tail(4)}"
+            )
         pause = BACKOFF_S[min(len([f for f in failures if time.monotonic() - f < 120]), len(BACKOFF_S)) - 1]
         return time.monotonic() - failures[-1] >= pause
 
@@ -67,10 +75,19 @@ class Tender:
         if "clickhouse" in factory.processes and await asyncio.to_thread(_pings, factory.clickhouse):
             self._answered = time.monotonic()
         for name, process in factory.processes.items():
-            if not process.running or name == "broker" or name in factory.stopped or time.monotonic() - process.started < stall_s:
+            if (
+                not process.running
+                or name == "broker"
+                or name in factory.stopped
+                or time.monotonic() - process.started < stall_s
+            ):
                 continue
             said = status.read(factory.run_dir / f"{name}.json")
-            silent_s = time.monotonic() - self._answered if name == "clickhouse" else time.time() - float(said.get("at") or 0.0)
+            silent_s = (
+                time.monotonic() - self._answered
+                if name == "clickhouse"
+                else time.time() - float(said.get("at") or 0.0)
+            )
             if silent_s > stall_s:
                 factory.say(f"{name} runs but has given no sign for {min(silent_s, 9999):.0f} s: ending it")
                 self.stalls += 1
@@ -85,8 +102,11 @@ class Tender:
             return
         restarts = broker.process.restarts + 1
         if isinstance(broker, Tansu):
-            factory.say("the embedded broker died: what it held and nobody had read yet is lost (rows_missing in the summary counts it); "
-                        "Apache Kafka keeps its log on disk (--broker apache)")
+            factory.say(
+                "the embedded broker died: what it held and nobody had read yet is lost (rows_missing in the "
+                "summary counts it); "
+                "Apache Kafka keeps its log on disk (--broker apache)"
+            )
             for name in [n for n in factory.processes if n.startswith(("stream", "sink"))]:
                 await asyncio.to_thread(factory.processes[name].stop, 10)
                 factory.note_cpu(name)
@@ -114,7 +134,9 @@ class Tender:
         try:
             await self._until_held()
             if not await factory.drained(120):
-                factory.say("the broker's memory bound is reached, but the sink or a worker does not keep up; trying again")
+                factory.say(
+                    "the broker's memory bound is reached, but the sink or a worker does not keep up; trying again"
+                )
                 return
             for name in [n for n in factory.processes if n.startswith(("stream", "sink"))]:
                 await asyncio.to_thread(factory.processes[name].stop, 30)
@@ -130,7 +152,10 @@ class Tender:
             return
         finally:
             hold.unlink(missing_ok=True)
-        factory.say(f"embedded broker renewed at {size} MB in {time.monotonic() - began:.1f} s (bound {factory.plan.broker_memory_mb} MB); nothing was dropped")
+        factory.say(
+            f"embedded broker renewed at {size} MB in {time.monotonic() - began:.1f} s (bound "
+            f"{factory.plan.broker_memory_mb} MB); nothing was dropped"
+        )
 
     async def _until_held(self) -> None:
         factory = self._factory
@@ -145,7 +170,8 @@ class Tender:
 
 def _pings(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url + "/ping", timeout=_PING_S) as answer:  # noqa: S310 - our own ClickHouse on loopback
+        # our own ClickHouse on loopback
+        with urllib.request.urlopen(url + "/ping", timeout=_PING_S) as answer:  # noqa: S310
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

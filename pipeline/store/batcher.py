@@ -1,4 +1,7 @@
-"""From Kafka records to batches: decode, judge, group by table, close by rows, bytes or age. Pure: no Kafka, no ClickHouse."""
+"""From Kafka records to batches: decode, judge, group by table, close by rows, bytes or age.
+
+Pure: no Kafka, no ClickHouse.
+"""
 
 from __future__ import annotations
 
@@ -54,15 +57,30 @@ class Batch:
 class Batcher:
     """`max_age_ms`: a sample older than this when Kafka got it is set aside as `stale`."""
 
-    def __init__(self, *, max_rows: int = 1_000_000, max_bytes: int = 256 << 20, max_wait_s: float = 1.0, max_age_ms: int = MAX_AGE_MS) -> None:
-        self._max_rows, self._max_bytes, self._max_wait_s, self._max_age_ms = max_rows, max_bytes, max_wait_s, max_age_ms
+    def __init__(
+        self,
+        *,
+        max_rows: int = 1_000_000,
+        max_bytes: int = 256 << 20,
+        max_wait_s: float = 1.0,
+        max_age_ms: int = MAX_AGE_MS,
+    ) -> None:
+        self._max_rows, self._max_bytes, self._max_wait_s, self._max_age_ms = (
+            max_rows,
+            max_bytes,
+            max_wait_s,
+            max_age_ms,
+        )
         self._decoder = Decoder()
         self.batch = Batch()
         self.received: Counter[str] = Counter()
         self.discarded: Counter[str] = Counter()
 
     def take(self, record: Record, now: float, days: set[dt.date] | None = None) -> None:
-        """Adds a record; `days` are the days of it that are stored already. Its offset advances whatever becomes of it."""
+        """Adds a record; `days` are the days of it that are stored already.
+
+        Its offset advances whatever becomes of it.
+        """
         batch = self.batch
         if not batch:
             batch.opened = now
@@ -73,7 +91,11 @@ class Batcher:
         try:
             content, dated = self._decode(record), table.dated
         except InvalidFrame as err:
-            batch.dead.append(DeadLetter(record.topic, record.partition, record.offset, record.kafka_ms, record.value, err.reason, err.detail))
+            batch.dead.append(
+                DeadLetter(
+                    record.topic, record.partition, record.offset, record.kafka_ms, record.value, err.reason, err.detail
+                )
+            )
             self.discarded[err.reason] += 1
             return
         if isinstance(content, Frame) and not days:
@@ -102,7 +124,9 @@ class Batcher:
 
     def due(self, now: float) -> bool:
         batch = self.batch
-        return bool(batch) and (batch.rows >= self._max_rows or batch.bytes >= self._max_bytes or now - batch.opened >= self._max_wait_s)
+        return bool(batch) and (
+            batch.rows >= self._max_rows or batch.bytes >= self._max_bytes or now - batch.opened >= self._max_wait_s
+        )
 
     def close(self) -> Batch:
         """The batch so far; a new one begins."""
@@ -110,7 +134,9 @@ class Batcher:
         return batch
 
     def _decode(self, record: Record) -> Frame | pa.RecordBatch:
-        """A frame, its times judged against the record's own, so that a replay judges as the first run did; derived rows; or a dead letter."""
+        """A frame, its times judged against the record's own, so that a replay judges as the first run did; derived
+        rows; or a dead letter.
+        """
         kind = record.topic.removeprefix("telemetry.")
         if kind in KINDS:
             frame = self._decoder.decode(record.value, kind)

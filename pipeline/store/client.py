@@ -25,11 +25,18 @@ def connect(url: str, *, readonly: bool = False) -> Client:
     settings = {"readonly": 2} if readonly else {}
     try:
         return clickhouse_connect.get_client(
-            host=parts.hostname, port=parts.port or (8443 if parts.scheme == "https" else 8123), secure=parts.scheme == "https",
+            host=parts.hostname,
+            port=parts.port or (8443 if parts.scheme == "https" else 8123),
+            secure=parts.scheme == "https",
             username=unquote(parts.username or "") or security.value("clickhouse", "user") or "default",
             password=unquote(parts.password or "") or security.value("clickhouse", "password"),
             ca_cert=_authority(parts.scheme),
-            autogenerate_session_id=False, settings=settings, send_receive_timeout=120, connect_timeout=5, compress=False)
+            autogenerate_session_id=False,
+            settings=settings,
+            send_receive_timeout=120,
+            connect_timeout=5,
+            compress=False,
+        )
     except security.SecurityError as err:
         raise StoreError(str(err)) from err
     except (ClickHouseError, OperationalError, OSError) as err:
@@ -37,11 +44,16 @@ def connect(url: str, *, readonly: bool = False) -> Client:
         while innermost.__cause__ or innermost.__context__:
             innermost = innermost.__cause__ or innermost.__context__ or innermost
         if isinstance(innermost, ssl.SSLCertVerificationError):
-            raise StoreError(f"ClickHouse at {parts.hostname}:{parts.port or 8443} shows a certificate that is not trusted ({innermost.verify_message}): "
-                             "name its authority in --clickhouse-ca or GIGAWATCH_CLICKHOUSE_CA") from err
+            raise StoreError(
+                f"ClickHouse at {parts.hostname}:{parts.port or 8443} shows a certificate that is not trusted "
+                f"({innermost.verify_message}): "
+                "name its authority in --clickhouse-ca or GIGAWATCH_CLICKHOUSE_CA"
+            ) from err
         reason = str(err).split("\n")[0][:200]
-        raise StoreError(f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {reason}. "
-                         "Is it running? `gigawatch doctor` tells what can be reached") from err
+        raise StoreError(
+            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {reason}. "
+            "Is it running? `gigawatch doctor` tells what can be reached"
+        ) from err
 
 
 def _authority(scheme: str) -> str | None:
@@ -56,9 +68,13 @@ def open_folder(data_dir: Path) -> Client:
     """The store of a stopped factory, read in this process; raises StoreError when there is none or it is in use."""
     path = data_dir / "clickhouse"
     if not path.is_dir():
-        raise StoreError(f"{data_dir} holds no factory's data (no folder {path.name} in it); name the --data-dir given to `gigawatch up`")
+        raise StoreError(
+            f"{data_dir} holds no factory's data (no folder {path.name} in it); name the --data-dir given to "
+            "`gigawatch up`"
+        )
     try:
         return clickhouse_connect.get_client(interface="chdb", path=str(path))
     except (ClickHouseError, RuntimeError) as err:
-        raise StoreError(f"{path} cannot be opened: {err}. If a factory runs on it, name its address with --clickhouse") from err
-
+        raise StoreError(
+            f"{path} cannot be opened: {err}. If a factory runs on it, name its address with --clickhouse"
+        ) from err

@@ -15,7 +15,10 @@ from schemas import topics
 from schemas.deadletter import DeadLetter
 
 KEPT, REPLAYED, DROPPED = "kept", "replayed", "dropped"
-_OF = (f"FROM (SELECT * FROM {DATABASE}.dead_letters FINAL) AS d LEFT JOIN (SELECT id, state FROM {DATABASE}.dead_letter_marks FINAL) AS m ON d.id = m.id")
+_OF = (
+    f"FROM (SELECT * FROM {DATABASE}.dead_letters FINAL) AS d LEFT JOIN (SELECT id, state FROM "
+    f"{DATABASE}.dead_letter_marks FINAL) AS m ON d.id = m.id"
+)
 _STATE = f"if(m.state = '', '{KEPT}', m.state)"
 
 
@@ -29,11 +32,19 @@ class Wanted:
     states: tuple[str, ...] = (KEPT,)
 
     def where(self) -> tuple[str, dict[str, object]]:
-        parts = [(self.reason, "d.reason = {reason:String}"), (self.topic, "d.topic = {topic:String}"), (self.states, f"{_STATE} IN {{states:Array(String)}}"),
-                 (self.ids, "arrayExists(x -> startsWith(d.id, x), {ids:Array(String)})")]
+        parts = [
+            (self.reason, "d.reason = {reason:String}"),
+            (self.topic, "d.topic = {topic:String}"),
+            (self.states, f"{_STATE} IN {{states:Array(String)}}"),
+            (self.ids, "arrayExists(x -> startsWith(d.id, x), {ids:Array(String)})"),
+        ]
         found = [sql for given, sql in parts if given]
-        return (" WHERE " + " AND ".join(found) if found else ""), {"reason": self.reason, "topic": self.topic, "states": list(self.states),
-                                                                    "ids": list(self.ids)}
+        return (" WHERE " + " AND ".join(found) if found else ""), {
+            "reason": self.reason,
+            "topic": self.topic,
+            "states": list(self.states),
+            "ids": list(self.ids),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +65,11 @@ class Kept:
 def listed(client: Client, wanted: Wanted, limit: int = 50) -> list[Kept]:
     """Newest first."""
     where, parameters = wanted.where()
-    rows = client.query(f"SELECT d.id, d.ts, d.topic, d.partition, d.offset, d.bytes, d.reason, {_STATE}, d.detail {_OF}{where} "
-                        f"ORDER BY d.ts DESC, d.offset DESC LIMIT {limit:d}", parameters=parameters).result_rows
+    rows = client.query(
+        f"SELECT d.id, d.ts, d.topic, d.partition, d.offset, d.bytes, d.reason, {_STATE}, d.detail {_OF}{where} "
+        f"ORDER BY d.ts DESC, d.offset DESC LIMIT {limit:d}",
+        parameters=parameters,
+    ).result_rows
     return [Kept(*row) for row in rows]
 
 
@@ -67,9 +81,13 @@ def counted(client: Client, wanted: Wanted) -> int:
 def letters(client: Client, wanted: Wanted, limit: int = 1000) -> list[DeadLetter]:
     """With their bytes, oldest first, in the order of their log."""
     where, parameters = wanted.where()
-    rows = client.query(f"SELECT d.topic, d.partition, d.offset, toUnixTimestamp64Milli(d.ts), d.value, d.reason, d.detail, d.kafka_log {_OF}{where} "
-                        f"ORDER BY d.ts, d.topic, d.partition, d.offset LIMIT {limit:d}", parameters=parameters,
-                        column_formats={"d.value": "bytes", "value": "bytes"}).result_rows
+    rows = client.query(
+        "SELECT d.topic, d.partition, d.offset, toUnixTimestamp64Milli(d.ts), d.value, d.reason, d.detail, "
+        f"d.kafka_log {_OF}{where} "
+        f"ORDER BY d.ts, d.topic, d.partition, d.offset LIMIT {limit:d}",
+        parameters=parameters,
+        column_formats={"d.value": "bytes", "value": "bytes"},
+    ).result_rows
     return [DeadLetter(*row) for row in rows]
 
 

@@ -1,4 +1,7 @@
-"""Messages as ClickHouse stores them: devices of one moment are a row, a metric is an array over them. No device is touched in Python."""
+"""Messages as ClickHouse stores them: devices of one moment are a row, a metric is an array over them.
+
+No device is touched in Python.
+"""
 
 from __future__ import annotations
 
@@ -33,25 +36,43 @@ class _Moment(NamedTuple):
     batch: pa.RecordBatch | None = None
 
 
-def block(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identities, missing: Counts | None = None) -> pa.Table:
-    """The pieces as one table of frames with their origin; impossible values are made missing (NaN) and counted; an array that no device has
+def block(
+    table: Table, pieces: Sequence[Piece], log_id: str, identities: Identities, missing: Counts | None = None
+) -> pa.Table:
+    """The pieces as one table of frames with their origin; impossible values are made missing (NaN) and counted; an
+    array that no device has
     is empty. Frames of one layout are stacked."""
     counts: Counts = Counter() if missing is None else missing
     groups: dict[object, list[_Moment]] = {}
     for piece in pieces:
         for moment in _moments(piece, identities, counts):
-            key: Any = moment.frame.layout if moment.frame is not None else moment.batch.schema if moment.batch is not None else None
+            key: Any = (
+                moment.frame.layout
+                if moment.frame is not None
+                else moment.batch.schema
+                if moment.batch is not None
+                else None
+            )
             groups.setdefault(key, []).append(moment)
     tables = [_grouped(table, found, log_id, counts) for found in groups.values()]
     names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
     names += [n for n in table.inserted if n not in names and any(n in t.column_names for t in tables)]
-    return pa.concat_tables([_with(t, names, tables) for t in tables]).unify_dictionaries() if len(tables) > 1 else tables[0]
+    return (
+        pa.concat_tables([_with(t, names, tables) for t in tables]).unify_dictionaries()
+        if len(tables) > 1
+        else tables[0]
+    )
 
 
 def identities_table(rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
     """Rows for the identities table."""
     kinds = {"who": pa.uint64(), "site": pa.string()}
-    return pa.table({name: pa.array([row[name] for row in rows.values()], kinds.get(name, pa.list_(pa.string()))) for name, _ in IDENTITIES.columns})
+    return pa.table(
+        {
+            name: pa.array([row[name] for row in rows.values()], kinds.get(name, pa.list_(pa.string())))
+            for name, _ in IDENTITIES.columns
+        }
+    )
 
 
 def _moments(piece: Piece, identities: Identities, counts: Counts) -> Iterator[_Moment]:
@@ -78,8 +99,12 @@ def _by_moment(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
         for name in ("kind", "window_s"):
             at = batch.schema.get_field_index(name)
             if at >= 0:
-                parts = [p if len(values) == 1 else p.filter(pc.equal(p.column(at), value)) for p in parts for values in [pc.unique(p.column(at))]
-                         for value in values]
+                parts = [
+                    p if len(values) == 1 else p.filter(pc.equal(p.column(at), value))
+                    for p in parts
+                    for values in [pc.unique(p.column(at))]
+                    for value in values
+                ]
         for part in parts:
             yield ts, part
 
@@ -92,13 +117,26 @@ def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) 
     sizes = np.array([run.rows for run in runs], np.int64)
     offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
     order = _order(moments)
-    columns: dict[str, pa.Array] = {"ts": pa.array(np.repeat(np.array([m.ts_ms for m in moments], np.int64), each), _STAMP)}
+    columns: dict[str, pa.Array] = {
+        "ts": pa.array(np.repeat(np.array([m.ts_ms for m in moments], np.int64), each), _STAMP)
+    }
     for name in ("kind", "window_s"):
         if name in dict(table.stored):
-            columns[name] = pa.array([m.batch.column(m.batch.schema.get_field_index(name))[0].as_py() for m in moments if m.batch is not None
-                                      for _ in m.place.runs])
-    columns |= {"site": pa.array([run.site for run in runs], _TEXT)} | ({"rack": pa.array([run.rack for run in runs], _TEXT)} if table.by_rack else {})
-    columns |= {"who": pa.array(np.array([run.who for run in runs], np.uint64)), "rows": pa.array(sizes.astype(np.uint32))}
+            columns[name] = pa.array(
+                [
+                    m.batch.column(m.batch.schema.get_field_index(name))[0].as_py()
+                    for m in moments
+                    if m.batch is not None
+                    for _ in m.place.runs
+                ]
+            )
+    columns |= {"site": pa.array([run.site for run in runs], _TEXT)} | (
+        {"rack": pa.array([run.rack for run in runs], _TEXT)} if table.by_rack else {}
+    )
+    columns |= {
+        "who": pa.array(np.array([run.who for run in runs], np.uint64)),
+        "rows": pa.array(sizes.astype(np.uint32)),
+    }
     resolutions = dict(table.resolutions)
     for name, values in _values(table, moments, counts):
         whole = multiples(values, resolutions[name]) if name in resolutions else None
@@ -142,5 +180,13 @@ def _with(table: pa.Table, names: Sequence[str], like: Sequence[pa.Table]) -> pa
             columns.append(table[name])
         else:
             kind = next(t.schema.field(name).type for t in like if name in t.column_names)
-            columns.append(pa.chunked_array([pa.ListArray.from_arrays(pa.array(np.zeros(table.num_rows + 1, np.int32)), pa.array([], kind.value_type))]))
+            columns.append(
+                pa.chunked_array(
+                    [
+                        pa.ListArray.from_arrays(
+                            pa.array(np.zeros(table.num_rows + 1, np.int32)), pa.array([], kind.value_type)
+                        )
+                    ]
+                )
+            )
     return pa.table(columns, names=list(names))

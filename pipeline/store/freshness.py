@@ -42,24 +42,28 @@ class Freshness:
         return {"p50_s": round(p50, 3), "p99_s": round(p99, 3), "slope": round(self.slope(), 5)}
 
     def slope(self) -> float:
-        """By how many seconds samples grow staler in one second of event time: 0 when storage keeps pace, 1 at half the pace.
+        """By how many seconds samples grow staler in one second of event time: 0 when storage keeps pace, 1 at half the
+        pace.
 
-        From the oldest quarter of the samples to the newest, medians of each. A backlog (over STALE_S at the end) counts from the
-        freshest of the oldest quarter, so that what was stale from the start does not pass for pace.
+        From the oldest quarter of the samples to the newest, medians of each. A backlog (over STALE_S at the end)
+        counts from the freshest of the oldest quarter, so that what was stale from the start does not pass for pace.
         """
         if len(self._recent) < 8:
             return 0.0
         ordered = sorted(self._recent)
         quarter = len(ordered) // 4
-        (first, early), (last, late) = ((_median([float(t) for t, _, _ in part]), _median([f for _, f, _ in part]))
-                                        for part in (ordered[:quarter], ordered[-quarter:]))
+        (first, early), (last, late) = (
+            (_median([float(t) for t, _, _ in part]), _median([f for _, f, _ in part]))
+            for part in (ordered[:quarter], ordered[-quarter:])
+        )
         if late > STALE_S:
             early = min(f for _, f, _ in ordered[:quarter])
         return (late - early) * 1000 / (last - first) if last > first else 0.0
 
 
 def pace(slope: float) -> float:
-    """Seconds of event time that storage takes in a second: 1 when samples are as fresh at the end as at the beginning, 2 at most, for a backlog
+    """Seconds of event time that storage takes in a second: 1 when samples are as fresh at the end as at the beginning,
+    2 at most, for a backlog
     that melts."""
     return 1 / max(0.5, 1 + slope)
 

@@ -54,7 +54,10 @@ def find_metric(name: str) -> tuple[str, Metric]:
     found = [(k, m) for k, c in KINDS.items() for m in c.metrics if m.name == bare and (not kind or k == kind)]
     if not found:
         close = sorted({f"{k}.{m.name}" for k, c in KINDS.items() for m in c.metrics if bare.split("_")[0] in m.name})
-        raise AskError(f"no metric {name!r}" + (f"; did you mean {', '.join(close[:6])}?" if close else "; see `gigawatch catalogue`"))
+        raise AskError(
+            f"no metric {name!r}"
+            + (f"; did you mean {', '.join(close[:6])}?" if close else "; see `gigawatch catalogue`")
+        )
     return found[0]
 
 
@@ -74,10 +77,20 @@ def history(client: Client, ask: Ask) -> pa.Table:
     if first >= last:
         raise AskError(f"the range is empty: from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC")
     seconds = (last - first).total_seconds()
-    tier, width = next((t, w) for t, w, most in (("", 0, 3600), ("10s", 10, 86_400), ("1m", 60, 60 * 86_400), ("1h", 3600, 1e18)) if seconds <= most)
+    tier, width = next(
+        (t, w)
+        for t, w, most in (("", 0, 3600), ("10s", 10, 86_400), ("1m", 60, 60 * 86_400), ("1h", 3600, 1e18))
+        if seconds <= most
+    )
     every = max(ask.every_s or max(1.0, seconds / 240), width or 0.001)
     sql = _sql(kind, metric, tier, width, ask)
-    parameters = {"first": first, "last": last, "every": round(every * 1000), "place": ask.place.rstrip("*"), "limit": ask.limit}
+    parameters = {
+        "first": first,
+        "last": last,
+        "every": round(every * 1000),
+        "place": ask.place.rstrip("*"),
+        "limit": ask.limit,
+    }
     return client.query_arrow(sql, parameters=parameters)
 
 
@@ -94,15 +107,28 @@ def _sql(kind: str, metric: Metric, tier: str, width: int, ask: Ask) -> str:
             stats = f"CAST(NULL AS Nullable(Float64)) AS mean, max({name}_max) AS max, sum(samples) AS n"
     else:
         at, source = "ts", f"{DATABASE}.{kind}"
-        stats = (f"max({name}) - min({name}) AS increase, count({name}) AS n" if metric.kind == "counter"
-                 else f"avg({name}) AS mean, max({name}) AS max, count({name}) AS n")
+        stats = (
+            f"max({name}) - min({name}) AS increase, count({name}) AS n"
+            if metric.kind == "counter"
+            else f"avg({name}) AS mean, max({name}) AS max, count({name}) AS n"
+        )
     match = "startsWith(v, {place:String})" if ask.place.endswith("*") else "v = {place:String}"
     # first the frames that any device there is in, then its rows
-    where = (f" AND who IN (SELECT who FROM {DATABASE}.identities WHERE arrayExists(v -> {match}, arrayConcat([site], rack, node, device, job))) "
-             f"AND arrayExists(v -> {match}, [site, rack, node, device, job])" if ask.place else "")
+    where = (
+        f" AND who IN (SELECT who FROM {DATABASE}.identities WHERE arrayExists(v -> {match}, "
+        "arrayConcat([site], rack, node, device, job))) "
+        f"AND arrayExists(v -> {match}, [site, rack, node, device, job])"
+        if ask.place
+        else ""
+    )
     stats = stats.replace(" AS n", " AS samples")
-    inner = stats.replace("samples) AS samples", "t.samples) AS samples").replace("* samples) / sum(samples)", "* t.samples) / sum(t.samples)")
-    return (f"SELECT fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli({at.replace('ts', 't.ts')}), {{every:Int64}}) * {{every:Int64}}, 'UTC') AS bucket, "
-            f"{ask.by}, {inner} FROM {source} AS t "
-            f"WHERE t.ts >= {{first:DateTime64(3)}} AND t.ts <= {{last:DateTime64(3)}}{where} "
-            f"GROUP BY bucket, {ask.by} HAVING samples > 0 ORDER BY bucket, {ask.by} LIMIT {{limit:UInt32}}")
+    inner = stats.replace("samples) AS samples", "t.samples) AS samples").replace(
+        "* samples) / sum(samples)", "* t.samples) / sum(t.samples)"
+    )
+    return (
+        f"SELECT fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli({at.replace('ts', 't.ts')}), "
+        f"{{every:Int64}}) * {{every:Int64}}, 'UTC') AS bucket, "
+        f"{ask.by}, {inner} FROM {source} AS t "
+        f"WHERE t.ts >= {{first:DateTime64(3)}} AND t.ts <= {{last:DateTime64(3)}}{where} "
+        f"GROUP BY bucket, {ask.by} HAVING samples > 0 ORDER BY bucket, {ask.by} LIMIT {{limit:UInt32}}"
+    )

@@ -39,7 +39,8 @@ class Place:
     order: Ints | None
 
 
-#: Racks of derived messages that are stored together fall into so many groups, by their names: whoever publishes them, and in whichever order.
+#: Racks of derived messages that are stored together fall into so many groups, by their names: whoever publishes them,
+#: and in whichever order.
 _GROUPS = 16
 
 
@@ -62,7 +63,9 @@ class Identities:
         found = self._blocks.get(key)
         if found is None:
             self._make_room(len(frame.block))
-            found = self._blocks[key] = self._learn({name: frame.batch.column(1 + i) for i, name in enumerate(IDENTITY)}, whole=True)
+            found = self._blocks[key] = self._learn(
+                {name: frame.batch.column(1 + i) for i, name in enumerate(IDENTITY)}, whole=True
+            )
         return found
 
     def of_columns(self, columns: Mapping[str, pa.Array], whole: bool = False) -> Place:
@@ -93,11 +96,14 @@ class Identities:
             self._columns.clear()
 
     def _learn(self, columns: Mapping[str, pa.Array], whole: bool = False) -> Place:
-        """Together is a rack, or what of a message shares a group (`whole`: all of it); within, rows go by name: so that the same devices have the
+        """Together is a rack, or what of a message shares a group (`whole`: all of it); within, rows go by name: so
+        that the same devices have the
         same number wherever they are met."""
         lists = {name: columns[name].to_pylist() for name in IDENTITY}
         device, racks = lists["device"], lists["rack"]
-        keys = {rack: rack if self._by_rack else "" if whole else zlib.crc32(rack.encode()) % _GROUPS for rack in set(racks)}
+        keys = {
+            rack: rack if self._by_rack else "" if whole else zlib.crc32(rack.encode()) % _GROUPS for rack in set(racks)
+        }
         together: dict[tuple[str, object], list[int]] = {}
         for row, (site, rack) in enumerate(zip(lists["site"], racks, strict=True)):
             together.setdefault((site, keys[rack]), []).append(row)

@@ -19,11 +19,18 @@ from schemas.frame import Frame
 from schemas.quality import Counts
 
 #: One insert is one block and so one part: it is stored whole or not at all.
-_ONE_BLOCK = {"max_insert_block_size": 100_000_000, "min_insert_block_size_rows": 100_000_000,
-              "min_insert_block_size_bytes": 4_000_000_000, "max_insert_threads": 1, "async_insert": 0,
-              "wait_for_async_insert": 1, "insert_deduplicate": 1, "input_format_parallel_parsing": 0,
-              # rows with the same key are collapsed when parts are merged; to look for them on every insert doubles its cost
-              "optimize_on_insert": 0}
+_ONE_BLOCK = {
+    "max_insert_block_size": 100_000_000,
+    "min_insert_block_size_rows": 100_000_000,
+    "min_insert_block_size_bytes": 4_000_000_000,
+    "max_insert_threads": 1,
+    "async_insert": 0,
+    "wait_for_async_insert": 1,
+    "insert_deduplicate": 1,
+    "input_format_parallel_parsing": 0,
+    # rows with the same key are collapsed when parts are merged; to look for them on every insert doubles its cost
+    "optimize_on_insert": 0,
+}
 
 
 class Refusal(Enum):
@@ -54,14 +61,19 @@ def classify(err: Exception) -> Refusal:
     return Refusal.TRANSIENT
 
 
-def block(table: Table, pieces: Sequence[Piece], log_id: str, identities: Identities, missing: Counts | None = None) -> pa.Table:
+def block(
+    table: Table, pieces: Sequence[Piece], log_id: str, identities: Identities, missing: Counts | None = None
+) -> pa.Table:
     """The pieces as one table with their origin: of frames, or of rows in which NaN becomes NULL."""
     if table.frames:
         return frames.block(table, pieces, log_id, identities, missing)
     batches = [p.content.batch if isinstance(p.content, Frame) else p.content for p in pieces]
     body = pa.concat_tables([pa.table(b) for b in batches], promote_options="default")
-    columns = {name: _null_for_nan(column) if pa.types.is_floating(column.type) else column
-               for name, column in zip(body.column_names, body.columns, strict=True) if name in table.inserted}
+    columns = {
+        name: _null_for_nan(column) if pa.types.is_floating(column.type) else column
+        for name, column in zip(body.column_names, body.columns, strict=True)
+        if name in table.inserted
+    }
     return pa.table(columns | origin(pieces, [b.num_rows for b in batches], log_id))
 
 
@@ -79,14 +91,19 @@ def token(table: Table, pieces: Sequence[Piece], log_id: str, day: str) -> str:
 
 
 class Sender:
-    """Inserts through one client, one at a time, from one buffer that grows: fresh memory costs more than what is written to it."""
+    """Inserts through one client, one at a time, from one buffer that grows: fresh memory costs more than what is
+    written to it.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._buffer = pa.allocate_buffer(0)
 
     def send(self, table: Table, body: pa.Table, name: str) -> None:
-        """Inserts and waits for ClickHouse to have it; `name` is the deduplication token. Raises the driver's errors."""
+        """Inserts and waits for ClickHouse to have it; `name` is the deduplication token.
+
+        Raises the driver's errors.
+        """
         most = body.nbytes + body.num_columns * 4096 + 65_536
         if self._buffer.size < most:
             self._buffer = pa.allocate_buffer(most + most // 4)
@@ -94,5 +111,10 @@ class Sender:
         with pa.ipc.new_stream(out, body.schema) as writer:
             writer.write_table(body)
         size = out.tell()
-        self._client.raw_insert(f"{DATABASE}.{table.stored_as}", body.column_names, memoryview(self._buffer)[:size], fmt="ArrowStream",  # type: ignore[arg-type]
-                                settings={**_ONE_BLOCK, "insert_deduplication_token": name})
+        self._client.raw_insert(
+            f"{DATABASE}.{table.stored_as}",
+            body.column_names,
+            memoryview(self._buffer)[:size],  # type: ignore[arg-type]
+            fmt="ArrowStream",
+            settings={**_ONE_BLOCK, "insert_deduplication_token": name},
+        )

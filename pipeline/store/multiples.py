@@ -1,4 +1,7 @@
-"""Sensors round: a tenth of a watt is no short number in binary, but a whole number of tenths is. Values as whole multiples of their resolution."""
+"""Sensors round: a tenth of a watt is no short number in binary, but a whole number of tenths is.
+
+Values as whole multiples of their resolution.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ _LOOK = 64
 
 
 def multiples(values: Floats, resolution: float) -> Ints | None:
-    """int32 (of float32) or int64 (of float64) that times `resolution`, in float64 and then in the values' own width, are exactly `values`;
-    None when some are no multiples. So do the views restore them.
+    """int32 (of float32) or int64 (of float64) that times `resolution`, in float64 and then in the values' own width,
+    are exactly `values`; None when some are no multiples. So do the views restore them.
 
-    float32 is worked on as it is: a quotient of whole numbers below 2**24 rounds the same whether it is taken there or in float64. From 2**22 on some
-    multiples are taken for none, which costs bytes and nothing else.
+    float32 is worked on as it is: a quotient of whole numbers below 2**24 rounds the same whether it is taken there or
+    in float64. From 2**22 on some multiples are taken for none, which costs bytes and nothing else.
     """
     if len(values) > _LOOK and multiples(values[:_LOOK], resolution) is None:
         return None
@@ -26,7 +29,9 @@ def multiples(values: Floats, resolution: float) -> Ints | None:
     scale = round(1 / resolution) if resolution < 1 else 1
     with np.errstate(invalid="ignore", over="ignore"):
         whole = np.rint(values * values.dtype.type(scale) if scale > 1 else values / values.dtype.type(resolution))
-        back = whole * resolution if wide else whole / np.float32(scale) if scale > 1 else whole * np.float32(resolution)
+        back = (
+            whole * resolution if wide else whole / np.float32(scale) if scale > 1 else whole * np.float32(resolution)
+        )
         same = back == values
         if not same.all() and not (same | np.isnan(values)).all():
             return None

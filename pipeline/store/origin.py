@@ -1,4 +1,6 @@
-"""What has been stored already: asked of ClickHouse when a partition is taken over, so that a replay stores nothing twice."""
+"""What has been stored already: asked of ClickHouse when a partition is taken over, so that a replay stores nothing
+twice.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,15 @@ Stored = dict[tuple[int, int], set[dt.date]]
 def stored(client: Client, table: Table, log_id: str, partition: int, first: int, end: int) -> Stored:
     """The messages of one partition from `first` up to `end` (not included) that are in the table.
 
-    The message's time stamp is compared too, so that a topic that was deleted and made anew is not taken for the old one.
+    The message's time stamp is compared too, so that a topic that was deleted and made anew is not taken for the old
+    one.
     """
     rows = client.query(
         f"SELECT kafka_offset, toUnixTimestamp64Milli(kafka_ts), {table.day} FROM {DATABASE}.{table.stored_as} "
         "WHERE kafka_log = {log:String} AND kafka_partition = {partition:UInt16} AND kafka_offset >= {first:UInt64} "
         "AND kafka_offset < {end:UInt64} GROUP BY 1, 2, 3",
-        parameters={"log": log_id, "partition": partition, "first": first, "end": end}).result_rows
+        parameters={"log": log_id, "partition": partition, "first": first, "end": end},
+    ).result_rows
     found: Stored = {}
     for offset, stamp, day in rows:
         found.setdefault((int(offset), int(stamp)), set()).add(day)
@@ -45,4 +49,7 @@ def by_day(batch: pa.RecordBatch, dated: str) -> list[tuple[str, pa.RecordBatch]
     if first == last:
         return [(first.isoformat(), batch)]
     days = pc.cast(column, pa.date32())
-    return [(day.isoformat(), batch.filter(pc.equal(days, pa.scalar(day, pa.date32())))) for day in sorted(set(days.to_pylist()))]
+    return [
+        (day.isoformat(), batch.filter(pc.equal(days, pa.scalar(day, pa.date32()))))
+        for day in sorted(set(days.to_pylist()))
+    ]

@@ -26,10 +26,13 @@ class Piece(NamedTuple):
 
 def origin(pieces: Sequence[Piece], rows: Sequence[int], log_id: str) -> dict[str, pa.Array]:
     """The columns that say where each row came from; `rows` is how many rows each piece gives."""
+
     def each(values: list[int], dtype: type) -> Any:
         return np.repeat(np.array(values, dtype), rows)
 
-    return {"kafka_log": pa.DictionaryArray.from_arrays(np.zeros(sum(rows), np.int8), [log_id]),
-            "kafka_partition": pa.array(each([p.partition for p in pieces], np.uint16)),
-            "kafka_offset": pa.array(each([p.offset for p in pieces], np.uint64)),
-            "kafka_ts": pa.array(each([p.kafka_ms for p in pieces], np.int64), pa.timestamp("ms", "UTC"))}
+    return {
+        "kafka_log": pa.DictionaryArray.from_arrays(np.zeros(sum(rows), np.int8), [log_id]),
+        "kafka_partition": pa.array(each([p.partition for p in pieces], np.uint16)),
+        "kafka_offset": pa.array(each([p.offset for p in pieces], np.uint64)),
+        "kafka_ts": pa.array(each([p.kafka_ms for p in pieces], np.int64), pa.timestamp("ms", "UTC")),
+    }

@@ -52,8 +52,17 @@ class Clients:
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     """Run `run()` until `stop()`; both clients of ClickHouse are used by one thread at a time each."""
 
-    def __init__(self, clients: Clients, client: Client, queries: Client, log_id: str, *, batcher: Batcher | None = None,
-                 max_buffer: int = 512 << 20, storm: Storm | None = None) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        client: Client,
+        queries: Client,
+        log_id: str,
+        *,
+        batcher: Batcher | None = None,
+        max_buffer: int = 512 << 20,
+        storm: Storm | None = None,
+    ) -> None:
         self._clients, self._queries, self._log_id = clients, queries, log_id
         self._batcher, self._storm = batcher or Batcher(), storm or Storm()
         self._stop = asyncio.Event()
@@ -86,13 +95,26 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     def status(self) -> dict[str, Any]:
         """Counters for the status file; rows are those that ClickHouse has acknowledged."""
         assigned = len(self._consumer.assignment()) if self._consumer is not None else 0
-        return {"assigned": assigned, "rows": dict(self._writer.rows), "received": dict(self._batcher.received), "discarded": dict(self._batcher.discarded),
-                "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
-                "dead_letters": sum(self.dead.values()), "dead": dict(self.dead), "retries": self._writer.retries, "commits_refused": self.commits_refused,
-                "trouble": self._writer.trouble or self._storm.trouble, "positions": self.positions, "last_commit": self.last_commit,
-                "newest_age_s": self.newest_age_s,
-                "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]} if self._began else None,
-                "freshness": self.freshness.summary(), "buffered_bytes": self._batcher.batch.bytes}
+        return {
+            "assigned": assigned,
+            "rows": dict(self._writer.rows),
+            "received": dict(self._batcher.received),
+            "discarded": dict(self._batcher.discarded),
+            "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
+            "dead_letters": sum(self.dead.values()),
+            "dead": dict(self.dead),
+            "retries": self._writer.retries,
+            "commits_refused": self.commits_refused,
+            "trouble": self._writer.trouble or self._storm.trouble,
+            "positions": self.positions,
+            "last_commit": self.last_commit,
+            "newest_age_s": self.newest_age_s,
+            "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]}
+            if self._began
+            else None,
+            "freshness": self.freshness.summary(),
+            "buffered_bytes": self._batcher.batch.bytes,
+        }
 
     async def run(self) -> None:
         """Consumes until stopped. Raises StoppedByConfig when only a person can help."""
@@ -116,7 +138,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._flushing is not None and self._flushing.done():
             self._flushing.result()
             self._flushing = None
-        full = (self._flushing is not None and self._batcher.batch.bytes >= self._max_buffer) or self._storm.raging(time.monotonic())
+        full = (self._flushing is not None and self._batcher.batch.bytes >= self._max_buffer) or self._storm.raging(
+            time.monotonic()
+        )
         if full != self._paused:
             tps = consumer.assignment()
             consumer.pause(*tps) if full else consumer.resume(*tps)
@@ -133,12 +157,16 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._known.add(tp)
             self._take(tp, records, now)
         if fetched:
-            self._storm.add(now, sum(len(r) for tp, r in fetched.items() if tp.topic != topics.DEAD_LETTERS), self._batcher.refused)
+            self._storm.add(
+                now, sum(len(r) for tp, r in fetched.items() if tp.topic != topics.DEAD_LETTERS), self._batcher.refused
+            )
         if self._flushing is None and self._batcher.due(now):
             self._flushing = asyncio.create_task(self._flush(self._batcher.close()))
 
     async def _take_over(self, consumer: AIOKafkaConsumer) -> None:
-        """After an assignment: where each partition ends (what is stored of it lies before that) and what is committed of it."""
+        """After an assignment: where each partition ends (what is stored of it lies before that) and what is committed
+        of it.
+        """
         self._reassigned = False
         self._ends = await consumer.end_offsets(list(consumer.assignment()))
         for tp in self._ends:
@@ -150,7 +178,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         stored = self._stored.get(tp)
         for r in records:
             days = stored.pop((r.offset, r.timestamp), None) if stored else None
-            self._batcher.take(Record(r.topic, r.partition, r.offset, r.timestamp, r.value or b"", r.headers), now, days)
+            self._batcher.take(
+                Record(r.topic, r.partition, r.offset, r.timestamp, r.value or b"", r.headers), now, days
+            )
 
     async def _ask_stored(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int) -> origin.Stored:
         if self._flushing is not None:  # what is on its way counts as stored, so let it arrive first
@@ -158,7 +188,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         end = self._ends.get(tp, first)
         while True:
             try:
-                found = await asyncio.to_thread(origin.stored, self._queries, BY_TOPIC[tp.topic], self._log_id, tp.partition, first, end)
+                found = await asyncio.to_thread(
+                    origin.stored, self._queries, BY_TOPIC[tp.topic], self._log_id, tp.partition, first, end
+                )
                 break
             except Exception as err:  # the store may be away: without its answer a replay could store twice, so wait
                 if self._stop.is_set():
@@ -166,7 +198,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.warning("cannot ask what is stored of %s: %s; asking again", tp, str(err).splitlines()[0][:200])
                 await asyncio.sleep(1.0)
         if found:
-            log.info("%s partition %d: %d messages from offset %d are stored already", tp.topic, tp.partition, len(found), first)
+            log.info(
+                "%s partition %d: %d messages from offset %d are stored already",
+                tp.topic,
+                tp.partition,
+                len(found),
+                first,
+            )
         return found
 
     async def _flush_all(self) -> None:
@@ -187,7 +225,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         for table, piece, why in poison:
             content = piece.content
             value = encode(content) if isinstance(content, Frame) else encode_batch(content)
-            dead.append(DeadLetter(TABLES[table].topic, piece.partition, piece.offset, piece.kafka_ms, value, "refused", why))
+            dead.append(
+                DeadLetter(TABLES[table].topic, piece.partition, piece.offset, piece.kafka_ms, value, "refused", why)
+            )
         await self._bury(dead)
         await self._commit(batch.offsets)
 
@@ -206,8 +246,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Dead letters go to their topic, raw bytes and why, and are acknowledged before any offset advances."""
         assert self._producer is not None
         for letter in [replace(found, log_id=self._log_id) for found in dead]:
-            log.warning("dead letter %s: %s partition %d offset %d: %s: %s", letter.id, letter.topic, letter.partition, letter.offset,
-                        letter.reason, letter.detail)
+            log.warning(
+                "dead letter %s: %s partition %d offset %d: %s: %s",
+                letter.id,
+                letter.topic,
+                letter.partition,
+                letter.offset,
+                letter.reason,
+                letter.detail,
+            )
             if letter.topic != topics.DEAD_LETTERS:  # a letter that cannot be stored stays on its topic
                 await self._producer.send_and_wait(topics.DEAD_LETTERS, letter.value, headers=letter.headers())
             self.dead[letter.reason] += 1
@@ -215,13 +262,19 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit(self, offsets: dict[tuple[str, int], int]) -> None:
         assert self._consumer is not None
         mine = self._consumer.assignment()
-        wanted = {tp: offset for (topic, partition), offset in offsets.items() if (tp := TopicPartition(topic, partition)) in mine}
+        wanted = {
+            tp: offset
+            for (topic, partition), offset in offsets.items()
+            if (tp := TopicPartition(topic, partition)) in mine
+        }
         try:
             if wanted:
                 await self._consumer.commit(wanted)
         except (CommitFailedError, IllegalStateError) as err:
             self.commits_refused += 1
-            log.info("commit refused after a rebalance (%s): the next owner finds these rows stored", type(err).__name__)
+            log.info(
+                "commit refused after a rebalance (%s): the next owner finds these rows stored", type(err).__name__
+            )
         except KafkaError as err:
             self.commits_refused += 1
             log.warning("commit failed: %s; it is tried again with the next batch", err)

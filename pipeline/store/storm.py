@@ -1,4 +1,7 @@
-"""A storm of dead letters: when much of what comes cannot be read, reading on would bury a flood one letter at a time. Pure: no clock."""
+"""A storm of dead letters: when much of what comes cannot be read, reading on would bury a flood one letter at a time.
+
+Pure: no clock.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ log = logging.getLogger("gigawatch.sink")
 
 
 class Storm:
-    """Rages for `pause_s` once at least `most` messages of the last `window_s`, and more than `share` of them, were refused; then another
+    """Rages for `pause_s` once at least `most` messages of the last `window_s`, and more than `share` of them, were
+    refused; then another
     look is taken. `most` 0: never. Nothing is dropped meanwhile: Kafka keeps what is not read."""
 
     def __init__(self, most: int = 1000, share: float = 0.1, window_s: float = 60.0, pause_s: float = 60.0) -> None:
@@ -33,8 +37,12 @@ class Storm:
             self._until = now + self._pause_s
             self._seen.clear()
             worst = reasons.most_common(1)[0][0]
-            self.trouble = (f"dead-letter storm: {bad} of the last {total} messages were refused, most of them as `{worst}`. Nothing is read for "
-                            f"{self._pause_s:.0f} s, and nothing is lost: Kafka keeps it. See `gigawatch dlq list`, mend the producer")
+            self.trouble = (
+                f"dead-letter storm: {bad} of the last {total} messages were refused, most of them as "
+                f"`{worst}`. Nothing is read for "
+                f"{self._pause_s:.0f} s, and nothing is lost: Kafka keeps it. See `gigawatch dlq list`, mend "
+                "the producer"
+            )
             log.error("%s", self.trouble)
 
     def raging(self, now: float) -> bool:

@@ -1,4 +1,6 @@
-"""Writes one batch to ClickHouse: retries what is transient, isolates what is poison, stops at what only a person can mend."""
+"""Writes one batch to ClickHouse: retries what is transient, isolates what is poison, stops at what only a person can
+mend.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Aborted(RuntimeError):
 class Writer:
     """Blocking; runs in a thread. `poison` collects the pieces that ClickHouse will never take, with its reason."""
 
-    def __init__(self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2) -> None:
+    def __init__(
+        self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2
+    ) -> None:
         self._sender, self._log_id, self._stopping, self._wait_s = Sender(client), log_id, stopping, wait_s
         self._identities: dict[str, Identities] = {}
         self.rows: Counter[str] = Counter()
@@ -43,7 +47,10 @@ class Writer:
         self.trouble = ""
 
     def write(self, batch: Batch) -> list[tuple[str, Piece, str]]:
-        """Stores every piece of the batch; returns (table, piece, why) of those that cannot be. Raises StoppedByConfig, Aborted."""
+        """Stores every piece of the batch; returns (table, piece, why) of those that cannot be.
+
+        Raises StoppedByConfig, Aborted.
+        """
         poison: list[tuple[str, Piece, str]] = []
         for (name, day), pieces in batch.pieces.items():
             self._store(TABLES[name], day, pieces, poison)
@@ -65,7 +72,9 @@ class Writer:
                 self._store(table, day, pieces[:half], poison)
                 self._store(table, day, pieces[half:], poison)
             else:
-                log.warning("%s: set aside partition %d offset %d: %s", table.name, pieces[0].partition, pieces[0].offset, err)
+                log.warning(
+                    "%s: set aside partition %d offset %d: %s", table.name, pieces[0].partition, pieces[0].offset, err
+                )
                 poison.append((table.name, pieces[0], str(err).split("\n")[0][:300]))
             return
         self.rows[table.name] += sum(p.rows for p in pieces)
@@ -88,7 +97,9 @@ class Writer:
             except Exception as err:
                 verdict = classify(err)
                 if verdict is Refusal.CONFIG:
-                    raise StoppedByConfig(f"ClickHouse refused rows for {table.name}: {str(err).splitlines()[0][:300]}") from err
+                    raise StoppedByConfig(
+                        f"ClickHouse refused rows for {table.name}: {str(err).splitlines()[0][:300]}"
+                    ) from err
                 if verdict is Refusal.POISON:
                     raise
                 self.retries += 1

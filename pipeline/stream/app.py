@@ -49,7 +49,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         web_enabled=False,  # no port, and no memory for its statistics
         topic_disable_leader=True,
         topic_allow_declare=False,  # topics are made by `kafka.ensure_topics`, with the partitions that were asked for
-        value_serializer="raw", key_serializer="raw",
+        value_serializer="raw",
+        key_serializer="raw",
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,  # what is in flight at a rebalance is replayed
         stream_buffer_maxsize=8,  # bundles, of some megabytes each
@@ -59,18 +60,27 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         broker_rebalance_timeout=kafka.REBALANCE_TIMEOUT_MS / 1000,
         broker_request_timeout=30.0,
         consumer_max_fetch_size=kafka.FETCH_BYTES,
-        producer_max_request_size=32 << 20, producer_acks=-1, producer_linger=0.0,
+        producer_max_request_size=32 << 20,
+        producer_acks=-1,
+        producer_linger=0.0,
     )
     app.transport = HeldTransport(app.conf.broker, app, app.loop)
-    channels = {name: app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-                for name in CONSUMED}
+    channels = {
+        name: app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        for name in CONSUMED
+    }
 
     choose = DefaultPartitioner()
 
     async def publish(topic: str, key: bytes, value: bytes) -> None:
-        producer: AIOKafkaProducer = app.producer._producer  # type: ignore[attr-defined]  # noqa: SLF001 - faust cannot send a finished batch
+        # faust cannot send a finished batch
+        producer: AIOKafkaProducer = app.producer._producer  # type: ignore[attr-defined]  # noqa: SLF001
         partitions = sorted(await producer.partitions_for(topic))
-        await (await producer.send_batch(single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)))
+        await (
+            await producer.send_batch(
+                single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)
+            )
+        )
 
     app.worker = Worker(publish, tick_ms, lateness_ms, _Log(app, bootstrap))
     app.needed_from = app.worker.needed_from
@@ -108,8 +118,12 @@ def _credentials(bootstrap: str) -> Any:
     """faust's form of the settings that every Kafka client here is given."""
     given = kafka.client_options(bootstrap)
     if "sasl_mechanism" in given:
-        return faust.SASLCredentials(username=given["sasl_plain_username"], password=given["sasl_plain_password"], mechanism=given["sasl_mechanism"],
-                                     ssl_context=given.get("ssl_context"))
+        return faust.SASLCredentials(
+            username=given["sasl_plain_username"],
+            password=given["sasl_plain_password"],
+            mechanism=given["sasl_mechanism"],
+            ssl_context=given.get("ssl_context"),
+        )
     return faust.SSLCredentials(context=given["ssl_context"]) if "ssl_context" in given else None
 
 
@@ -145,10 +159,16 @@ async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
                         latest[row["incident"]] = row
     finally:
         await consumer.stop()
-    return [{**row, **{n: int(row[n].timestamp() * 1000) for n in ("opened", "updated")}} for row in latest.values() if row["open"]]
+    return [
+        {**row, **{n: int(row[n].timestamp() * 1000) for n in ("opened", "updated")}}
+        for row in latest.values()
+        if row["open"]
+    ]
 
 
-async def run(app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Status | None = None) -> None:
+async def run(
+    app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Status | None = None
+) -> None:
     """Runs the app until `stop`; then commits, and writes the snapshot if one was asked for."""
     worker: Worker = app.worker
     log_id = await kafka.log_id(bootstrap)

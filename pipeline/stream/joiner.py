@@ -19,7 +19,10 @@ SPREAD_MS = 30_000
 
 
 class Joiner:
-    """Feeds the site engine. Taken over in the middle of the log, it leaves windows alone whose parts it may have missed."""
+    """Feeds the site engine.
+
+    Taken over in the middle of the log, it leaves windows alone whose parts it may have missed.
+    """
 
     def __init__(self) -> None:
         self.engine = SiteEngine()
@@ -40,7 +43,9 @@ class Joiner:
             if self.position is not None and message.offset < self.position:
                 self.counts["seen-before"] += 1
                 continue
-            if self.position is not None and message.offset > self.position:  # messages are missing: leave their windows alone
+            if (
+                self.position is not None and message.offset > self.position
+            ):  # messages are missing: leave their windows alone
                 self.counts["gaps"] += 1
                 self._begun = False
             first, self.position, self._begun = not self._begun, message.offset + 1, True
@@ -80,4 +85,5 @@ def _alike(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """The batches with the same columns: parts may leave out figures that their kind does not have."""
     if len({b.schema for b in batches}) == 1:
         return batches
-    return pa.concat_tables([pa.table(b) for b in batches], promote_options="default").combine_chunks().to_batches()  # type: ignore[no-any-return]
+    whole = pa.concat_tables([pa.table(b) for b in batches], promote_options="default")
+    return whole.combine_chunks().to_batches()  # type: ignore[no-any-return]

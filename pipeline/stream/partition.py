@@ -79,7 +79,12 @@ class Partition:
                 self.counts[behind] += frame.rows
                 self.engine.quality.frame(self._pane(kafka_ms), behind, frame)
             if first and offset > 0:
-                log.info("%s: taken over at offset %d: silent until %d s of event time are read", kind, offset, HORIZON_MS // 1000)
+                log.info(
+                    "%s: taken over at offset %d: silent until %d s of event time are read",
+                    kind,
+                    offset,
+                    HORIZON_MS // 1000,
+                )
                 self.engine.warm_from_ms = newest + HORIZON_MS
             self._newest_ms = max(self._newest_ms, newest)
             if not self._marks or newest >= self._marks[-1][0] + 1000:
@@ -91,11 +96,15 @@ class Partition:
         return out + self.engine.add(frames)
 
     def _pane(self, kafka_ms: int) -> int:
-        """The end of the pane in which event time is: known from the log's order alone, however messages are batched."""
+        """The end of the pane in which event time is: known from the log's order alone, however messages are
+        batched.
+        """
         return (self._newest_ms or kafka_ms) // PANE_MS * PANE_MS + PANE_MS
 
     def _start_over(self) -> None:
-        """Messages are missing (someone else had the partition for long, or the log was trimmed): windows begin anew, cold."""
+        """Messages are missing (someone else had the partition for long, or the log was trimmed): windows begin anew,
+        cold.
+        """
         self.counts["gaps"] += 1
         incidents = self.engine.incidents
         self.engine = KindEngine(*self._settings)
@@ -104,7 +113,9 @@ class Partition:
         self._marks.clear()
 
     def needed_from(self) -> int | None:
-        """The offset from which a new worker must read to go on with what is not closed here; None before the first frame."""
+        """The offset from which a new worker must read to go on with what is not closed here; None before the first
+        frame.
+        """
         if self.position is None:
             return None
         keep = self.engine.closed_ms - HORIZON_MS - 20_000

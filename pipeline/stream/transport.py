@@ -1,12 +1,13 @@
-"""faust's Kafka transport with two things changed: what is committed is what the windows no longer need, and records travel in
-bundles.
+"""faust's Kafka transport with two things changed: what is committed is what the windows no longer need, and records
+travel in bundles.
 
-faust commits what was acknowledged. Windows need the last minutes of the log to be rebuilt after a crash or a rebalance, so
-messages are acknowledged (and their memory freed) as soon as they are processed, while the committed offset follows the
-engine's word. That also steps around faust-streaming issue 606 (a commit past an unprocessed offset).
+faust commits what was acknowledged. Windows need the last minutes of the log to be rebuilt after a crash or a
+rebalance, so messages are acknowledged (and their memory freed) as soon as they are processed, while the committed
+offset follows the engine's word. That also steps around faust-streaming issue 606 (a commit past an unprocessed
+offset).
 
-faust spends about 0.2 ms on every message before an agent sees it. All that a fetch brought of one partition is therefore
-handed on as one message whose value is a `Bundle`; its offset is that of the last record.
+faust spends about 0.2 ms on every message before an agent sees it. All that a fetch brought of one partition is
+therefore handed on as one message whose value is a `Bundle`; its offset is that of the last record.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class HeldConsumer(driver.Consumer):
         """The committed offset; where nothing is committed, or no longer there, the first that is in the log."""
         tp = TP(topic, number)
         thread = self._thread
-        committed = await thread.call_thread(thread._ensure_consumer().committed, tp)  # noqa: SLF001 - faust has no other way to ask
+        # faust has no other way to ask
+        committed = await thread.call_thread(thread._ensure_consumer().committed, tp)  # noqa: SLF001
         earliest = (await self.earliest_offsets(tp))[tp]
         return max(committed or 0, earliest)
 

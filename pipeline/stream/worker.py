@@ -1,4 +1,7 @@
-"""What a worker holds and publishes: engines by partition, the site joiner, snapshots. faust calls it; it does not call faust."""
+"""What a worker holds and publishes: engines by partition, the site joiner, snapshots.
+
+faust calls it; it does not call faust.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +47,16 @@ class Log(Protocol):
 
 
 class Worker:
-    """`publish` and `log` are given; everything else here is a function of the messages. Without a `log`, what is missing stays missing."""
+    """`publish` and `log` are given; everything else here is a function of the messages.
+
+    Without a `log`, what is missing stays missing.
+    """
 
     def __init__(self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000, log: Log | None = None) -> None:
         self._publish, self._tick_ms, self._lateness_ms, self._log = publish, tick_ms, lateness_ms, log
-        self._asked: dict[tuple[str, int], tuple[int, int, float]] = {}  # partition -> (offset asked for again, times, when last)
+        self._asked: dict[
+            tuple[str, int], tuple[int, int, float]
+        ] = {}  # partition -> (offset asked for again, times, when last)
         self._mine: set[tuple[str, int]] | None = None  # None before the first assignment
         self.rewinds = 0
         self._partitions: dict[tuple[str, int], Partition] = {}
@@ -85,7 +93,9 @@ class Worker:
     async def _roll(self, topic: str, number: int, batch: list[Message]) -> None:
         held = self._partition(topic, number)
         for closed in held.add(await self._whole(topic, number, held, batch)):
-            await asyncio.gather(*(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items()))
+            await asyncio.gather(
+                *(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
+            )
 
     async def _join(self, number: int, batch: list[Message]) -> None:
         joiner = self._joiners.get(number)
@@ -96,7 +106,9 @@ class Worker:
             await self._send(name, rows, b"site")
 
     async def _whole(self, topic: str, number: int, held: Partition | Joiner, batch: list[Message]) -> list[Message]:
-        """The messages up to the first that is missing, which is then read again; all of them once that has been tried in vain."""
+        """The messages up to the first that is missing, which is then read again; all of them once that has been tried
+        in vain.
+        """
         if self._log is None or not batch:
             return batch
         if held.position is None:
@@ -113,7 +125,9 @@ class Worker:
         return batch
 
     async def _ask_again(self, topic: str, number: int, offset: int) -> bool:
-        """Reads again from `offset`, at most once a second; False when that did not bring it in MOST_REWINDS attempts: it is not there."""
+        """Reads again from `offset`, at most once a second; False when that did not bring it in MOST_REWINDS attempts:
+        it is not there.
+        """
         assert self._log is not None
         before, times, when = self._asked.get((topic, number), (-1, 0, 0.0))
         if before != offset:
@@ -136,7 +150,9 @@ class Worker:
     def _partition(self, topic: str, number: int) -> Partition:
         found = self._partitions.get((topic, number))
         if found is None:
-            found = self._partitions[topic, number] = Partition(topic.removeprefix("telemetry."), self._tick_ms, self._lateness_ms)
+            found = self._partitions[topic, number] = Partition(
+                topic.removeprefix("telemetry."), self._tick_ms, self._lateness_ms
+            )
             found.engine.incidents.restore(self._open_incidents)
         return found
 
@@ -162,7 +178,9 @@ class Worker:
         self._joiners = {number: held for number, held in self._joiners.items() if (PART_TOPIC, number) in kept}
 
     def stop(self) -> None:
-        """From now on nothing is taken or forgotten: what comes is left unprocessed, for the snapshot to be of one moment."""
+        """From now on nothing is taken or forgotten: what comes is left unprocessed, for the snapshot to be of one
+        moment.
+        """
         self.stopped = True
 
     def restore_incidents(self, rows: list[dict[str, Any]]) -> None:
@@ -204,12 +222,19 @@ class Worker:
             counts += held.counts
             counts += Counter({f"rows:{k}": v for k, v in held.engine.counts.items()})
             devices[topic.removeprefix("telemetry.")] += len(held.engine.registry)
-        return {"assigned": self.assigned, "rewinds": self.rewinds, "counts": dict(counts), "devices": dict(devices), "published": dict(self.published),
-                "positions": {f"{t}/{n}": p.position for (t, n), p in self._partitions.items()}
-                | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
-                "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())
-                + sum(len(j.engine.incidents) for j in self._joiners.values()),
-                "last_progress": self.last_progress, "busy": self._busy()}
+        return {
+            "assigned": self.assigned,
+            "rewinds": self.rewinds,
+            "counts": dict(counts),
+            "devices": dict(devices),
+            "published": dict(self.published),
+            "positions": {f"{t}/{n}": p.position for (t, n), p in self._partitions.items()}
+            | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
+            "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())
+            + sum(len(j.engine.incidents) for j in self._joiners.values()),
+            "last_progress": self.last_progress,
+            "busy": self._busy(),
+        }
 
     def _busy(self) -> dict[str, float] | None:
         """From the first message to the last result: when (s since 1970), and the process's CPU seconds in between."""
@@ -219,10 +244,13 @@ class Worker:
 
 
 def _pieces(rows: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """(first row, end) of messages of at most MOST_ROWS rows; a rack's rows stay together where they can, whoever publishes them, and
+    """(first row, end) of messages of at most MOST_ROWS rows; a rack's rows stay together where they can, whoever
+    publishes them, and
     windows of one width."""
     rack = rows.column(at) if (at := rows.schema.get_field_index("rack")) >= 0 else None
-    width = np.asarray(rows.column(at)) if (at := rows.schema.get_field_index("window_s")) >= 0 else np.zeros(rows.num_rows)
+    width = (
+        np.asarray(rows.column(at)) if (at := rows.schema.get_field_index("window_s")) >= 0 else np.zeros(rows.num_rows)
+    )
     stops = [*(np.flatnonzero(np.diff(width)) + 1).tolist(), rows.num_rows]
     begin = 0
     while begin < rows.num_rows:

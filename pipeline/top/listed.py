@@ -1,4 +1,6 @@
-"""What the screens of `gigawatch top` share: a head, a heat map and a table of the same things; sort, filter, pause, help."""
+"""What the screens of `gigawatch top` share: a head, a heat map and a table of the same things; sort, filter, pause,
+help.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,13 @@ class Listed(Asking):
     """A screen with a head, a heat map and a table of the same things. What they are is said by the screens below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "measure", "map by"), Binding("s", "sort", "sort"), Binding("slash", "filter", "filter"), Binding("space", "app.pause", "pause"),
-        Binding("question_mark", "help", "keys"), Binding("q", "app.quit", "quit")]
+        Binding("m", "measure", "map by"),
+        Binding("s", "sort", "sort"),
+        Binding("slash", "filter", "filter"),
+        Binding("space", "app.pause", "pause"),
+        Binding("question_mark", "help", "keys"),
+        Binding("q", "app.quit", "quit"),
+    ]
     MEASURES: ClassVar[dict[str, Any]]
     ORDERS: ClassVar[dict[str, Callable[[Any], Any]]]
     COLUMNS: ClassVar[tuple[str, ...]]

@@ -38,9 +38,18 @@ class Factory(Listed):
 
     def row(self, item: Rack) -> Sequence[Text]:
         odd = item.balance is not None and abs(item.balance - HEAT_BALANCE) > HEAT_BALANCE_OFF
-        return (words(item.rack), words(item.model), Text(f"{item.gpus}/{item.expected}", "bold red" if item.silent else "", justify="right"), number(item.
-                util_pct), number(item.power_w, 1, 1e3), number(item.temp_c), number(item.flow_lpm), number(item.rise_k, 1), Text("-" if item.balance is None
-                else f"{item.balance:.2f}", "red" if odd else "", justify="right"), score(item.score, SCORE_NOTICE, SCORE_BAD))
+        return (
+            words(item.rack),
+            words(item.model),
+            Text(f"{item.gpus}/{item.expected}", "bold red" if item.silent else "", justify="right"),
+            number(item.util_pct),
+            number(item.power_w, 1, 1e3),
+            number(item.temp_c),
+            number(item.flow_lpm),
+            number(item.rise_k, 1),
+            Text("-" if item.balance is None else f"{item.balance:.2f}", "red" if odd else "", justify="right"),
+            score(item.score, SCORE_NOTICE, SCORE_BAD),
+        )
 
     def key(self, item: Rack) -> str:
         return f"{item.site}/{item.rack}" if item.site else item.rack
@@ -86,8 +95,19 @@ class OneRack(Listed):
         self.take(gpus)
 
     def row(self, item: Gpu) -> Sequence[Text]:
-        return (words(item.device), score(item.score, SCORE_NOTICE, SCORE_BAD), words(item.cause), number(item.power_w), number(item.temp_c), number(item.
-                margin_c), number(item.hbm_c), number(item.util_pct), number(item.clock_mhz), Text(spark(item.line, 16), "green"), words(item.job))
+        return (
+            words(item.device),
+            score(item.score, SCORE_NOTICE, SCORE_BAD),
+            words(item.cause),
+            number(item.power_w),
+            number(item.temp_c),
+            number(item.margin_c),
+            number(item.hbm_c),
+            number(item.util_pct),
+            number(item.clock_mhz),
+            Text(spark(item.line, 16), "green"),
+            words(item.job),
+        )
 
     def key(self, item: Gpu) -> str:
         return item.device
@@ -102,8 +122,11 @@ class OneRack(Listed):
 class OneGpu(Asking):
     """A GPU's last half hour."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back"), Binding("space", "app.pause", "pause"),
-                                             Binding("q", "app.quit", "quit")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.pop_screen", "back"),
+        Binding("space", "app.pause", "pause"),
+        Binding("q", "app.quit", "quit"),
+    ]
 
     def __init__(self, gpu: Gpu) -> None:
         super().__init__()
@@ -126,12 +149,20 @@ class OneGpu(Asking):
         head = Text(plain(gpu.device), "bold")
         head.append(f"   {plain(gpu.site)} / {plain(gpu.rack)}   {plain(gpu.job) or 'no job'}", "cyan")
         if gpu.score:
-            head.append(f"   score {gpu.score:.2f}: {plain(gpu.cause)}", "bold red" if gpu.score >= SCORE_BAD else "yellow")
+            head.append(
+                f"   score {gpu.score:.2f}: {plain(gpu.cause)}", "bold red" if gpu.score >= SCORE_BAD else "yellow"
+            )
         head.append(f"\n{trouble}" if trouble else "", "red")
         self.query_one("#head", Static).update(head)
         lines, wide = Text(), max(20, self.size.width - 30)
-        for title, column, unit in (("power", 1, "W"), ("die", 2, "C"), ("margin", 6, "C"), ("utilization", 3, "%"), ("SM activity", 4, ""),
-                                    ("SM clock", 5, "MHz")):
+        for title, column, unit in (
+            ("power", 1, "W"),
+            ("die", 2, "C"),
+            ("margin", 6, "C"),
+            ("utilization", 3, "%"),
+            ("SM activity", 4, ""),
+            ("SM clock", 5, "MHz"),
+        ):
             values = [float(r[column]) for r in rows if r[column] is not None]
             if not values:
                 continue
@@ -139,7 +170,9 @@ class OneGpu(Asking):
             lines.append(spark(values, wide), "green")
             lines.append(f"  {values[-1]:,.4g} {unit}", "bold")
             lines.append(f"\n{'':14}{min(values):,.4g} to {max(values):,.4g} {unit} in the last half hour\n", "dim")
-        self.query_one("#lines", Static).update(lines if rows else Text("\nnothing stored of the last half hour", "yellow"))
+        self.query_one("#lines", Static).update(
+            lines if rows else Text("\nnothing stored of the last half hour", "yellow")
+        )
 
 
 def _head(picture: Picture, width: int) -> Text:
@@ -169,5 +202,10 @@ def _incidents(picture: Picture, width: int) -> Text:
         return Text("no open incidents", "green")
     text = Text(f"{len(picture.incidents)} open incidents\n", "bold red")
     for opened, _, rack, device, job, cause, peak in picture.incidents[:3]:
-        text.append(f"{opened:%H:%M:%S} {plain(device)} {plain(cause)} {peak:.2f} {plain(job)} {plain(rack)}"[: max(20, width - 3)] + "\n")
+        text.append(
+            f"{opened:%H:%M:%S} {plain(device)} {plain(cause)} {peak:.2f} {plain(job)} {plain(rack)}"[
+                : max(20, width - 3)
+            ]
+            + "\n"
+        )
     return text

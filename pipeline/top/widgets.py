@@ -45,8 +45,13 @@ def spark(values: Sequence[float], width: int) -> str:
 class HeatMap(ScrollView, can_focus=True):
     """Cells with a cursor: arrows move it, Enter chooses. Posts `Moved` and `Chosen` with the cell's index."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [("left", "step(-1)", "left"), ("right", "step(1)", "right"), ("up", "row(-1)", "up"), ("down", "row(1)", "down"),
-                ("enter", "choose", "open")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("left", "step(-1)", "left"),
+        ("right", "step(1)", "right"),
+        ("up", "row(-1)", "up"),
+        ("down", "row(1)", "down"),
+        ("enter", "choose", "open"),
+    ]
 
     class Moved(Message):
         def __init__(self, index: int) -> None:
@@ -86,8 +91,16 @@ class HeatMap(ScrollView, can_focus=True):
         segments = []
         for index in range(first, min(first + self.across, len(self._colours))):
             here = index == self.cursor and self.has_focus
-            segments.append(Segment("[]" if here else "██",
-                                    Style(color="#ffffff" if here else self._colours[index], bgcolor=self._colours[index] if here else None, bold=here)))
+            segments.append(
+                Segment(
+                    "[]" if here else "██",
+                    Style(
+                        color="#ffffff" if here else self._colours[index],
+                        bgcolor=self._colours[index] if here else None,
+                        bold=here,
+                    ),
+                )
+            )
             segments.append(Segment(" "))
         return Strip(segments).adjust_cell_length(self.size.width)
 

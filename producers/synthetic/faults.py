@@ -21,8 +21,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "psu-loss": ("power", "psu_failed"),
 }
 
-_SPEC = re.compile(r"(?P<name>[a-z-]+)(?:@(?P<place>[A-Za-z0-9-]+))?(?::(?P<at>\d+(?:\.\d+)?))?"
-                   r"(?:\+(?P<lasts>\d+(?:\.\d+)?))?(?:\*(?P<severity>\d+(?:\.\d+)?))?")
+_SPEC = re.compile(
+    r"(?P<name>[a-z-]+)(?:@(?P<place>[A-Za-z0-9-]+))?(?::(?P<at>\d+(?:\.\d+)?))?"
+    r"(?:\+(?P<lasts>\d+(?:\.\d+)?))?(?:\*(?P<severity>\d+(?:\.\d+)?))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ def parse(spec: str) -> Fault:
     """`NAME[@PLACE][:AT][+LASTS][*SEVERITY]`, such as `gpu-thermal@R0001-N03-GPU2:60+120`; raises SourceError."""
     match = _SPEC.fullmatch(spec.strip())
     if not match or match["name"] not in FAULTS:
-        raise SourceError(f"fault {spec!r}: wants NAME[@PLACE][:AT_SECONDS][+LASTS_SECONDS][*SEVERITY], "
-                          f"where NAME is one of {', '.join(FAULTS)}")
+        raise SourceError(
+            f"fault {spec!r}: wants NAME[@PLACE][:AT_SECONDS][+LASTS_SECONDS][*SEVERITY], "
+            f"where NAME is one of {', '.join(FAULTS)}"
+        )
     name = match["name"]
     default = {"gpu": "R0001-N01-GPU0", "power": "R0001", "cooling": "R0001"}[FAULTS[name][0]]
     place = match["place"] or ("CDU-001" if name == "cdu-pump" else default)

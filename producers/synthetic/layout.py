@@ -15,7 +15,10 @@ RACKS_PER_CDU = 8  # an NVL72 rack is 120 kW, a row CDU about 1 MW
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`racks` racks of one design, `RACKS_PER_CDU` to a CDU. Device arrays are ordered by rack, then node, then slot."""
+    """`racks` racks of one design, `RACKS_PER_CDU` to a CDU.
+
+    Device arrays are ordered by rack, then node, then slot.
+    """
 
     site: str
     design: Rack
@@ -54,13 +57,22 @@ class Layout:
                         node.append(f"{name}-N{n + 1:02d}")
                         device.append(f"{name}-N{n + 1:02d}-{part.upper()}{slot}")
                         model.append(models[part])
-        return {k: pa.array(v, pa.string()) for k, v in
-                (("site", site), ("rack", rack), ("node", node), ("device", device), ("model", model))}
+        return {
+            k: pa.array(v, pa.string())
+            for k, v in (("site", site), ("rack", rack), ("node", node), ("device", device), ("model", model))
+        }
 
     def rack_identity(self, models: tuple[tuple[str, str], ...]) -> dict[str, pa.Array]:
-        """Identity of rack-level equipment: (device suffix, model) pairs per rack; an empty suffix is the rack itself."""
+        """Identity of rack-level equipment: (device suffix, model) pairs per rack; an empty suffix is the rack
+        itself.
+        """
         rack = [name for name in self.rack_names() for _ in models]
         device = [f"{name}-{suffix}" if suffix else name for name in self.rack_names() for suffix, _ in models]
         model = [m for _ in range(self.racks) for _, m in models]
-        return {"site": pa.array([self.site] * len(rack)), "rack": pa.array(rack), "node": pa.array([""] * len(rack)),
-                "device": pa.array(device), "model": pa.array(model)}
+        return {
+            "site": pa.array([self.site] * len(rack)),
+            "rack": pa.array(rack),
+            "node": pa.array([""] * len(rack)),
+            "device": pa.array(device),
+            "model": pa.array(model),
+        }

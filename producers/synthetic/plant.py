@@ -46,8 +46,16 @@ class Pull:
     @staticmethod
     def none(layout: Layout) -> Pull:
         grid = (layout.racks, layout.count("gpu"))
-        return Pull(np.ones(grid), np.ones(grid), np.ones(grid), np.zeros(grid, bool), np.ones(layout.racks),
-                    np.ones(layout.cdus), np.zeros(layout.racks), np.zeros(layout.racks))
+        return Pull(
+            np.ones(grid),
+            np.ones(grid),
+            np.ones(grid),
+            np.zeros(grid, bool),
+            np.ones(layout.racks),
+            np.ones(layout.cdus),
+            np.zeros(layout.racks),
+            np.zeros(layout.racks),
+        )
 
 
 @dataclass(slots=True)
@@ -102,16 +110,36 @@ class Plant:
         supply = design["supply_c"]
         zeros, grid = np.zeros(racks), np.zeros((racks, gpus))
         self.state = State(
-            power_w=grid + self._idle, temp_c=grid + supply + 6, hbm_c=grid + supply + 5, clock=grid + 0.2,
-            energy_j=rng.uniform(1e8, 5e9, (racks, gpus)).round(3), compute=grid, communicate=grid, resident=grid,
-            cpu_w=zeros, dpu_w=zeros, cpu_temp_c=zeros + supply + 10, rack_w=zeros + 1,
-            rack_energy_j=rng.uniform(1e11, 1e12, racks).round(), node_energy_j=rng.uniform(1e9, 1e10, racks).round(),
-            flow_lpm=self._design_flow * 0.9, supply_c=zeros + supply, return_c=zeros + supply + 3,
-            dp_kpa=self._dp_full * 0.8, valve_pct=zeros + 62, level_pct=zeros + 92.0,
-            cdu_supply_c=np.full(layout.cdus, supply), cdu_return_c=np.full(layout.cdus, supply + 3),
-            cdu_flow_lpm=np.zeros(layout.cdus), cdu_heat_w=np.zeros(layout.cdus),
-            cdu_pump_pct=np.full(layout.cdus, CDU_PUMP_PCT), cdu_pumps=np.full(layout.cdus, 2.0),
-            cooling_w=0.0, facility_w=1.0, facility_energy_j=1e12)
+            power_w=grid + self._idle,
+            temp_c=grid + supply + 6,
+            hbm_c=grid + supply + 5,
+            clock=grid + 0.2,
+            energy_j=rng.uniform(1e8, 5e9, (racks, gpus)).round(3),
+            compute=grid,
+            communicate=grid,
+            resident=grid,
+            cpu_w=zeros,
+            dpu_w=zeros,
+            cpu_temp_c=zeros + supply + 10,
+            rack_w=zeros + 1,
+            rack_energy_j=rng.uniform(1e11, 1e12, racks).round(),
+            node_energy_j=rng.uniform(1e9, 1e10, racks).round(),
+            flow_lpm=self._design_flow * 0.9,
+            supply_c=zeros + supply,
+            return_c=zeros + supply + 3,
+            dp_kpa=self._dp_full * 0.8,
+            valve_pct=zeros + 62,
+            level_pct=zeros + 92.0,
+            cdu_supply_c=np.full(layout.cdus, supply),
+            cdu_return_c=np.full(layout.cdus, supply + 3),
+            cdu_flow_lpm=np.zeros(layout.cdus),
+            cdu_heat_w=np.zeros(layout.cdus),
+            cdu_pump_pct=np.full(layout.cdus, CDU_PUMP_PCT),
+            cdu_pumps=np.full(layout.cdus, 2.0),
+            cooling_w=0.0,
+            facility_w=1.0,
+            facility_energy_j=1e12,
+        )
 
     def settle(self, t_s: float) -> None:
         """Runs ten minutes of plant time, so that a fresh factory begins warm."""

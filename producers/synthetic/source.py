@@ -27,13 +27,24 @@ log = logging.getLogger("gigawatch.synthetic")
 class Synthetic:
     """`racks` racks of `model` (a rack or GPU name) at one sample every `tick_s`. Same seed and start, same telemetry.
 
-    `speed` 1 is real time, 0 as fast as it goes. `ticks` ends it. `start_ms` defaults to now. `inject` adds faults while
-    it runs, and so does a line appended to the file `control`.
+    `speed` 1 is real time, 0 as fast as it goes. `ticks` ends it. `start_ms` defaults to now. `inject` adds faults
+    while it runs, and so does a line appended to the file `control`.
     """
 
-    def __init__(self, racks: int = 4, model: str = "GB200", *, site: str = "site-1", tick_s: float = 1.0, seed: int = 0,
-                 faults: Sequence[Fault] = (), ticks: int | None = None, start_ms: int | None = None, speed: float = 1.0,
-                 control: Path | None = None) -> None:
+    def __init__(
+        self,
+        racks: int = 4,
+        model: str = "GB200",
+        *,
+        site: str = "site-1",
+        tick_s: float = 1.0,
+        seed: int = 0,
+        faults: Sequence[Fault] = (),
+        ticks: int | None = None,
+        start_ms: int | None = None,
+        speed: float = 1.0,
+        control: Path | None = None,
+    ) -> None:
         if racks < 1:
             raise SourceError(f"{racks} racks; there must be at least one")
         rng = np.random.default_rng(seed)
@@ -55,14 +66,22 @@ class Synthetic:
     @property
     def describe(self) -> str:
         layout = self.layout
-        return (f"synthetic: {layout.racks} x {layout.design.name} ({layout.racks * layout.design.gpus} {layout.design.gpu.name} "
-                f"GPUs), {layout.cdus} CDU, a sample every {self._ticker.tick_ms / 1000:g} s")
+        return (
+            f"synthetic: {layout.racks} x {layout.design.name} ({layout.racks * layout.design.gpus} "
+            f"{layout.design.gpu.name} "
+            f"GPUs), {layout.cdus} CDU, a sample every {self._ticker.tick_ms / 1000:g} s"
+        )
 
     def inject(self, fault: Fault, now_ms: int | None = None) -> None:
-        """Adds a fault; with `now_ms` its times count from then instead of from the start. SourceError for a wrong place."""
+        """Adds a fault; with `now_ms` its times count from then instead of from the start.
+
+        SourceError for a wrong place.
+        """
         self._index(fault)
         if now_ms is not None and self._started_ms is not None:
-            fault = Fault(fault.name, fault.place, fault.at_s + (now_ms - self._started_ms) / 1000, fault.lasts_s, fault.severity)
+            fault = Fault(
+                fault.name, fault.place, fault.at_s + (now_ms - self._started_ms) / 1000, fault.lasts_s, fault.severity
+            )
         self._faults.append(fault)
         self._labelled[fault] = (False, False)
 
@@ -90,14 +109,20 @@ class Synthetic:
         yield from self._labels(ts_ms, t_s)
 
     def columns(self, ts_ms: int) -> dict[str, tuple[dict[str, pa.Array], Columns]]:
-        """One tick of a healthy plant as whole-site columns with their identity: gpu, power, cooling (racks), cdu, meter and plant."""
+        """One tick of a healthy plant as whole-site columns with their identity: gpu, power, cooling (racks), cdu,
+        meter and plant.
+        """
         if self._started_ms is None:
             self._started_ms = ts_ms
             self.plant.settle(ts_ms / 1000)
         pull = Pull.none(self.layout)
         state = self.plant.step(ts_ms / 1000, self._ticker.tick_ms / 1000, pull)
-        found = {"gpu": self._sensors.gpu(state, pull), "power": self._sensors.power(state, pull), "cooling": self._sensors.cooling(state, pull),
-                 "cdu": self._sensors.cdu(state)}
+        found = {
+            "gpu": self._sensors.gpu(state, pull),
+            "power": self._sensors.power(state, pull),
+            "cooling": self._sensors.cooling(state, pull),
+            "cdu": self._sensors.cdu(state),
+        }
         return {kind: (self._identity[kind], columns) for kind, columns in found.items()}
 
     def _read_control(self, now: int) -> None:
@@ -133,10 +158,15 @@ class Synthetic:
             if not 0 <= rack < limit:
                 raise ValueError
         except (ValueError, IndexError):
-            want = "a GPU such as R0001-N01-GPU0" if FAULTS[fault.name][0] == "gpu" else (
-                "a CDU such as CDU-001" if fault.name == "cdu-pump" else "a rack such as R0001")
-            raise SourceError(f"fault {fault.name}: no {fault.place!r} here; it wants {want} "
-                              f"({self.layout.racks} racks, {self.layout.cdus} CDUs)") from None
+            want = (
+                "a GPU such as R0001-N01-GPU0"
+                if FAULTS[fault.name][0] == "gpu"
+                else ("a CDU such as CDU-001" if fault.name == "cdu-pump" else "a rack such as R0001")
+            )
+            raise SourceError(
+                f"fault {fault.name}: no {fault.place!r} here; it wants {want} "
+                f"({self.layout.racks} racks, {self.layout.cdus} CDUs)"
+            ) from None
         return rack, gpu
 
     def _pull(self, pull: Pull, fault: Fault, level: float) -> None:
@@ -168,9 +198,19 @@ class Synthetic:
                 start = (self._started_ms or 0) + int(fault.at_s * 1000)
                 kind, cause = FAULTS[fault.name]
                 site_end = start + int(fault.lasts_s * 1000) if ends else 0
-                rows.append({"fault": fault.name, "started": start, "ended": site_end, "kind": kind, "site": self.layout.site,
-                             "rack": fault.place.split("-")[0] if fault.place.startswith("R") else "", "device": fault.place,
-                             "cause": cause, "severity": fault.severity})
+                rows.append(
+                    {
+                        "fault": fault.name,
+                        "started": start,
+                        "ended": site_end,
+                        "kind": kind,
+                        "site": self.layout.site,
+                        "rack": fault.place.split("-")[0] if fault.place.startswith("R") else "",
+                        "device": fault.place,
+                        "cause": cause,
+                        "severity": fault.severity,
+                    }
+                )
                 self._labelled[fault] = (begins, ends)
         if rows:
             yield Event(LABEL, LABEL.build_rows(rows))
@@ -180,18 +220,34 @@ class Synthetic:
     def _identities(self) -> dict[str, dict[str, pa.Array]]:
         layout, racks = self.layout, self.layout.racks
         cpu, dpu = layout.identity(("cpu",)), layout.identity(("dpu",))
-        order = np.argsort(np.concatenate([np.repeat(np.arange(racks), layout.count(p)) for p in ("cpu", "dpu")]), kind="stable")
+        order = np.argsort(
+            np.concatenate([np.repeat(np.arange(racks), layout.count(p)) for p in ("cpu", "dpu")]), kind="stable"
+        )
         nodes = {k: pa.concat_arrays([cpu[k], dpu[k]]).take(pa.array(order)) for k in cpu}
         shelves = tuple((f"SHELF{i}", "power-shelf") for i in range(int(layout.design["shelves"])))
-        found = {"gpu": layout.identity(("gpu",)), "node": nodes,
-                 "power": layout.rack_identity((("", "rack-meter"), *shelves)), "cooling": layout.rack_identity((("", "rack-loop"),))}
-        for kind, each in (("gpu", layout.count("gpu")), ("node", layout.count("cpu") + layout.count("dpu")),
-                           ("power", 1 + len(shelves)), ("cooling", 1)):
+        found = {
+            "gpu": layout.identity(("gpu",)),
+            "node": nodes,
+            "power": layout.rack_identity((("", "rack-meter"), *shelves)),
+            "cooling": layout.rack_identity((("", "rack-loop"),)),
+        }
+        for kind, each in (
+            ("gpu", layout.count("gpu")),
+            ("node", layout.count("cpu") + layout.count("dpu")),
+            ("power", 1 + len(shelves)),
+            ("cooling", 1),
+        ):
             found[kind]["job"] = pa.array([name for name in self.workloads.names for _ in range(each)], pa.string())
         names = layout.cdu_names()
         empty = pa.array([""] * len(names), pa.string())
-        found["cdu"] = {"site": pa.array([layout.site] * len(names)), "rack": empty, "node": empty, "device": pa.array(names),
-                        "model": pa.array(["cdu"] * len(names)), "job": empty}
+        found["cdu"] = {
+            "site": pa.array([layout.site] * len(names)),
+            "rack": empty,
+            "node": empty,
+            "device": pa.array(names),
+            "model": pa.array(["cdu"] * len(names)),
+            "job": empty,
+        }
         return found
 
     def _frames(self, ts: int, s: State, pull: Pull, active: list[tuple[Fault, float]]) -> Iterator[Frame]:
@@ -228,9 +284,11 @@ class Synthetic:
 
     def _site(self, ts: int, s: State) -> Iterator[Frame]:
         site = self.layout.site
-        meter: Columns = {"power_w": np.array([round(s.facility_w, -1)]), "frequency_hz": np.array([60.0]),
-                          "energy_j": np.array([s.facility_energy_j])}
+        meter: Columns = {
+            "power_w": np.array([round(s.facility_w, -1)]),
+            "frequency_hz": np.array([60.0]),
+            "energy_j": np.array([s.facility_energy_j]),
+        }
         yield build("power", ts, {"site": [site], "device": ["utility-meter"], "model": ["utility-meter"]}, meter)
         plant: Columns = {"power_w": np.array([round(s.cooling_w, -1)])}
         yield build("cooling", ts, {"site": [site], "device": ["cooling-plant"], "model": ["plant"]}, plant)
-

@@ -11,7 +11,9 @@ from schemas.arrays import Floats
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Per GPU, shape [racks, gpus]: `compute` and `communicate` activity, 0 to 1; `resident` is memory in use, 0 to 1."""
+    """Per GPU, shape [racks, gpus]: `compute` and `communicate` activity, 0 to 1; `resident` is memory in use, 0 to
+    1.
+    """
 
     compute: Floats
     communicate: Floats
@@ -64,8 +66,12 @@ class Workloads:
         own = rng.normal(1.0, 0.01, self.shape) * self._skill
         compute = (rack[:, None] * own).clip(0, 1)
         if self.inference.any():  # requests land unevenly
-            compute[self.inference] = (compute[self.inference] * rng.normal(1, 0.06, (int(self.inference.sum()), gpus))).clip(0, 1)
-        traffic = np.where(self.training, np.where(checkpoint, 0.02, 1 - computing), np.where(self.inference, 0.1 * infer, 0.0))
+            compute[self.inference] = (
+                compute[self.inference] * rng.normal(1, 0.06, (int(self.inference.sum()), gpus))
+            ).clip(0, 1)
+        traffic = np.where(
+            self.training, np.where(checkpoint, 0.02, 1 - computing), np.where(self.inference, 0.1 * infer, 0.0)
+        )
         communicate = traffic[:, None] * np.ones(self.shape)
         resident = np.where(self.training, 0.86, np.where(self.inference, 0.72, 0.01))[:, None] * np.ones(self.shape)
         return Demand(compute, communicate, resident)

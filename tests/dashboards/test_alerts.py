@@ -1,4 +1,6 @@
-"""Alert rules: each fires on its own labelled fault and on nothing else, and all are quiet for an hour of healthy plant."""
+"""Alert rules: each fires on its own labelled fault and on nothing else, and all are quiet for an hour of healthy
+plant.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,17 @@ from tests.conftest import ROOT
 
 #: Fault -> (rule, the device or rack that it must name).
 EXPECTED = {
-    "gpu-thermal@R0001-N03-GPU2:120": ("gpu-hot", "R0001-N03-GPU2"), "gpu-throttle@R0002-N01-GPU1:120": ("gpu-throttled", "R0002-N01-GPU1"),
-    "gpu-straggler@R0003-N05-GPU0:120": ("gpu-straggler", "R0003-N05-GPU0"), "gpu-dead@R0004-N02-GPU3:120": ("gpu-lost", "R0004-N02-GPU3"),
-    "gpu-frozen@R0005-N07-GPU2:120": ("gpu-frozen", "R0005-N07-GPU2"), "coolant-flow@R0006:120": ("coolant-flow", "R0006"), "leak@R0007:120": ("leak", "R0007"),
-    "lying-sensor@R0008:120": ("heat-balance", "R0008"), "psu-loss@R0011:120": ("psu-loss", "R0011-SHELF0"), "cdu-pump@CDU-002:120": ("cdu-pump", "CDU-002")}
+    "gpu-thermal@R0001-N03-GPU2:120": ("gpu-hot", "R0001-N03-GPU2"),
+    "gpu-throttle@R0002-N01-GPU1:120": ("gpu-throttled", "R0002-N01-GPU1"),
+    "gpu-straggler@R0003-N05-GPU0:120": ("gpu-straggler", "R0003-N05-GPU0"),
+    "gpu-dead@R0004-N02-GPU3:120": ("gpu-lost", "R0004-N02-GPU3"),
+    "gpu-frozen@R0005-N07-GPU2:120": ("gpu-frozen", "R0005-N07-GPU2"),
+    "coolant-flow@R0006:120": ("coolant-flow", "R0006"),
+    "leak@R0007:120": ("leak", "R0007"),
+    "lying-sensor@R0008:120": ("heat-balance", "R0008"),
+    "psu-loss@R0011:120": ("psu-loss", "R0011-SHELF0"),
+    "cdu-pump@CDU-002:120": ("cdu-pump", "CDU-002"),
+}
 
 
 class Asks:
@@ -47,12 +56,16 @@ def fired(ask: Any, at_s: float) -> set[tuple[str, str]]:
 
 def test_every_fault_of_the_plant_has_a_rule_that_is_tested() -> None:
     assert {spec.split("@")[0] for spec in EXPECTED} == set(FAULTS)
-    assert {rule for rule, _ in EXPECTED.values()} | {"telemetry-late", "dead-letters"} == {rule.name for rule in alerts.RULES}
+    assert {rule for rule, _ in EXPECTED.values()} | {"telemetry-late", "dead-letters"} == {
+        rule.name for rule in alerts.RULES
+    }
 
 
 @pytest.mark.service
 async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> None:
-    """Ten faults at once, each in a rack of its own: from their beginning to their end nothing else fires, and at the end all ten do."""
+    """Ten faults at once, each in a rack of its own: from their beginning to their end nothing else fires, and at the
+    end all ten do.
+    """
     client, ask = connect(own_clickhouse), Asks(own_clickhouse)
     migrate(client)
     ticks = 320
@@ -64,11 +77,23 @@ async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> Non
         assert not extra, f"{after} s after the start"
     assert fired(ask, start + 110) == set(), "before the faults"
     assert fired(ask, start + ticks - 10) == wanted
-    assert {rule for rule, _ in fired(ask, start + ticks + 120)} == {"telemetry-late"} | {"gpu-lost", "cdu-pump", "coolant-flow"}, \
-        "when telemetry stops, the rules that look at the last minute have nothing to see (three look further back), and one says so"
-    client.command(f"INSERT INTO gigawatch.dead_letters (ts, id, topic, reason) SELECT toDateTime64({start + ticks - 100}, 3), 'x', 'telemetry.gpu', 'not-arrow'")
-    assert [f.summary for f in alerts.evaluate(ask, dt.datetime.fromtimestamp(start + ticks - 10, dt.UTC)) if f.rule.name == "dead-letters"] \
-        == ["1 messages were set aside in the last five minutes; the newest: not-arrow"]
+    assert {rule for rule, _ in fired(ask, start + ticks + 120)} == {"telemetry-late"} | {
+        "gpu-lost",
+        "cdu-pump",
+        "coolant-flow",
+    }, (
+        "when telemetry stops, the rules that look at the last minute have nothing to see (three look further "
+        "back), and one says so"
+    )
+    client.command(
+        "INSERT INTO gigawatch.dead_letters (ts, id, topic, reason) SELECT "
+        f"toDateTime64({start + ticks - 100}, 3), 'x', 'telemetry.gpu', 'not-arrow'"
+    )
+    assert [
+        f.summary
+        for f in alerts.evaluate(ask, dt.datetime.fromtimestamp(start + ticks - 10, dt.UTC))
+        if f.rule.name == "dead-letters"
+    ] == ["1 messages were set aside in the last five minutes; the newest: not-arrow"]
     client.close()
 
 
@@ -85,13 +110,16 @@ async def test_an_hour_of_healthy_plant_is_quiet(own_clickhouse: str) -> None:
 
 
 def test_a_rule_fires_only_when_it_has_held_for_its_time() -> None:
-    rule = alerts.Rule("x", "X", "warning", "{device} at {value:.1f}", ("site", "rack", "device"), "SELECT $__toTime", 1.0, for_s=60)
+    rule = alerts.Rule(
+        "x", "X", "warning", "{device} at {value:.1f}", ("site", "rack", "device"), "SELECT $__toTime", 1.0, for_s=60
+    )
     now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 
     def answers(values: dict[int, float]) -> Any:
         def ask(sql: str) -> Table:
             age = round(now.timestamp()) - int(sql.split("(")[1].rstrip(")"))
             return Table(("site", "rack", "device", "value"), [("s", "R", "d", values[age])])
+
         return ask
 
     assert [f.summary for f in alerts.evaluate(answers({0: 2.0, 30: 3.0, 60: 4.0}), now, (rule,))] == ["d at 2.0"]
@@ -102,7 +130,9 @@ def test_a_rule_fires_only_when_it_has_held_for_its_time() -> None:
 
 def test_a_store_in_which_nothing_is_stored_any_more_is_told() -> None:
     found = alerts.evaluate(lambda _: Table(("site", "value"), []), dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
-    assert [(f.rule.name, f.summary) for f in found] == [("telemetry-late", "nothing at all was stored in the last 900 s")]
+    assert [(f.rule.name, f.summary) for f in found] == [
+        ("telemetry-late", "nothing at all was stored in the last 900 s")
+    ]
     assert found[0].href == "/d/gigawatch-health/health?"
 
 
@@ -118,7 +148,9 @@ def test_provisioned_rules_are_the_rules() -> None:
         assert made["data"][0]["datasourceUid"] == UID
         assert made["condition"] in {d["refId"] for d in made["data"]}
         assert made["data"][0]["model"]["rawSql"] == rule.sql
-        assert all(f"$labels.{name}" in made["annotations"]["summary"] for name in rule.labels if f"{{{name}}}" in rule.summary)
+        assert all(
+            f"$labels.{name}" in made["annotations"]["summary"] for name in rule.labels if f"{{{name}}}" in rule.summary
+        )
         assert "${" not in made["annotations"]["summary"], "Grafana would take it for an environment variable"
         assert (ROOT / made["annotations"]["runbook_url"]).read_text().startswith(f"# {rule.title}\n")
 

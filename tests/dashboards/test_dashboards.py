@@ -1,4 +1,6 @@
-"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a Grafana that we play."""
+"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a Grafana that we
+play.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def test_the_json_in_the_tree_is_what_the_code_builds() -> None:
 
 def test_every_target_is_the_plugins_query() -> None:
     boards = build.load()
-    assert list(boards) == sorted(f"gigawatch-{name}" for name in ("factory", "rack", "gpu", "power", "cooling", "jobs", "incidents", "health"))
+    assert list(boards) == sorted(
+        f"gigawatch-{name}" for name in ("factory", "rack", "gpu", "power", "cooling", "jobs", "incidents", "health")
+    )
     for board in boards.values():
         ids = [p["id"] for p in board["panels"]]
         assert len(set(ids)) == len(ids)
@@ -60,7 +64,9 @@ def test_grafanas_typed_model_reads_every_board_without_loss() -> None:
         for variable in body["templating"]["list"]:
             variable.pop("definition", None)  # the plugin's, which the SDK's builders lack
         for query in body.get("annotations", {}).get("list", []):
-            assert query.pop("target")["rawSql"]  # a datasource's own: the model knows the one of Grafana's built-in source alone
+            assert query.pop("target")[
+                "rawSql"
+            ]  # a datasource's own: the model knows the one of Grafana's built-in source alone
         again = json.loads(json.dumps(Dashboard.from_json(json.loads(json.dumps(body))), cls=JSONEncoder))
         assert list(lost(body, again)) == []
 
@@ -78,7 +84,9 @@ def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
 
 
 def test_panels_read_the_tier_that_fits_and_all_variables_exist() -> None:
-    """Raw frames only in panels that show minutes; what is shown as now reads minutes too; nothing forgets the time range."""
+    """Raw frames only in panels that show minutes; what is shown as now reads minutes too; nothing forgets the time
+    range.
+    """
     for board in build.load().values():
         names = {v["name"] for v in board["templating"]["list"]} | {"__value.text", "__url_time_range"}
         known = {v["name"] for v in board["templating"]["list"]}
@@ -94,7 +102,10 @@ def test_panels_read_the_tier_that_fits_and_all_variables_exist() -> None:
                 assert match in known, f"{panel['title']}: ${match}"
         for link in re.findall(r'"url": "(/d/[^"]+)"', json.dumps(board)):
             assert link.split("/")[2] in build.load(), link
-            assert all(name.split(":")[0] in names or name.startswith(("__data.fields.", "__field.labels.")) for name in re.findall(r"\$\{([^}]+)\}", link)), link
+            assert all(
+                name.split(":")[0] in names or name.startswith(("__data.fields.", "__field.labels."))
+                for name in re.findall(r"\$\{([^}]+)\}", link)
+            ), link
 
 
 def test_the_check_reads_what_the_range_of_a_panel_says() -> None:
@@ -103,27 +114,44 @@ def test_the_check_reads_what_the_range_of_a_panel_says() -> None:
     assert model.shown({"timeFrom": "5m"}, over) == Range(dt.datetime(2026, 1, 7, 23, 55, tzinfo=dt.UTC), over.last, 1)
 
 
-@pytest.mark.parametrize(("sql", "expanded"), [
-    ("$__timeFilter(ts)", f"ts >= toDateTime({FIRST}) AND ts <= toDateTime({LAST})"),
-    ("$__timeFilter_ms(ts)", f"ts >= fromUnixTimestamp64Milli({FIRST}000) AND ts <= fromUnixTimestamp64Milli({LAST}000)"),
-    ("$__fromTime and $__toTime", f"toDateTime({FIRST}) and toDateTime({LAST})"),
-    ("$__timeFrom(a) $__timeTo(b)", f"a >= toDateTime({FIRST}) b <= toDateTime({LAST})"),
-    ("$__dateFilter(d)", "d >= toDate('2026-01-02') AND d <= toDate('2026-01-02')"),
-    ("$__dt(d, c)", f"d >= toDate('2026-01-02') AND d <= toDate('2026-01-02') AND c >= toDateTime({FIRST}) AND c <= toDateTime({LAST})"),
-    ("$__timeInterval(ts)", "toStartOfInterval(toDateTime(ts), INTERVAL 15 second)"),
-    ("$__timeInterval_ms(ts)", "toStartOfInterval(toDateTime64(ts, 3), INTERVAL 15000 millisecond)"),
-    ("$__timeGroup(ts, '1m')", "toStartOfInterval(toDateTime(ts), INTERVAL 60 second)"),
-    ("$__interval_s", "15"),
-    ("$__timeFilter(toDateTime(f(a, b)))", f"toDateTime(f(a, b)) >= toDateTime({FIRST}) AND toDateTime(f(a, b)) <= toDateTime({LAST})"),
-    ("$__conditionalAll(rack IN ($rack), $rack)", "rack IN ('R1','R2')"),
-    ("$__conditionalAll(x = '$all', $all)", "1=1"),
-    ("x = '$one' AND ${one:singlequote} AND $rack", "x = 'S1' AND 'S1' AND 'R1','R2'"),
-])
+@pytest.mark.parametrize(
+    ("sql", "expanded"),
+    [
+        ("$__timeFilter(ts)", f"ts >= toDateTime({FIRST}) AND ts <= toDateTime({LAST})"),
+        (
+            "$__timeFilter_ms(ts)",
+            f"ts >= fromUnixTimestamp64Milli({FIRST}000) AND ts <= fromUnixTimestamp64Milli({LAST}000)",
+        ),
+        ("$__fromTime and $__toTime", f"toDateTime({FIRST}) and toDateTime({LAST})"),
+        ("$__timeFrom(a) $__timeTo(b)", f"a >= toDateTime({FIRST}) b <= toDateTime({LAST})"),
+        ("$__dateFilter(d)", "d >= toDate('2026-01-02') AND d <= toDate('2026-01-02')"),
+        (
+            "$__dt(d, c)",
+            (
+                f"d >= toDate('2026-01-02') AND d <= toDate('2026-01-02') AND c >= toDateTime({FIRST}) AND c <= "
+                f"toDateTime({LAST})"
+            ),
+        ),
+        ("$__timeInterval(ts)", "toStartOfInterval(toDateTime(ts), INTERVAL 15 second)"),
+        ("$__timeInterval_ms(ts)", "toStartOfInterval(toDateTime64(ts, 3), INTERVAL 15000 millisecond)"),
+        ("$__timeGroup(ts, '1m')", "toStartOfInterval(toDateTime(ts), INTERVAL 60 second)"),
+        ("$__interval_s", "15"),
+        (
+            "$__timeFilter(toDateTime(f(a, b)))",
+            f"toDateTime(f(a, b)) >= toDateTime({FIRST}) AND toDateTime(f(a, b)) <= toDateTime({LAST})",
+        ),
+        ("$__conditionalAll(rack IN ($rack), $rack)", "rack IN ('R1','R2')"),
+        ("$__conditionalAll(x = '$all', $all)", "1=1"),
+        ("x = '$one' AND ${one:singlequote} AND $rack", "x = 'S1' AND 'S1' AND 'R1','R2'"),
+    ],
+)
 def test_macros_become_what_the_plugin_makes_of_them(sql: str, expanded: str) -> None:
     assert expand(sql, OVER, {"rack": ["R1", "R2"], "one": "S1", "all": "$__all"}) == expanded
 
 
-@pytest.mark.parametrize("sql", ["$__nosuch(ts)", "$__timeFilter()", "$__timeFilter(ts", "$nosuch", "$__timeGroup(ts, 'soon')"])
+@pytest.mark.parametrize(
+    "sql", ["$__nosuch(ts)", "$__timeFilter()", "$__timeFilter(ts", "$nosuch", "$__timeGroup(ts, 'soon')"]
+)
 def test_wrong_macros_are_refused(sql: str) -> None:
     with pytest.raises(MacroError):
         expand(sql, OVER, {})
@@ -164,7 +192,9 @@ def test_an_empty_store_is_said() -> None:
 
 
 def test_provisioning_names_what_the_dashboards_use() -> None:
-    source = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/clickhouse.yaml").read_text())["datasources"][0]
+    source = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/clickhouse.yaml").read_text())["datasources"][
+        0
+    ]
     assert (source["type"], source["uid"]) == (TYPE, UID)
     assert source["secureJsonData"]["password"].startswith("${")
 
@@ -176,7 +206,10 @@ def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> N
     client = connect(clickhouse)
     migrate(client)
     assert migrate(client) == []
-    assert client.query("SELECT xid_max, power_w_mean FROM gigawatch.gpu_raw LIMIT 0").column_names == ("xid_max", "power_w_mean")
+    assert client.query("SELECT xid_max, power_w_mean FROM gigawatch.gpu_raw LIMIT 0").column_names == (
+        "xid_max",
+        "power_w_mean",
+    )
     client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid, DROP COLUMN xid_n")
     assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu", "view gpu_raw"]
     client.close()
@@ -262,9 +295,16 @@ def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> N
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"https://localhost:{server.server_address[1]}"
     try:
-        assert any("gigawatch-factory" in line for line in push.push(url, "good", "https://ch", str(tmp_path / "ca.pem"), ("gigawatch_grafana", "secret")))
+        assert any(
+            "gigawatch-factory" in line
+            for line in push.push(url, "good", "https://ch", str(tmp_path / "ca.pem"), ("gigawatch_grafana", "secret"))
+        )
         (source,) = state["datasources"]
-        assert (source["jsonData"]["username"], source["jsonData"]["secure"], source["secureJsonData"]) == ("gigawatch_grafana", True, {"password": "secret"})
+        assert (source["jsonData"]["username"], source["jsonData"]["secure"], source["secureJsonData"]) == (
+            "gigawatch_grafana",
+            True,
+            {"password": "secret"},
+        )
         for ca in (str(tmp_path / "stranger.pem"), ""):
             with pytest.raises(push.PushError, match="does not answer: SSLError"):
                 list(push.push(url, "good", None, ca))
@@ -276,7 +316,14 @@ def test_push_without_a_datasource_warns(grafana: tuple[str, dict[str, Any]]) ->
     assert any("give --clickhouse" in line for line in push.push(grafana[0], "good"))
 
 
-@pytest.mark.parametrize(("url", "auth", "complaint"), [("{}", "bad", "check the token"), ("http://127.0.0.1:1", "good", "does not answer"), ("nonsense", "good", "wants http")])
+@pytest.mark.parametrize(
+    ("url", "auth", "complaint"),
+    [
+        ("{}", "bad", "check the token"),
+        ("http://127.0.0.1:1", "good", "does not answer"),
+        ("nonsense", "good", "wants http"),
+    ],
+)
 def test_push_errors_say_what_to_do(grafana: tuple[str, dict[str, Any]], url: str, auth: str, complaint: str) -> None:
     with pytest.raises(push.PushError, match=complaint):
         list(push.push(url.format(grafana[0]), auth))

@@ -29,15 +29,24 @@ def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
     moments = [last - dt.timedelta(seconds=10 * n) for n in range(6)]
     for racks, told in ((1, moments[-1:]), (2, moments)):
         said = dt.datetime.now(dt.UTC)
-        client.insert("gigawatch.rack_windows", [("s", f"R{r}", ts, width, 50e3, said) for ts in told for width in (10, 60) for r in range(racks)],
-                      ["site", "rack", "ts", "window_s", "rack_power_w", "kafka_ts"])
-        client.insert("gigawatch.site_windows", [("s", ts, width, 50e3 * racks, 72 * racks, said) for ts in told for width in (10, 60)],
-                      ["site", "ts", "window_s", "it_power_w", "gpus", "kafka_ts"])
+        client.insert(
+            "gigawatch.rack_windows",
+            [("s", f"R{r}", ts, width, 50e3, said) for ts in told for width in (10, 60) for r in range(racks)],
+            ["site", "rack", "ts", "window_s", "rack_power_w", "kafka_ts"],
+        )
+        client.insert(
+            "gigawatch.site_windows",
+            [("s", ts, width, 50e3 * racks, 72 * racks, said) for ts in told for width in (10, 60)],
+            ["site", "ts", "window_s", "it_power_w", "gpus", "kafka_ts"],
+        )
     over = Range(last - dt.timedelta(minutes=5), last, 10)
 
     def shown(board: str, title: str) -> list[tuple[Any, ...]]:
         body = build.load()[f"gigawatch-{board}"]
-        chosen: model.Values = {v.name: v.value for v in model.variables(lambda sql: client.query(sql).result_rows, body, over, {"site": ["s"]})}
+        chosen: model.Values = {
+            v.name: v.value
+            for v in model.variables(lambda sql: client.query(sql).result_rows, body, over, {"site": ["s"]})
+        }
         (panel,) = (p for p in model.panels(body) if p["title"] == title)
         return [tuple(row) for row in client.query(expand(panel["targets"][0]["rawSql"], over, chosen)).result_rows]
 
@@ -49,21 +58,38 @@ def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
 
 
 async def test_what_is_stored_twice_shows_once(own_clickhouse: str) -> None:
-    """Roll-ups, windows, scores and incidents come again when a worker begins anew or a bucket is made again; until the store merges, both are there."""
+    """Roll-ups, windows, scores and incidents come again when a worker begins anew or a bucket is made again; until
+    the store merges, both are there.
+    """
     client = connect(own_clickhouse)
     migrate(client)
     client.command("SYSTEM STOP MERGES")
     start_ms = int(time.time()) // 10 * 10_000 - 280_000
-    await plants.store(client, 5, 280, start_ms, ["gpu-thermal@R0002-N03-GPU2:100", "psu-loss@R0003:100", "gpu-dead@R0001-N01-GPU0:100"])
-    over = Range(dt.datetime.fromtimestamp(start_ms / 1000, dt.UTC), dt.datetime.fromtimestamp(start_ms / 1000 + 280, dt.UTC), 10)
+    await plants.store(
+        client,
+        5,
+        280,
+        start_ms,
+        ["gpu-thermal@R0002-N03-GPU2:100", "psu-loss@R0003:100", "gpu-dead@R0001-N01-GPU0:100"],
+    )
+    over = Range(
+        dt.datetime.fromtimestamp(start_ms / 1000, dt.UTC), dt.datetime.fromtimestamp(start_ms / 1000 + 280, dt.UTC), 10
+    )
 
     def asked(sql: str) -> list[list[str]]:
-        return sorted([f"{cell:.6g}" if isinstance(cell, int | float) else str(cell) for cell in row] for row in client.query(sql).result_rows)
+        return sorted(
+            [f"{cell:.6g}" if isinstance(cell, int | float) else str(cell) for cell in row]
+            for row in client.query(sql).result_rows
+        )
 
     def shown() -> dict[str, Any]:
-        found: dict[str, Any] = {q.name: asked(q.sql.replace("{limit}", "1000")) for q in QUESTIONS.values() if "system.parts" not in q.sql}
+        found: dict[str, Any] = {
+            q.name: asked(q.sql.replace("{limit}", "1000")) for q in QUESTIONS.values() if "system.parts" not in q.sql
+        }
         for uid, body in build.load().items():
-            chosen: model.Values = {v.name: v.value for v in model.variables(lambda sql: client.query(sql).result_rows, body, over, {})}
+            chosen: model.Values = {
+                v.name: v.value for v in model.variables(lambda sql: client.query(sql).result_rows, body, over, {})
+            }
             for panel in model.panels(body):
                 sql = panel["targets"][0]["rawSql"]
                 if "system.parts" not in sql:
@@ -76,7 +102,9 @@ async def test_what_is_stored_twice_shows_once(own_clickhouse: str) -> None:
     for table in TABLES.values():
         if table.version:
             client.command(f"INSERT INTO gigawatch.{table.stored_as} SELECT * FROM gigawatch.{table.stored_as}")
-    held = client.query("SELECT count(), uniqExact(ts, site) FROM gigawatch.site_windows WHERE window_s = 10").result_rows[0]
+    held = client.query(
+        "SELECT count(), uniqExact(ts, site) FROM gigawatch.site_windows WHERE window_s = 10"
+    ).result_rows[0]
     assert held[0] == 2 * held[1], "nothing is merged"
     again = shown()
     assert {k: (rows, again[k]) for k, rows in once.items() if again[k] != rows} == {}

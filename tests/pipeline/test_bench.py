@@ -14,7 +14,10 @@ from pipeline.bench.peers.rolling import Rolling
 
 
 def test_targets_are_judged_by_their_side() -> None:
-    results: dict[str, dict[str, float]] = {"end-to-end": {"real_time_factor": 1.02, "freshness_p99_s": 7.0, "wrong": 0, "size": 0.5}, "sink": {"rows_per_core_s": 900_000}}
+    results: dict[str, dict[str, float]] = {
+        "end-to-end": {"real_time_factor": 1.02, "freshness_p99_s": 7.0, "wrong": 0, "size": 0.5},
+        "sink": {"rows_per_core_s": 900_000},
+    }
     verdicts = {what: verdict for _, what, _, _, _, verdict in targets.table(results)}
     assert verdicts["end to end, a rack a message"] == "met"
     assert verdicts["freshness p99"] == "NOT met"
@@ -39,8 +42,19 @@ def test_runs_are_compared_and_bad_files_say_so(tmp_path: Path) -> None:
             targets.load(file)
 
 
-PEERS = {"streams": {"rows": [{"what": "samples", "unit": "/s", "peer": "other", "ours": 300.0, "theirs": 100.0, "more_is_better": True}]},
-         "stores": {"rows": [{"what": "question", "unit": "ms", "peer": "store", "ours": 10.0, "theirs": 5.0, "more_is_better": False}]}, "absent": ["gone"]}
+PEERS = {
+    "streams": {
+        "rows": [
+            {"what": "samples", "unit": "/s", "peer": "other", "ours": 300.0, "theirs": 100.0, "more_is_better": True}
+        ]
+    },
+    "stores": {
+        "rows": [
+            {"what": "question", "unit": "ms", "peer": "store", "ours": 10.0, "theirs": 5.0, "more_is_better": False}
+        ]
+    },
+    "absent": ["gone"],
+}
 
 
 def test_where_a_peer_wins_the_table_says_so(tmp_path: Path) -> None:
@@ -75,8 +89,14 @@ def test_the_peers_rolling_minute_is_right() -> None:
 def test_remote_write_is_what_the_specification_says() -> None:
     import cramjam
 
-    body = bytes(cramjam.snappy.decompress_raw(remote_write.request([remote_write.labels("power_w", "g1")], [1.5], 300)))
-    series = b"\x0a\x17\x0a\x08__name__\x12\x0bgpu_power_w" + b"\x0a\x0c\x0a\x06device\x12\x02g1" + b"\x12\x0c\x09" + np.float64(1.5).tobytes() + b"\x10\xac\x02"
+    body = bytes(
+        cramjam.snappy.decompress_raw(remote_write.request([remote_write.labels("power_w", "g1")], [1.5], 300))
+    )
+    series = (
+        b"\x0a\x17\x0a\x08__name__\x12\x0bgpu_power_w"
+        b"\x0a\x0c\x0a\x06device\x12\x02g1"
+        b"\x12\x0c\x09" + np.float64(1.5).tobytes() + b"\x10\xac\x02"
+    )
     assert body == b"\x0a" + bytes([len(series)]) + series
 
 

@@ -1,4 +1,6 @@
-"""The sink killed at every call it makes, before and after its effect: another one then stores the rest, and nothing twice."""
+"""The sink killed at every call it makes, before and after its effect: another one then stores the rest, and nothing
+twice.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +27,51 @@ LOG = "fake-log"
 
 def filled() -> FakeLog:
     """Two partitions of two kinds over midnight, messages that span it, rubbish among them, and derived rows."""
-    log = FakeLog({TopicPartition(topic, n): [] for topic in BY_TOPIC for n in (range(2) if topic.startswith("telemetry") else range(1))})
+    log = FakeLog(
+        {
+            TopicPartition(topic, n): []
+            for topic in BY_TOPIC
+            for n in (range(2) if topic.startswith("telemetry") else range(1))
+        }
+    )
     for n in range(6):
         ts = MIDNIGHT - 3000 + 1000 * n
         for partition in range(2):
             who = {"site": ["s"] * 2, "rack": [f"R{partition}"] * 2, "device": [f"R{partition}-a", f"R{partition}-b"]}
-            log.append(TopicPartition("telemetry.gpu", partition), encode(build("gpu", ts, who, {"power_w": np.array([1.0, 2.0], np.float32)})), ts)
+            log.append(
+                TopicPartition("telemetry.gpu", partition),
+                encode(build("gpu", ts, who, {"power_w": np.array([1.0, 2.0], np.float32)})),
+                ts,
+            )
             both = np.array([ts - 2000, ts + 2000])  # a message of two days
-            log.append(TopicPartition("telemetry.power", partition), encode(build("power", both, who, {"power_w": np.array([3.0, 4.0], np.float32)})), ts)
+            log.append(
+                TopicPartition("telemetry.power", partition),
+                encode(build("power", both, who, {"power_w": np.array([3.0, 4.0], np.float32)})),
+                ts,
+            )
     log.append(TopicPartition("telemetry.gpu", 0), b"rubbish", MIDNIGHT)
-    row: dict[str, Any] = {"ts": MIDNIGHT, "kind": "gpu", "site": "s", "rack": "R0", "metric": "", "reason": "late", "count": 3}
+    row: dict[str, Any] = {
+        "ts": MIDNIGHT,
+        "kind": "gpu",
+        "site": "s",
+        "rack": "R0",
+        "metric": "",
+        "reason": "late",
+        "count": 3,
+    }
     log.append(TopicPartition(topics.derived("quality"), 0), encode_batch(derived.QUALITY.build_rows([row])), MIDNIGHT)
     return log
 
 
 async def drained(log: FakeLog, store: FakeStore, crash: Crash) -> None:
     """A sink on the fakes until all is committed, or until it dies."""
-    sink = Sink(FakeClients(log, crash), FakeClient(store, crash), FakeClient(store, crash), LOG, batcher=Batcher(max_wait_s=0.0))  # type: ignore[arg-type]
+    sink = Sink(
+        FakeClients(log, crash),  # type: ignore[arg-type]
+        FakeClient(store, crash),  # type: ignore[arg-type]
+        FakeClient(store, crash),  # type: ignore[arg-type]
+        LOG,
+        batcher=Batcher(max_wait_s=0.0),
+    )
     running = asyncio.create_task(sink.run())
     while not running.done():
         await asyncio.sleep(0.001)
@@ -52,11 +82,23 @@ async def drained(log: FakeLog, store: FakeStore, crash: Crash) -> None:
 
 def stored_once(log: FakeLog, store: FakeStore) -> None:
     """Every message of the log is in its table exactly once."""
-    found = Counter((name, r["kafka_partition"], r["kafka_offset"], _ms(r)) for name, rows in store.tables.items() if name != "identities" for r in rows)
+    found = Counter(
+        (name, r["kafka_partition"], r["kafka_offset"], _ms(r))
+        for name, rows in store.tables.items()
+        if name != "identities"
+        for r in rows
+    )
     assert max(found.values()) == 1, [key for key, times in found.items() if times > 1]
     gpu = {("gpu_frames", p, n, MIDNIGHT - 3000 + 1000 * n) for n in range(6) for p in range(2)}
-    power = {("power_frames", p, n, MIDNIGHT - 3000 + 1000 * n + d) for n in range(6) for p in range(2) for d in (-2000, 2000)}
-    letters = {("dead_letters", 0, n, MIDNIGHT) for n in range(len(log.partitions[TopicPartition(topics.DEAD_LETTERS, 0)]))}
+    power = {
+        ("power_frames", p, n, MIDNIGHT - 3000 + 1000 * n + d)
+        for n in range(6)
+        for p in range(2)
+        for d in (-2000, 2000)
+    }
+    letters = {
+        ("dead_letters", 0, n, MIDNIGHT) for n in range(len(log.partitions[TopicPartition(topics.DEAD_LETTERS, 0)]))
+    }
     assert set(found) == gpu | power | letters | {("quality", 0, 0, MIDNIGHT)}
     rows = sum(r["rows"] for name in ("gpu_frames", "power_frames") for r in store.tables[name])
     assert rows == 2 * 6 * 2 * 2
@@ -98,7 +140,17 @@ async def _killed(log: FakeLog, store: FakeStore, crash: Crash) -> bool:
 async def test_killed_at_any_call_before_or_after_its_effect_nothing_is_lost_and_nothing_stored_twice() -> None:
     points = await _points()
     names = {name for name, _ in points}
-    assert {"commit: before", "commit: after", "send: before", "send: after", "query", "getmany", "end_offsets", "committed", "consumer.start"} <= names
+    assert {
+        "commit: before",
+        "commit: after",
+        "send: before",
+        "send: after",
+        "query",
+        "getmany",
+        "end_offsets",
+        "committed",
+        "consumer.start",
+    } <= names
     assert sum(name.startswith("insert") for name in names) >= 8
     died = set()
     for name, time in points:
@@ -130,10 +182,21 @@ async def test_while_nothing_is_stored_the_sink_stops_reading_at_its_bound() -> 
             super().raw_insert(*args, **more)
 
     for n in range(200):
-        log.append(TopicPartition("telemetry.gpu", 0), log.partitions[TopicPartition("telemetry.gpu", 0)][n % 6].value, MIDNIGHT)
+        log.append(
+            TopicPartition("telemetry.gpu", 0),
+            log.partitions[TopicPartition("telemetry.gpu", 0)][n % 6].value,
+            MIDNIGHT,
+        )
     crash = Crash()
     bound = 20_000
-    sink = Sink(FakeClients(log, crash), Away(store, crash), FakeClient(store, crash), LOG, batcher=Batcher(max_wait_s=0.0), max_buffer=bound)  # type: ignore[arg-type]
+    sink = Sink(
+        FakeClients(log, crash),  # type: ignore[arg-type]
+        Away(store, crash),  # type: ignore[arg-type]
+        FakeClient(store, crash),  # type: ignore[arg-type]
+        LOG,
+        batcher=Batcher(max_wait_s=0.0),
+        max_buffer=bound,
+    )
     running = asyncio.create_task(sink.run())
     polls = crash.passed["getmany"] + 60
     while crash.passed["getmany"] < polls:  # long enough to read everything, if it were let  # noqa: ASYNC110

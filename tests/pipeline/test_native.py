@@ -12,11 +12,36 @@ from pipeline.embedded.native import MARKED, NativeError, revised
 
 INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 TYPES = (
-    "toUInt8(number)", "number::Int256", "number % 3 = 1", "number / 3", "toDecimal64(number, 3)", "toDecimal128(number, 20)", "toString(number)", "toFixedString('abc', 5)",
-    "toDateTime(number)", "toDateTime64(number, 3, 'UTC')", "toDate32('2026-01-01')", "generateUUIDv4()", "toIPv6('::1')", "CAST('a', 'Enum8(\\'a, (b\\' = 1, \\'a\\' = 2)')",
-    "if(number % 2, number, NULL)", "if(number % 2, toString(number), NULL)", "range(number)", "arrayMap(x -> toString(x), range(number % 4))", "[[number], []]",
-    "map('k', number, 'l', 1)", "tuple(number, 'x')", "CAST((1, 'a'), 'Tuple(a UInt8, `b c` String)')", "toLowCardinality(toString(number % 3))",
-    "toLowCardinality(if(number % 2, 'x', NULL))", "[toLowCardinality('a'), toLowCardinality('b')]", "NULL", "[]", "toIntervalDay(3)", "'' || repeat('x', number * 40)")
+    "toUInt8(number)",
+    "number::Int256",
+    "number % 3 = 1",
+    "number / 3",
+    "toDecimal64(number, 3)",
+    "toDecimal128(number, 20)",
+    "toString(number)",
+    "toFixedString('abc', 5)",
+    "toDateTime(number)",
+    "toDateTime64(number, 3, 'UTC')",
+    "toDate32('2026-01-01')",
+    "generateUUIDv4()",
+    "toIPv6('::1')",
+    "CAST('a', 'Enum8(\\'a, (b\\' = 1, \\'a\\' = 2)')",
+    "if(number % 2, number, NULL)",
+    "if(number % 2, toString(number), NULL)",
+    "range(number)",
+    "arrayMap(x -> toString(x), range(number % 4))",
+    "[[number], []]",
+    "map('k', number, 'l', 1)",
+    "tuple(number, 'x')",
+    "CAST((1, 'a'), 'Tuple(a UInt8, `b c` String)')",
+    "toLowCardinality(toString(number % 3))",
+    "toLowCardinality(if(number % 2, 'x', NULL))",
+    "[toLowCardinality('a'), toLowCardinality('b')]",
+    "NULL",
+    "[]",
+    "toIntervalDay(3)",
+    "'' || repeat('x', number * 40)",
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +62,9 @@ def test_a_block_gets_its_info_and_each_column_its_mark() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 5, 200])
 @pytest.mark.parametrize("expression", TYPES)
 def test_every_type_is_walked_to_its_end(engine: Engine, expression: str, rows: int) -> None:
-    """A last column of a known value stands where it must: had the walk gone wrong, it would have failed or ended elsewhere."""
+    """A last column of a known value stands where it must: had the walk gone wrong, it would have failed or ended
+    elsewhere.
+    """
     data = engine.run(f"SELECT {expression} AS x, toUInt8(77) AS y FROM numbers({rows})", "Native").data
     made = revised(data, MARKED)
     blocks = data.count(b"\x01y\x05UInt8")

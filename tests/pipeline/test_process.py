@@ -9,13 +9,22 @@ from pathlib import Path
 
 from pipeline.embedded.process import free_port
 
-OTHER = "import sys; from pipeline.embedded.process import free_port; print(free_port(int(sys.argv[1])), flush=True); sys.stdin.read()"
+OTHER = (
+    "import sys; from pipeline.embedded.process import free_port; print(free_port(int(sys.argv[1])), "
+    "flush=True); sys.stdin.read()"
+)
 
 
 def test_a_port_is_one_gigawatchs_own_before_anything_listens_and_free_again_when_it_ends() -> None:
     """Two that start in the same second: each broker takes seconds from the choice of its port to the listening."""
     wanted = free_port() + 1
-    other = subprocess.Popen([sys.executable, "-c", OTHER, str(wanted)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(wanted)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert other.stdout is not None
     got = int(other.stdout.readline())
     assert free_port(got) != got, "claimed, though nothing listens"

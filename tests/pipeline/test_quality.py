@@ -1,4 +1,6 @@
-"""Every rule of data quality: what is done with the samples, what is counted, and the row that says so; however messages are batched."""
+"""Every rule of data quality: what is done with the samples, what is counted, and the row that says so; however
+messages are batched.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,29 @@ DEVICES = 4
 Row = tuple[str, str, str]  # rack, metric, reason
 
 
-def message(second: float, *, rack: str = "R1", sent: float | None = None, devices: int = DEVICES, energy: float | None = None, temp: float = 50.0,
-            stamp: float | None = None) -> tuple[int, bytes]:
+def message(
+    second: float,
+    *,
+    rack: str = "R1",
+    sent: float | None = None,
+    devices: int = DEVICES,
+    energy: float | None = None,
+    temp: float = 50.0,
+    stamp: float | None = None,
+) -> tuple[int, bytes]:
     """(Kafka's time stamp, a rack's frame at `second`); `stamp` replaces the frame's own time stamp."""
     at = START + round(second * 1000)
     grown = 300.0 * (second + 1) if energy is None else energy
-    frame = build("gpu", round(stamp) if stamp is not None else at, {"site": ["s"] * devices, "rack": [rack] * devices, "device": [f"{rack}-{i}" for i in range(devices)]},
-                  {"power_w": np.full(devices, 300.0, np.float32), "energy_j": np.full(devices, grown), "temp_c": np.array([temp] + [50.0] * (devices - 1), np.float32)})
+    frame = build(
+        "gpu",
+        round(stamp) if stamp is not None else at,
+        {"site": ["s"] * devices, "rack": [rack] * devices, "device": [f"{rack}-{i}" for i in range(devices)]},
+        {
+            "power_w": np.full(devices, 300.0, np.float32),
+            "energy_j": np.full(devices, grown),
+            "temp_c": np.array([temp] + [50.0] * (devices - 1), np.float32),
+        },
+    )
     return (at if sent is None else START + round(sent * 1000)), encode(frame)
 
 
@@ -69,7 +87,9 @@ def test_what_comes_out_of_order_is_taken_while_its_pane_is_open() -> None:
     found, _ = told(swapped)
     assert found == {("R1", "", "out-of-order"): DEVICES}
     straight, again = Partition("gpu"), Partition("gpu")
-    a, b = (p.add([Message(n, t, v) for n, (t, v) in enumerate(log)]) for p, log in ((straight, STEADY), (again, swapped)))
+    a, b = (
+        p.add([Message(n, t, v) for n, (t, v) in enumerate(log)]) for p, log in ((straight, STEADY), (again, swapped))
+    )
     windows = [[encode_batch(c.batches["window"]) for c in closed if "window" in c.batches] for closed in (a, b)]
     assert windows[0] == windows[1]
 
@@ -80,8 +100,20 @@ def test_a_second_sample_in_a_tick_is_left_out() -> None:
     assert partition.engine.counts["duplicate"] == DEVICES
 
 
-@pytest.mark.parametrize(("age_s", "reason"), [(30, ""), (59, ""), (61, "behind"), (300, "behind"), (3600, "time-zone"), (3620, "time-zone"), (5.5 * 3600, "time-zone"),
-                                               (3700, "behind"), (20 * 3600, "behind")])
+@pytest.mark.parametrize(
+    ("age_s", "reason"),
+    [
+        (30, ""),
+        (59, ""),
+        (61, "behind"),
+        (300, "behind"),
+        (3600, "time-zone"),
+        (3620, "time-zone"),
+        (5.5 * 3600, "time-zone"),
+        (3700, "behind"),
+        (20 * 3600, "behind"),
+    ],
+)
 def test_clocks_that_are_behind(age_s: float, reason: str) -> None:
     assert how_far_behind(START, START + round(age_s * 1000)) == reason
 
@@ -93,9 +125,15 @@ def test_a_clock_that_is_behind_is_told_and_its_samples_are_taken() -> None:
     assert partition.engine.closed_ms > START
 
 
-@pytest.mark.parametrize(("bad", "reason"), [
-    (message(20, sent=20 - 3600), "future"), (message(20, sent=20 - 120), "future"), (message(20, stamp=(START + 20_000) / 1000), "seconds"),
-    (message(20, sent=20 + 2 * 86400), "stale")])
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (message(20, sent=20 - 3600), "future"),
+        (message(20, sent=20 - 120), "future"),
+        (message(20, stamp=(START + 20_000) / 1000), "seconds"),
+        (message(20, sent=20 + 2 * 86400), "stale"),
+    ],
+)
 def test_impossible_times_are_told_and_discarded(bad: tuple[int, bytes], reason: str) -> None:
     found, partition = told([*STEADY[:20], bad, *STEADY[20:]])
     assert found == {("R1", "", reason): DEVICES}
@@ -127,11 +165,24 @@ def test_impossible_values_are_told_by_metric(value: float, reason: str) -> None
 
 
 def test_two_reasons_in_one_metric_are_told_of_their_own_racks() -> None:
-    found, _ = told([m for k in range(60) for m in (message(k, temp=400.0 if k == 22 else 50.0), message(k, rack="R2", temp=np.inf if k == 22 else 50.0))])
+    found, _ = told(
+        [
+            m
+            for k in range(60)
+            for m in (
+                message(k, temp=400.0 if k == 22 else 50.0),
+                message(k, rack="R2", temp=np.inf if k == 22 else 50.0),
+            )
+        ]
+    )
     assert found == {("R1", "temp_c", "range"): 1, ("R2", "temp_c", "infinite"): 1}
 
 
 def test_what_is_told_and_what_is_received_add_up() -> None:
     _, partition = told([*STEADY[:30], (START, b"junk"), message(20, sent=20 - 3600), *STEADY[30:]])
     counts = partition.counts
-    assert counts["received"] == 62 == counts["processed"] + sum(n for reason, n in counts.items() if reason.startswith("discarded:"))
+    assert (
+        counts["received"]
+        == 62
+        == counts["processed"] + sum(n for reason, n in counts.items() if reason.startswith("discarded:"))
+    )

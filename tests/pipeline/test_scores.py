@@ -25,7 +25,14 @@ from schemas.frame import Frame
 START = 1_750_000_000_000
 
 
-@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=30), elements=st.floats(-1e3, 1e3) | st.just(math.nan)), st.sampled_from([0.5, 0.95]))
+@given(
+    hnp.arrays(
+        np.float64,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=30),
+        elements=st.floats(-1e3, 1e3) | st.just(math.nan),
+    ),
+    st.sampled_from([0.5, 0.95]),
+)
 @settings(max_examples=80, deadline=None)
 def test_quantiles_are_numpys(samples: Any, q: float) -> None:
     with np.errstate(all="ignore"):
@@ -60,8 +67,12 @@ def test_a_device_without_peers_is_judged_by_its_past() -> None:
     assert scores.combine(np.array([50.0]), np.array([math.nan]))[0] > 0.99
 
 
-def detect(ticks: int, *specs: str, racks: int = 4, model: str = "GB200") -> dict[tuple[str, str], list[tuple[int, float, str]]]:
-    """(kind, device) -> [(seconds after the start, score, cause)] as published, all kinds in one partition, and the site."""
+def detect(
+    ticks: int, *specs: str, racks: int = 4, model: str = "GB200"
+) -> dict[tuple[str, str], list[tuple[int, float, str]]]:
+    """(kind, device) -> [(seconds after the start, score, cause)] as published, all kinds in one partition, and the
+    site.
+    """
     plant = Synthetic(racks, model, seed=3, faults=[faults.parse(s) for s in specs])
     engines = {k: KindEngine(k) for k in ("gpu", "node", "power", "cooling")}
     site, out = SiteEngine(), defaultdict(list)
@@ -84,18 +95,27 @@ def test_a_healthy_plant_opens_nothing() -> None:
     assert worst < 0.6, {k: v for k, v in found.items() if max(s for _, s, _ in v) >= 0.6}
 
 
-@pytest.mark.parametrize(("spec", "kind", "device", "causes", "within_s"), [
-    ("gpu-thermal@R0002-N03-GPU2:130", "gpu", "R0002-N03-GPU2", {"temp_c", "mem_temp_c"}, 30),
-    ("gpu-throttle@R0001-N05-GPU1:130", "gpu", "R0001-N05-GPU1", {"sm_clock_mhz"}, 30),
-    ("gpu-straggler@R0003-N02-GPU0:130", "gpu", "R0003-N02-GPU0", {"power_w", "sm_active", "tensor_active", "util_pct"}, 30),
-    ("gpu-dead@R0002-N01-GPU3:130", "gpu", "R0002-N01-GPU3", {"silent", "xid", "power_w"}, 30),
-    ("gpu-frozen@R0002-N01-GPU3:130", "gpu", "R0002-N01-GPU3", {"frozen"}, 30),
-    ("coolant-flow@R0003:130", "cooling", "R0003", {"flow_lpm"}, 30),
-    ("cdu-pump@CDU-001:130", "cooling", "CDU-001", {"flow_lpm", "pump_speed_pct", "diff_pressure_kpa"}, 30),
-    ("leak@R0001:130", "cooling", "R0001", {"leak"}, 30),
-    ("psu-loss@R0002:130", "power", "R0002-SHELF0", {"psu_failed"}, 30),
-    ("lying-sensor@R0002:130", "cooling", "R0002", {"heat_balance", "return_temp_c"}, 90),
-])
+@pytest.mark.parametrize(
+    ("spec", "kind", "device", "causes", "within_s"),
+    [
+        ("gpu-thermal@R0002-N03-GPU2:130", "gpu", "R0002-N03-GPU2", {"temp_c", "mem_temp_c"}, 30),
+        ("gpu-throttle@R0001-N05-GPU1:130", "gpu", "R0001-N05-GPU1", {"sm_clock_mhz"}, 30),
+        (
+            "gpu-straggler@R0003-N02-GPU0:130",
+            "gpu",
+            "R0003-N02-GPU0",
+            {"power_w", "sm_active", "tensor_active", "util_pct"},
+            30,
+        ),
+        ("gpu-dead@R0002-N01-GPU3:130", "gpu", "R0002-N01-GPU3", {"silent", "xid", "power_w"}, 30),
+        ("gpu-frozen@R0002-N01-GPU3:130", "gpu", "R0002-N01-GPU3", {"frozen"}, 30),
+        ("coolant-flow@R0003:130", "cooling", "R0003", {"flow_lpm"}, 30),
+        ("cdu-pump@CDU-001:130", "cooling", "CDU-001", {"flow_lpm", "pump_speed_pct", "diff_pressure_kpa"}, 30),
+        ("leak@R0001:130", "cooling", "R0001", {"leak"}, 30),
+        ("psu-loss@R0002:130", "power", "R0002-SHELF0", {"psu_failed"}, 30),
+        ("lying-sensor@R0002:130", "cooling", "R0002", {"heat_balance", "return_temp_c"}, 90),
+    ],
+)
 def test_each_fault_is_found_and_named(spec: str, kind: str, device: str, causes: set[str], within_s: int) -> None:
     found = detect(130 + within_s, spec)
     before = [s for t, s, _ in found[kind, device] if t < 130]
@@ -113,7 +133,11 @@ IDENTITY = {"site": "s", "rack": "R", "node": "", "device": "d", "model": "m", "
 
 
 def feed(tracker: Incidents, values: list[float], start: int = 0) -> list[dict[str, Any]]:
-    return [row for k, v in enumerate(values) for row in tracker.update((start + k + 1) * 10_000, [(dict(IDENTITY), v, "temp_c")] if v else [])]
+    return [
+        row
+        for k, v in enumerate(values)
+        for row in tracker.update((start + k + 1) * 10_000, [(dict(IDENTITY), v, "temp_c")] if v else [])
+    ]
 
 
 def test_an_incident_opens_after_two_panes_and_closes_after_six() -> None:

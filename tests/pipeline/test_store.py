@@ -1,4 +1,6 @@
-"""The store without a server: tables from the catalogue, batches, refusals, roll-up spans, freshness, questions asked wrongly."""
+"""The store without a server: tables from the catalogue, batches, refusals, roll-up spans, freshness, questions asked
+wrongly.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def test_raw_tables_have_every_metric(kind: str) -> None:
         assert metric.kind == "derived" or "CODEC" in columns[metric.name]
     stored = dict(TABLES[kind].stored)
     assert all(stored[m.name].startswith(f"Array({m.dtype.title()})") for m in KINDS[kind].stored)
-    assert all(stored[f"{m.name}_n"].startswith(f"Array(Int{m.dtype.removeprefix('float')}) COMMENT") for m in KINDS[kind].stored)
+    assert all(
+        stored[f"{m.name}_n"].startswith(f"Array(Int{m.dtype.removeprefix('float')}) COMMENT")
+        for m in KINDS[kind].stored
+    )
     assert TABLES[kind].order[-2:] == ("ts", "who")
 
 
@@ -69,7 +74,10 @@ def test_tiers_are_kept_longer_the_coarser_they_are() -> None:
 
 
 def test_batches_close_by_rows_bytes_or_age() -> None:
-    for batcher, close_at in ((Batcher(max_rows=4, max_wait_s=100), 2), (Batcher(max_bytes=2 * len(record(0).value), max_wait_s=100), 2)):
+    for batcher, close_at in (
+        (Batcher(max_rows=4, max_wait_s=100), 2),
+        (Batcher(max_bytes=2 * len(record(0).value), max_wait_s=100), 2),
+    ):
         for n in range(close_at):
             assert not batcher.due(0.0)
             batcher.take(record(n), 0.0)
@@ -124,7 +132,9 @@ def test_what_is_stored_is_not_taken_again() -> None:
 
 def midnight() -> pa.RecordBatch:
     noon = START_MS // 86_400_000 * 86_400_000
-    return build("gpu", noon + pa.array([-1000, 0, 500]).to_numpy(), {"device": ["a", "b", "c"]}, {"power_w": [1.0, 2.0, 3.0]}).batch
+    return build(
+        "gpu", noon + pa.array([-1000, 0, 500]).to_numpy(), {"device": ["a", "b", "c"]}, {"power_w": [1.0, 2.0, 3.0]}
+    ).batch
 
 
 def test_days_are_inserted_apart_and_recognised_apart() -> None:
@@ -139,7 +149,21 @@ def test_tokens_name_exact_content() -> None:
     a, b = (Piece(small_frame(), 0, n, START_MS) for n in (1, 2))
     table = TABLES["gpu"]
     assert insert.token(table, [a, b], "l", "d") == insert.token(table, [a, b], "l", "d")
-    assert len({insert.token(table, pieces, log, day) for pieces, log, day in (([a], "l", "d"), ([a, b], "l", "d"), ([b], "l", "d"), ([a], "m", "d"), ([a], "l", "e"))}) == 5
+    assert (
+        len(
+            {
+                insert.token(table, pieces, log, day)
+                for pieces, log, day in (
+                    ([a], "l", "d"),
+                    ([a, b], "l", "d"),
+                    ([b], "l", "d"),
+                    ([a], "m", "d"),
+                    ([a], "l", "e"),
+                )
+            }
+        )
+        == 5
+    )
 
 
 class Refuses(DatabaseError):
@@ -150,15 +174,28 @@ class Refuses(DatabaseError):
         self.code = code
 
 
-@pytest.mark.parametrize(("err", "verdict"), [(Refuses(252), Refusal.TRANSIENT), (Refuses(241), Refusal.TRANSIENT), (Refuses(53), Refusal.POISON),
-                                              (Refuses(60), Refusal.CONFIG), (Refuses(516), Refusal.CONFIG), (OperationalError("gone"), Refusal.TRANSIENT),
-                                              (ConnectionError("reset"), Refusal.TRANSIENT), (pa.ArrowInvalid("bad"), Refusal.POISON), (Refuses(99999), Refusal.TRANSIENT)])
+@pytest.mark.parametrize(
+    ("err", "verdict"),
+    [
+        (Refuses(252), Refusal.TRANSIENT),
+        (Refuses(241), Refusal.TRANSIENT),
+        (Refuses(53), Refusal.POISON),
+        (Refuses(60), Refusal.CONFIG),
+        (Refuses(516), Refusal.CONFIG),
+        (OperationalError("gone"), Refusal.TRANSIENT),
+        (ConnectionError("reset"), Refusal.TRANSIENT),
+        (pa.ArrowInvalid("bad"), Refusal.POISON),
+        (Refuses(99999), Refusal.TRANSIENT),
+    ],
+)
 def test_refusals_are_told_apart(err: Exception, verdict: Refusal) -> None:
     assert classify(err) is verdict
 
 
 class FakeClient:
-    """Takes inserts like ClickHouse: by token once; `plan` raises errors in turn; a block with a guilty offset is poison."""
+    """Takes inserts like ClickHouse: by token once; `plan` raises errors in turn; a block with a guilty offset is
+    poison.
+    """
 
     def __init__(self, plan: list[Exception] | None = None, guilty: frozenset[int] = frozenset()) -> None:
         self.plan, self.guilty = list(plan or []), guilty
@@ -166,7 +203,9 @@ class FakeClient:
         self.offsets: list[int] = []
         self.identities: list[list[str]] = []
 
-    def raw_insert(self, table: str, columns: Any, insert_block: memoryview, fmt: str, settings: dict[str, Any]) -> None:
+    def raw_insert(
+        self, table: str, columns: Any, insert_block: memoryview, fmt: str, settings: dict[str, Any]
+    ) -> None:
         if self.plan:
             raise self.plan.pop(0)
         data = bytes(insert_block)
@@ -216,8 +255,9 @@ def test_a_missing_table_stops_and_dead_letters_nothing() -> None:
 
 
 def test_an_abort_while_clickhouse_is_away_commits_nothing() -> None:
+    client = FakeClient([OperationalError("away")] * 100)
     with pytest.raises(Aborted):
-        Writer(FakeClient([OperationalError("away")] * 100), "log", lambda: True).write(batch_of(1))  # type: ignore[arg-type]
+        Writer(client, "log", lambda: True).write(batch_of(1))  # type: ignore[arg-type]
 
 
 def test_freshness_quantiles_and_slope() -> None:
@@ -238,7 +278,10 @@ def test_freshness_quantiles_and_slope() -> None:
 def test_rollup_spans_join_adjacent_buckets() -> None:
     at = dt.datetime(2026, 1, 1)
     minute = dt.timedelta(minutes=1)
-    assert _spans([at, at + minute, at + 5 * minute], 60) == [(at - minute, at + minute), (at + 4 * minute, at + 5 * minute)]
+    assert _spans([at, at + minute, at + 5 * minute], 60) == [
+        (at - minute, at + minute),
+        (at + 4 * minute, at + 5 * minute),
+    ]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("6h", 21600), ("2d", 172800)])
@@ -257,5 +300,10 @@ def test_questions_asked_wrongly_say_what_there_is() -> None:
 
 
 def test_no_client_of_clickhouse_outside_the_store() -> None:
-    users = [p for top in ("producers", "schemas", "dashboards") for p in (ROOT / top).rglob("*.py") if "clickhouse_connect" in p.read_text()]
+    users = [
+        p
+        for top in ("producers", "schemas", "dashboards")
+        for p in (ROOT / top).rglob("*.py")
+        if "clickhouse_connect" in p.read_text()
+    ]
     assert users == []

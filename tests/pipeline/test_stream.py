@@ -26,7 +26,12 @@ Published = list[tuple[str, bytes, bytes]]
 
 def messages(ticks: int, kind: str = "gpu", racks: int = 1) -> list[Message]:
     plant = Synthetic(racks, "H100", seed=4, faults=[faults.parse("gpu-thermal:60")])
-    frames = [e for k in range(ticks) for e in plant.tick(START + 1000 * k) if isinstance(e, Frame) and e.kind == kind and e.identity("model")[0] != "utility-meter"]
+    frames = [
+        e
+        for k in range(ticks)
+        for e in plant.tick(START + 1000 * k)
+        if isinstance(e, Frame) and e.kind == kind and e.identity("model")[0] != "utility-meter"
+    ]
     return [Message(n, int(f.ts_ms()[0]), encode(f)) for n, f in enumerate(frames)]
 
 
@@ -44,7 +49,9 @@ async def test_results_go_to_their_topics() -> None:
     await made.take("telemetry.gpu", [(2, messages(120))])
     assert {t for t, _, _ in out} == {"rollups.gpu", "rollups.window", "rollups.part", "scores", "incidents"}
     assert {k for _, k, _ in out} == {b"2"}
-    await made.take(PART_TOPIC, [(0, [Message(n, START, v) for n, v in enumerate([v for t, _, v in out if t == "rollups.part"])])])
+    await made.take(
+        PART_TOPIC, [(0, [Message(n, START, v) for n, v in enumerate([v for t, _, v in out if t == "rollups.part"])])]
+    )
     assert {t for t, _, _ in out} >= {"rollups.rack", "rollups.site"}
     status = made.status()
     assert status["counts"]["processed"] == status["counts"]["received"] == 120
@@ -55,12 +62,20 @@ async def test_results_go_to_their_topics() -> None:
 async def test_every_message_in_is_processed_or_discarded_by_reason() -> None:
     made, _ = worker()
     good = messages(3)
-    bad = [Message(3, START, b"junk"), Message(4, START + 9 * 86_400_000, good[0].value), Message(5, START - 120_000, good[0].value)]
+    bad = [
+        Message(3, START, b"junk"),
+        Message(4, START + 9 * 86_400_000, good[0].value),
+        Message(5, START - 120_000, good[0].value),
+    ]
     await made.take("telemetry.gpu", [(0, good + bad)])
     counts = made.status()["counts"]
     assert counts["received"] == 6
     assert counts["received"] == counts["processed"] + sum(v for k, v in counts.items() if k.startswith("discarded:"))
-    assert {k for k in counts if k.startswith("discarded:")} == {"discarded:not-arrow", "discarded:stale", "discarded:future"}
+    assert {k for k in counts if k.startswith("discarded:")} == {
+        "discarded:not-arrow",
+        "discarded:stale",
+        "discarded:future",
+    }
 
 
 def test_messages_read_again_after_a_rebalance_change_nothing() -> None:
@@ -140,8 +155,19 @@ def test_a_partition_with_a_gap_begins_anew_and_is_silent_until_it_is_sure() -> 
 
 
 def test_a_joiner_leaves_windows_alone_whose_parts_it_may_have_missed() -> None:
-    row = {n: 0 for n, _ in derived.PART.columns} | {"kind": "gpu", "site": "s", "rack": "R", "model": "m", "window_s": 10, "util_counts": [], "devices": 1}
-    log = [Message(7 + k, START, derived.PART.encode(derived.PART.build_rows([{**row, "ts": START + 10_000 * k}]))) for k in range(8)]
+    row = {n: 0 for n, _ in derived.PART.columns} | {
+        "kind": "gpu",
+        "site": "s",
+        "rack": "R",
+        "model": "m",
+        "window_s": 10,
+        "util_counts": [],
+        "devices": 1,
+    }
+    log = [
+        Message(7 + k, START, derived.PART.encode(derived.PART.build_rows([{**row, "ts": START + 10_000 * k}])))
+        for k in range(8)
+    ]
     late = Joiner().add(log)
     early = Joiner().add([Message(m.offset - 7, m.kafka_ms, m.value) for m in log])
     assert len(early["rack"]) == 8
@@ -175,15 +201,27 @@ async def test_the_agent_hands_messages_to_the_worker_and_acknowledges_after(app
 
 
 async def test_records_of_a_partition_travel_in_bundles_of_bounded_size() -> None:
-    records = [ConsumerRecord("t", 0, n, START + n, 0, None, b"%d" % n, None, 0, 1, ()) for n in range(2 * MOST_RECORDS + 5)]
+    records = [
+        ConsumerRecord("t", 0, n, START + n, 0, None, b"%d" % n, None, 0, 1, ()) for n in range(2 * MOST_RECORDS + 5)
+    ]
     bundles = _bundled(records)
     assert [len(b.value.records) for b in bundles] == [MOST_RECORDS, MOST_RECORDS, 5]
-    assert [b.offset for b in bundles] == [b.value.records[-1][0] for b in bundles], "a bundle stands at its last offset"
-    assert [r for b in bundles for r in b.value.records] == [(n, START + n, b"%d" % n) for n in range(2 * MOST_RECORDS + 5)]
+    assert [b.offset for b in bundles] == [b.value.records[-1][0] for b in bundles], (
+        "a bundle stands at its last offset"
+    )
+    assert [r for b in bundles for r in b.value.records] == [
+        (n, START + n, b"%d" % n) for n in range(2 * MOST_RECORDS + 5)
+    ]
 
 
 def test_the_app_has_an_agent_per_topic_and_commits_what_the_worker_says(app: StreamApp) -> None:
-    assert {name.removeprefix("agent.") for name in app.agents} == {"telemetry.gpu", "telemetry.node", "telemetry.power", "telemetry.cooling", "rollups.part"}
+    assert {name.removeprefix("agent.") for name in app.agents} == {
+        "telemetry.gpu",
+        "telemetry.node",
+        "telemetry.power",
+        "telemetry.cooling",
+        "rollups.part",
+    }
     assert app.transport.Consumer.__name__ == "HeldConsumer"
     assert app.needed_from("telemetry.gpu", 0) is None
 
@@ -215,7 +253,9 @@ async def test_messages_passed_over_are_read_again_and_change_nothing() -> None:
 
     source = Rewindable(found)
     made = Worker(publish, log=source)
-    await made.take("telemetry.gpu", [(0, found[30:50])])  # held from before the rebalance: not where a new owner begins
+    await made.take(
+        "telemetry.gpu", [(0, found[30:50])]
+    )  # held from before the rebalance: not where a new owner begins
     assert source.asked == [0]
     await made.take("telemetry.gpu", [(0, found[50:60])])  # still on its way
     await made.take("telemetry.gpu", [(0, found[:40] + found[45:70])])

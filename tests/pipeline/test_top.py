@@ -24,18 +24,53 @@ class Memory(Store):
 
     def __init__(self) -> None:
         self.asked, self.trouble = 0, ""
-        self.racks = [Rack("s", f"R000{n}", "GB200", 72, 72 + (n == 2), 90.0 - n, 88e3 + n, 50.0 + n, 150.0, 8.0, 0.94, 0.9 if n == 3 else None) for n in (1, 2, 3)]
+        self.racks = [
+            Rack(
+                "s",
+                f"R000{n}",
+                "GB200",
+                72,
+                72 + (n == 2),
+                90.0 - n,
+                88e3 + n,
+                50.0 + n,
+                150.0,
+                8.0,
+                0.94,
+                0.9 if n == 3 else None,
+            )
+            for n in (1, 2, 3)
+        ]
 
     def picture(self) -> Picture:
         self.asked += 1
         if self.trouble:
             return Picture(trouble=self.trouble)
         incident = (NOW, "s", "R0003", "R0003-N01-GPU0", "train-001", "temp_c", 0.9)
-        return Picture([("s", NOW, 3, 216, 217, 88.0, 264e3, 1.14, 0.94)], [1.0, 2.0, 3.0], [90.0, 91.0], self.racks, [incident])
+        return Picture(
+            [("s", NOW, 3, 216, 217, 88.0, 264e3, 1.14, 0.94)], [1.0, 2.0, 3.0], [90.0, 91.0], self.racks, [incident]
+        )
 
     def gpus(self, site: str, rack: str) -> tuple[list[Gpu], str]:
         self.asked += 1
-        return [Gpu(site, rack, f"{rack}-N01-GPU{n}", "train-001", 99.0, 800.0 + n, 55.0, 30.0, 50.0, 2000.0, 0.7 if n else None, "temp_c" if n else "", (1.0, 2.0)) for n in (0, 1)], ""
+        return [
+            Gpu(
+                site,
+                rack,
+                f"{rack}-N01-GPU{n}",
+                "train-001",
+                99.0,
+                800.0 + n,
+                55.0,
+                30.0,
+                50.0,
+                2000.0,
+                0.7 if n else None,
+                "temp_c" if n else "",
+                (1.0, 2.0),
+            )
+            for n in (0, 1)
+        ], ""
 
     def past(self, gpu: Gpu) -> tuple[list[Sequence[Any]], str]:
         self.asked += 1

@@ -36,8 +36,16 @@ def test_the_engine_parses_every_statement_and_none_has_a_password(client: Clien
 
 def test_nobody_but_the_writer_may_write_and_nobody_may_drop() -> None:
     grants = {user.name: set(user.grants) for user in users.USERS}
-    assert grants == {"gigawatch_writer": {"SELECT", "INSERT"}, "gigawatch_reader": {"SELECT"}, "gigawatch_grafana": {"SELECT"}}
-    assert all("readonly = 2" in user.settings and "max_execution_time" in user.settings for user in users.USERS if user.name != "gigawatch_writer")
+    assert grants == {
+        "gigawatch_writer": {"SELECT", "INSERT"},
+        "gigawatch_reader": {"SELECT"},
+        "gigawatch_grafana": {"SELECT"},
+    }
+    assert all(
+        "readonly = 2" in user.settings and "max_execution_time" in user.settings
+        for user in users.USERS
+        if user.name != "gigawatch_writer"
+    )
 
 
 def test_a_user_without_a_password_is_not_made() -> None:

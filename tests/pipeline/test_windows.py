@@ -25,8 +25,19 @@ Sample = tuple[int, str, float, float, float]  # ts, device, util, power, energy
 
 
 def frame(rows: Sequence[Sample], rack: str = "R1") -> Frame:
-    who = {"site": ["s"] * len(rows), "rack": [rack] * len(rows), "device": [r[1] for r in rows], "model": ["H100"] * len(rows), "job": ["j"] * len(rows)}
-    return build("gpu", np.array([r[0] for r in rows]), who, {"util_pct": [r[2] for r in rows], "power_w": [r[3] for r in rows], "energy_j": [r[4] for r in rows]})
+    who = {
+        "site": ["s"] * len(rows),
+        "rack": [rack] * len(rows),
+        "device": [r[1] for r in rows],
+        "model": ["H100"] * len(rows),
+        "job": ["j"] * len(rows),
+    }
+    return build(
+        "gpu",
+        np.array([r[0] for r in rows]),
+        who,
+        {"util_pct": [r[2] for r in rows], "power_w": [r[3] for r in rows], "energy_j": [r[4] for r in rows]},
+    )
 
 
 def naive(samples: Sequence[Sample], end: int, width_s: int) -> dict[str, dict[str, float]]:
@@ -43,9 +54,14 @@ def naive(samples: Sequence[Sample], end: int, width_s: int) -> dict[str, dict[s
         util, power = np.array([r[2] for r in rows]), np.array([r[3] for r in rows])
         fine = util[~np.isnan(util)]
         out[device] = {
-            "samples": len(rows), "util_pct_mean": fine.mean() if len(fine) else math.nan, "util_pct_max": fine.max() if len(fine) else math.nan,
-            "util_pct_p95": float(np.quantile(fine.astype(np.float32), 0.95)) if len(fine) else math.nan, "power_w_mean": power.mean(), "power_w_max": power.max(),
-            "busy_fraction": (fine >= 10).mean() if len(fine) else math.nan}
+            "samples": len(rows),
+            "util_pct_mean": fine.mean() if len(fine) else math.nan,
+            "util_pct_max": fine.max() if len(fine) else math.nan,
+            "util_pct_p95": float(np.quantile(fine.astype(np.float32), 0.95)) if len(fine) else math.nan,
+            "power_w_mean": power.mean(),
+            "power_w_max": power.max(),
+            "busy_fraction": (fine >= 10).mean() if len(fine) else math.nan,
+        }
         # the counter: from the last value before the window (or the first ever) to the last value inside
         before = [s for (d, t), s in seen.items() if d == device and t * 1000 < end - width_s * 1000]
         first = max(before, key=lambda s: s[0]) if before else min(rows, key=lambda s: s[0])
@@ -109,7 +125,9 @@ def test_every_hop_has_its_window() -> None:
         assert {b - a for a, b in itertools.pairwise(ends)} == {hop * 1000}
         full = [found[end, width, "g"] for end in ends if end - width * 1000 >= START]
         assert {r["samples"] for r in full} == {width}
-        assert {round(r["energy_j"]) for r in full if r["ts"].timestamp() * 1000 > START + width * 1000} == {300 * width}
+        assert {round(r["energy_j"]) for r in full if r["ts"].timestamp() * 1000 > START + width * 1000} == {
+            300 * width
+        }
 
 
 def plant_frames(racks: int = 2, ticks: int = 200, **more: Any) -> list[Frame]:
@@ -127,11 +145,15 @@ def test_batching_changes_nothing_to_the_last_bit() -> None:
     assert {name for _, name in reference} >= {"rollup_gpu", "window", "part", "score", "incident"}
     for size in (1, 3, 64):
         engine = KindEngine("gpu")
-        assert as_bytes([c for at in range(0, len(frames), size) for c in engine.add(frames[at : at + size])]) == reference
+        assert (
+            as_bytes([c for at in range(0, len(frames), size) for c in engine.add(frames[at : at + size])]) == reference
+        )
 
 
 def test_a_worker_that_starts_later_gives_the_same_windows() -> None:
-    """From the offset that a crashed worker had left, everything it publishes is what the first would have published."""
+    """From the offset that a crashed worker had left, everything it publishes is what the first would have
+    published.
+    """
     frames = plant_frames(1, 700)
     whole = as_bytes(KindEngine("gpu").add(frames))
     start = 120
@@ -182,6 +204,6 @@ def test_devices_that_join_later_do_not_disturb_the_others() -> None:
     first = [f for f in frames if f.identity("rack")[0] == "R0001"]
     late = [f for f in frames if f.identity("rack")[0] == "R0001" or int(f.ts_ms()[0]) > START + 25_000]
     a, b = windows(alone.add(first)), windows(joined.add(late))
-    assert {k: {n: v for n, v in r.items() if v == v} for k, r in a.items()} == {k: {n: v for n, v in b[k].items() if v == v} for k in a}
-
-
+    assert {k: {n: v for n, v in r.items() if v == v} for k, r in a.items()} == {
+        k: {n: v for n, v in b[k].items() if v == v} for k in a
+    }

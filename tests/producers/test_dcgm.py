@@ -109,7 +109,11 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
 
     urls = [await exporter(h) for h in (good, slow, broken)]
     dead = "http://127.0.0.1:1/metrics"
-    source = Dcgm([Endpoint(urls[0], "R1", "n1"), Endpoint(urls[1], "R2"), Endpoint(urls[2], "R3"), Endpoint(dead, "R4")], tick_s=1.0, ticks=3)
+    source = Dcgm(
+        [Endpoint(urls[0], "R1", "n1"), Endpoint(urls[1], "R2"), Endpoint(urls[2], "R3"), Endpoint(dead, "R4")],
+        tick_s=1.0,
+        ticks=3,
+    )
     found = await asyncio.wait_for(take(source), 30)
     frames = [e for e in found if isinstance(e, Frame)]
     silent = sorted((e.place, e.reason) for e in found if isinstance(e, Silent))
@@ -127,8 +131,15 @@ async def test_an_exporter_without_gpus_is_reported(exporter: Callable[..., Any]
     assert [e.reason for e in found if isinstance(e, Silent)] == ["no-gpu"]
 
 
-@pytest.mark.parametrize(("spec", "endpoint"), [("http://h:9400/metrics", Endpoint("http://h:9400/metrics")), ("http://h:9400", Endpoint("http://h:9400/metrics")),
-                                                ("R1/N3=http://h:9400/m", Endpoint("http://h:9400/m", "R1", "N3")), ("R1=https://h/m", Endpoint("https://h/m", "R1"))])
+@pytest.mark.parametrize(
+    ("spec", "endpoint"),
+    [
+        ("http://h:9400/metrics", Endpoint("http://h:9400/metrics")),
+        ("http://h:9400", Endpoint("http://h:9400/metrics")),
+        ("R1/N3=http://h:9400/m", Endpoint("http://h:9400/m", "R1", "N3")),
+        ("R1=https://h/m", Endpoint("https://h/m", "R1")),
+    ],
+)
 def test_endpoints_are_parsed(spec: str, endpoint: Endpoint) -> None:
     assert Endpoint.parse(spec) == endpoint
 
@@ -170,11 +181,17 @@ class FakeNvml:
 
     def __getattr__(self, name: str) -> Any:
         table: dict[str, Any] = {
-            "nvmlDeviceGetCount": lambda: 1, "nvmlDeviceGetHandleByIndex": lambda i: i, "nvmlDeviceGetName": lambda h: b"NVIDIA H100 80GB HBM3",
-            "nvmlDeviceGetUtilizationRates": lambda h: SimpleNamespace(gpu=97, memory=11), "nvmlDeviceGetPowerUsage": lambda h: 631_950,
-            "nvmlDeviceGetTemperature": lambda h, k: 59, "nvmlDeviceGetTotalEnergyConsumption": lambda h: 5_200_000,
-            "nvmlDeviceGetClockInfo": lambda h, k: {1: 1980, 2: 2619}[k], "nvmlDeviceGetRemappedRows": lambda h: (3, 1, 0, 0),
-            "nvmlDeviceGetMemoryInfo": lambda h, v: SimpleNamespace(used=2 << 30, free=78 << 30, reserved=1 << 29)}
+            "nvmlDeviceGetCount": lambda: 1,
+            "nvmlDeviceGetHandleByIndex": lambda i: i,
+            "nvmlDeviceGetName": lambda h: b"NVIDIA H100 80GB HBM3",
+            "nvmlDeviceGetUtilizationRates": lambda h: SimpleNamespace(gpu=97, memory=11),
+            "nvmlDeviceGetPowerUsage": lambda h: 631_950,
+            "nvmlDeviceGetTemperature": lambda h, k: 59,
+            "nvmlDeviceGetTotalEnergyConsumption": lambda h: 5_200_000,
+            "nvmlDeviceGetClockInfo": lambda h, k: {1: 1980, 2: 2619}[k],
+            "nvmlDeviceGetRemappedRows": lambda h: (3, 1, 0, 0),
+            "nvmlDeviceGetMemoryInfo": lambda h, v: SimpleNamespace(used=2 << 30, free=78 << 30, reserved=1 << 29),
+        }
         if name in table:
             return table[name]
 
@@ -190,8 +207,15 @@ def test_nvml_reads_what_there_is_and_leaves_the_rest_missing() -> None:
     source = Nvml(nvml=fake)
     frame = source.read(1000)
     assert frame.identity("model") == ["H100 80GB HBM3"]
-    for name, want in (("util_pct", 97), ("power_w", 631.95), ("temp_c", 59), ("energy_j", 5200), ("sm_clock_mhz", 1980), ("fb_used_mib", 2048),
-                       ("row_remap_correctable_total", 3)):
+    for name, want in (
+        ("util_pct", 97),
+        ("power_w", 631.95),
+        ("temp_c", 59),
+        ("energy_j", 5200),
+        ("sm_clock_mhz", 1980),
+        ("fb_used_mib", 2048),
+        ("row_remap_correctable_total", 3),
+    ):
         assert frame.values(name)[0] == pytest.approx(want), name
     assert np.isnan(frame.values("temp_margin_c")[0])
     asked = fake.calls

@@ -25,7 +25,9 @@ def meta(points: Points, topic: str, **body: object) -> None:
 
 
 def value(points: Points, topic: str, number: object, stamp: object = NOW, **more: object) -> None:
-    points.take(f"BMS/v1/PUB/Value/{topic}", json.dumps({"value": number, "timestamp": stamp, "quality": 1, **more}), NOW)
+    points.take(
+        f"BMS/v1/PUB/Value/{topic}", json.dumps({"value": number, "timestamp": stamp, "quality": 1, **more}), NOW
+    )
 
 
 RACK = "Rack/RackPower/nv/t/pod/rowE/rack02/info/power/power/value"
@@ -33,7 +35,9 @@ FLOW = "Rack/RackLiquidFlow/nv/t/pod/rowE/rack02/energyValve/flow/feedback/value
 CDU = "CDU/LiquidFlow/nv/t/pod/CDU-5/secondary/flow/feedback/value"
 
 
-@pytest.mark.parametrize(("unit", "number", "watts"), [("kW", 35.2, 35200), ("W", 35200, 35200), ("MW", 0.0352, 35200), (None, 35.2, 35200)])
+@pytest.mark.parametrize(
+    ("unit", "number", "watts"), [("kW", 35.2, 35200), ("W", 35200, 35200), ("MW", 0.0352, 35200), (None, 35.2, 35200)]
+)
 def test_units_are_converted(unit: str | None, number: float, watts: float) -> None:
     points = Points()
     meta(points, RACK, rackLocationId="E02", engUnit=unit)
@@ -79,7 +83,10 @@ def test_values_are_held_until_the_republish_interval_is_over() -> None:
 
 def test_set_points_requests_and_positions_without_a_scale_are_no_measurements() -> None:
     points = Points()
-    sp, valve = "CDU/LiquidTemperature/nv/t/pod/CDU-5/secondary/tempSetpoint/rValue", "Valve/ValvePosition/nv/t/pod/rowE/rack02/supplyValve/positionCommand/rValue"
+    sp, valve = (
+        "CDU/LiquidTemperature/nv/t/pod/CDU-5/secondary/tempSetpoint/rValue",
+        "Valve/ValvePosition/nv/t/pod/rowE/rack02/supplyValve/positionCommand/rValue",
+    )
     meta(points, sp, objectId="CDU-5", engUnit="C", isSetpoint=True)
     meta(points, valve, stateText=[{"value": 0, "text": "Closed"}])
     value(points, sp, 30)
@@ -96,9 +103,16 @@ def test_bad_quality_is_not_taken() -> None:
     assert points.refused["quality"] == 1
 
 
-@pytest.mark.parametrize(("topic", "payload", "reason"), [
-    ("BMS/v1/other", "{}", "topic"), (f"BMS/v1/PUB/Value/{FLOW}", "{", "json"), (f"BMS/v1/PUB/Value/{FLOW}", "[1]", "json"),
-    (f"BMS/v1/PUB/Value/{FLOW}", '{"value": "high", "timestamp": 1}', "value"), (f"BMS/v1/PUB/Value/{FLOW}", '{"value": true, "timestamp": 1}', "value")])
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [
+        ("BMS/v1/other", "{}", "topic"),
+        (f"BMS/v1/PUB/Value/{FLOW}", "{", "json"),
+        (f"BMS/v1/PUB/Value/{FLOW}", "[1]", "json"),
+        (f"BMS/v1/PUB/Value/{FLOW}", '{"value": "high", "timestamp": 1}', "value"),
+        (f"BMS/v1/PUB/Value/{FLOW}", '{"value": true, "timestamp": 1}', "value"),
+    ],
+)
 def test_refusals_say_why_and_cost_nothing(topic: str, payload: str, reason: str) -> None:
     points = Points()
     meta(points, FLOW, rackLocationId="E02", engUnit="LPM")
@@ -109,7 +123,10 @@ def test_refusals_say_why_and_cost_nothing(topic: str, payload: str, reason: str
     assert next(points.frames(NOW)).values("flow_lpm")[0] == 50.0
 
 
-@pytest.mark.parametrize(("text", "value_s"), [("0s", 0), ("3.4731ms", 0.0034731), ("1m39.3675441s", 99.3675441), ("1h2m3s", 3723), ("250µs", 0.00025)])
+@pytest.mark.parametrize(
+    ("text", "value_s"),
+    [("0s", 0), ("3.4731ms", 0.0034731), ("1m39.3675441s", 99.3675441), ("1h2m3s", 3723), ("250µs", 0.00025)],
+)
 def test_go_durations(text: str, value_s: float) -> None:
     assert seconds(text) == pytest.approx(value_s)
 
@@ -130,7 +147,9 @@ async def test_the_sample_trace_replays_whole() -> None:
     assert len(ticks) == 80
     assert {b - a for a, b in itertools.pairwise(ticks)} == {1000}
     last = [f for f in frames if int(f.ts_ms()[0]) == ticks[-1]]
-    assert {(f.kind, f.key()) for f in last} == {(k, f"gigawatch/sample/{r}".encode()) for k in ("power", "cooling") for r in ("R0001", "R0002")}
+    assert {(f.kind, f.key()) for f in last} == {
+        (k, f"gigawatch/sample/{r}".encode()) for k in ("power", "cooling") for r in ("R0001", "R0002")
+    }
 
 
 async def test_nvidias_trace_replays_whole(recorded: Path) -> None:
@@ -159,9 +178,15 @@ async def test_our_own_frames_replay_as_they_were(tmp_path: Path) -> None:
     assert sum(f.rows for f in moved) == sum(f.rows for f in original)
 
 
-@pytest.mark.parametrize(("name", "content", "complaint"), [
-    ("a.csv", "x,y\n", "first line is"), ("a.csv", "offset,topic,payload\n1s,a\n", "line 2: 2 columns"), ("a.parquet", "nope", "not a Parquet file"),
-    ("a.txt", "", "wants a DSX trace")])
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.csv", "x,y\n", "first line is"),
+        ("a.csv", "offset,topic,payload\n1s,a\n", "line 2: 2 columns"),
+        ("a.parquet", "nope", "not a Parquet file"),
+        ("a.txt", "", "wants a DSX trace"),
+    ],
+)
 async def test_a_wrong_recording_says_what_is_wrong(tmp_path: Path, name: str, content: str, complaint: str) -> None:
     path = tmp_path / name
     path.write_text(content)
@@ -174,7 +199,18 @@ def test_a_missing_recording_is_said() -> None:
         open_recording("/nowhere/at/all.csv")
 
 
-@pytest.mark.parametrize("payload", ["[" * 100_000, '{"value": 1e400}', '{"value": NaN}', '{"value": 1, "timestamp": Infinity}', '{"value": ' + "9" * 400 + "}", '{"value": true}', "3"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "[" * 100_000,
+        '{"value": 1e400}',
+        '{"value": NaN}',
+        '{"value": 1, "timestamp": Infinity}',
+        '{"value": ' + "9" * 400 + "}",
+        '{"value": true}',
+        "3",
+    ],
+)
 def test_payloads_that_would_break_a_careless_reader_are_refused(payload: str) -> None:
     points = Points("s")
     with pytest.raises(InvalidMessage):

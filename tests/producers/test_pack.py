@@ -27,21 +27,44 @@ START = 1_750_000_000_000
 
 def roster(racks: int, each: int, jobs: list[str]) -> Roster:
     rack = [f"R{r}" for r in range(racks) for _ in range(each)]
-    identity = {"site": ["s"] * len(rack), "rack": rack, "node": [""] * len(rack), "device": [f"{r}-g{i}" for i, r in enumerate(rack)], "model": ["H100"] * len(rack),
-                "job": [jobs[int(r[1:]) % len(jobs)] for r in rack]}
-    return Roster("gpu", {n: pa.array(identity[n], pa.string()) for n in IDENTITY}, np.arange(0, len(rack) + 1, each), ("util_pct", "temp_c", "energy_j"))
+    identity = {
+        "site": ["s"] * len(rack),
+        "rack": rack,
+        "node": [""] * len(rack),
+        "device": [f"{r}-g{i}" for i, r in enumerate(rack)],
+        "model": ["H100"] * len(rack),
+        "job": [jobs[int(r[1:]) % len(jobs)] for r in rack],
+    }
+    return Roster(
+        "gpu",
+        {n: pa.array(identity[n], pa.string()) for n in IDENTITY},
+        np.arange(0, len(rack) + 1, each),
+        ("util_pct", "temp_c", "energy_j"),
+    )
 
 
-@given(st.integers(1, 5), st.integers(1, 9), st.lists(st.sampled_from(["", "a", "train-7"]), min_size=1, max_size=3), st.integers(0, 2**32))
+@given(
+    st.integers(1, 5),
+    st.integers(1, 9),
+    st.lists(st.sampled_from(["", "a", "train-7"]), min_size=1, max_size=3),
+    st.integers(0, 2**32),
+)
 @settings(max_examples=40, deadline=None)
-def test_a_packed_message_is_the_frame_that_the_plain_way_encodes(racks: int, each: int, jobs: list[str], seed: int) -> None:
+def test_a_packed_message_is_the_frame_that_the_plain_way_encodes(
+    racks: int, each: int, jobs: list[str], seed: int
+) -> None:
     who, rng = roster(racks, each, jobs), np.random.default_rng(seed)
     for tick in range(2):  # the second one is stamped over the first
         values = {n: rng.integers(0, 90, who.rows).astype(np.float64) for n in who.names}
         values["temp_c"][rng.random(who.rows) < 0.2] = np.nan
         messages = who.packer.pack(Sheet(who, START + tick, values), Counter())
         for message, begin in zip(messages, who.cuts, strict=False):
-            plain = build("gpu", START + tick, {n: who.identity[n][begin : begin + each] for n in IDENTITY}, {n: v[begin : begin + each] for n, v in values.items()})
+            plain = build(
+                "gpu",
+                START + tick,
+                {n: who.identity[n][begin : begin + each] for n in IDENTITY},
+                {n: v[begin : begin + each] for n, v in values.items()},
+            )
             found = Decoder().decode(message).batch
             assert found.schema.equals(plain.batch.schema)
             assert repr(found.to_pydict()) == repr(plain.batch.to_pydict())
@@ -101,7 +124,9 @@ async def test_a_sheet_goes_out_whole_in_compressed_batches_each_place_on_one_pa
     assert len(places) == 40, "a place stays on its partition"
     assert len({p for _, p in places}) == 4
     frames = [Decoder().decode(v) for _, _, _, v in log.sent]
-    assert sorted((f.key(), f.span()[0]) for f in frames) == sorted((f"s/R{r}".encode(), START + t) for r in range(40) for t in range(2))
+    assert sorted((f.key(), f.span()[0]) for f in frames) == sorted(
+        (f"s/R{r}".encode(), START + t) for r in range(40) for t in range(2)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 200])  # offsets of one byte and of two
@@ -118,7 +143,9 @@ def test_a_batch_is_what_kafka_reads_and_much_smaller(count: int) -> None:
     found = records.next_batch()
     assert found.validate_crc()
     assert (found.producer_id, found.producer_epoch, found.base_sequence) == (7, 1, 30)
-    assert [(r.offset, r.key, r.value, r.timestamp) for r in found] == [(n, keys[n], values[n], START) for n in range(count)]
+    assert [(r.offset, r.key, r.value, r.timestamp) for r in found] == [
+        (n, keys[n], values[n], START) for n in range(count)
+    ]
     assert len(data) < sum(map(len, values)) / 8
 
 
@@ -131,13 +158,20 @@ def test_messages_are_cut_into_batches_that_fit_each_partition_in_turn() -> None
 
 
 def small(rack: str, node: int, ts: int, value: float) -> Frame:
-    return build("gpu", ts, {"site": ["s"] * 2, "rack": [rack] * 2, "device": [f"{rack}-{node}-{i}" for i in range(2)]}, {"power_w": [value, value + 1]})
+    return build(
+        "gpu",
+        ts,
+        {"site": ["s"] * 2, "rack": [rack] * 2, "device": [f"{rack}-{node}-{i}" for i in range(2)]},
+        {"power_w": [value, value + 1]},
+    )
 
 
 def test_small_frames_of_a_tick_become_one_message_a_rack() -> None:
     decoder, merger = Decoder(), Merger()
     for ts in (START, START + 1000):  # the second tick uses what the first has taught
-        frames = [decoder.decode(encode(small(rack, node, ts, 10.0 * node))) for node in (2, 0, 1) for rack in ("R2", "R1")]
+        frames = [
+            decoder.decode(encode(small(rack, node, ts, 10.0 * node))) for node in (2, 0, 1) for rack in ("R2", "R1")
+        ]
         sheets, rest = merger.merge(frames)
         assert rest == []
         merged = [decoder.decode(m) for sheet in sheets for m in sheet.roster.packer.pack(sheet, Counter())]
@@ -145,12 +179,18 @@ def test_small_frames_of_a_tick_become_one_message_a_rack() -> None:
         for frame in merged:
             rack = frame.identity("rack")[0]
             assert set(zip(frame.identity("device"), frame.values("power_w").tolist(), strict=True)) == {
-                (f"{rack}-{node}-{i}", 10.0 * node + i) for node in range(3) for i in range(2)}
+                (f"{rack}-{node}-{i}", 10.0 * node + i) for node in range(3) for i in range(2)
+            }
             assert frame.span() == (ts, ts)
 
 
 def test_frames_that_do_not_fit_a_sheet_are_merged_the_plain_way() -> None:
-    mixed = build("gpu", np.array([START, START + 5]), {"site": ["s"] * 2, "rack": ["R1"] * 2, "device": ["a", "b"]}, {"power_w": [1.0, 2.0]})
+    mixed = build(
+        "gpu",
+        np.array([START, START + 5]),
+        {"site": ["s"] * 2, "rack": ["R1"] * 2, "device": ["a", "b"]},
+        {"power_w": [1.0, 2.0]},
+    )
     sheets, rest = Merger().merge([mixed, small("R1", 0, START, 5.0)])
     assert sheets == []
     assert [f.rows for f in rest] == [4]
@@ -171,7 +211,11 @@ def test_premade_ticks_are_stamped_anew_and_counters_go_on_growing() -> None:
 
 
 def test_premade_cuts_by_rack_pod_or_node_and_refuses_the_rest() -> None:
-    assert [np.diff(Premade(2400, per=per, made=1).rosters["gpu"].cuts).max() for per in ("node", "rack", "pod")] == [8, 72, 1152]
+    assert [np.diff(Premade(2400, per=per, made=1).rosters["gpu"].cuts).max() for per in ("node", "rack", "pod")] == [
+        8,
+        72,
+        1152,
+    ]
     with pytest.raises(SourceError, match="rack, pod or node"):
         Premade(10, per="hall")
     with pytest.raises(SourceError, match="at least one"):

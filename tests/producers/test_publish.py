@@ -43,7 +43,9 @@ class FakeProducer:
 
 
 def frame(n: int, rack: str = "R1") -> Frame:
-    return build("gpu", 1_750_000_000_000 + n, {"site": ["s"], "rack": [rack], "device": [f"g{n}"]}, {"power_w": [float(n)]})
+    return build(
+        "gpu", 1_750_000_000_000 + n, {"site": ["s"], "rack": [rack], "device": [f"g{n}"]}, {"power_w": [float(n)]}
+    )
 
 
 async def source(count: int) -> AsyncGenerator[Emission]:

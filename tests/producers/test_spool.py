@@ -154,7 +154,13 @@ class Kafka:
 
 
 def make(kafka: Kafka, spool: Spool | None, arrived: list[int], **options: int) -> Outbox:
-    return Outbox(kafka, lambda p: arrived.append(number(p)), max_pending=options.get("max_pending", 1 << 20), held=lambda: False, spool=spool)
+    return Outbox(
+        kafka,
+        lambda p: arrived.append(number(p)),
+        max_pending=options.get("max_pending", 1 << 20),
+        held=lambda: False,
+        spool=spool,
+    )
 
 
 async def until(ready: object) -> None:
@@ -204,7 +210,9 @@ async def test_without_a_spool_the_source_waits_and_order_holds() -> None:
     assert kafka.log == arrived == list(range(30))
 
 
-async def test_what_is_left_at_the_end_goes_first_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_left_at_the_end_goes_first_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox, "_GRACE_S", 0.3)
     kafka, arrived = Kafka(), list[int]()
     kafka.up = False
@@ -220,7 +228,9 @@ async def test_what_is_left_at_the_end_goes_first_at_the_next_start(tmp_path: Pa
     assert arrived == list(range(21))
 
 
-async def test_a_full_disk_makes_the_source_wait_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_makes_the_source_wait_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kafka, arrived, spool = Kafka(), list[int](), Spool(tmp_path, MB, segment=1000)
     box = make(kafka, spool, arrived)
     kafka.up = False

@@ -18,8 +18,16 @@ from schemas.frame import Frame
 
 START = 1_750_000_000_000
 
-#: What NVIDIA's recorded trace shows on its five loaded racks (means over 99 s); the test below computes them anew where it is at hand.
-TRACE = {"balance": (0.925, 0.952), "flow_lpm": (49.5, 51.2), "delta_t": (10.0, 14.1), "dp_kpa": (77.0, 191.5), "supply_c": (31.8, 33.2), "lpm_per_kw": (1.0, 1.55)}
+#: What NVIDIA's recorded trace shows on its five loaded racks (means over 99 s); the test below computes them anew
+#: where it is at hand.
+TRACE = {
+    "balance": (0.925, 0.952),
+    "flow_lpm": (49.5, 51.2),
+    "delta_t": (10.0, 14.1),
+    "dp_kpa": (77.0, 191.5),
+    "supply_c": (31.8, 33.2),
+    "lpm_per_kw": (1.0, 1.55),
+}
 
 
 def run(plant: Synthetic, ticks: int) -> list[list[Emission]]:
@@ -39,7 +47,10 @@ def meters(emissions: list[Emission]) -> list[float]:
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
-    first, second, other = (b"".join(encode(e) for tick in run(Synthetic(2, "H100", seed=s), 5) for e in tick if isinstance(e, Frame)) for s in (3, 3, 4))
+    first, second, other = (
+        b"".join(encode(e) for tick in run(Synthetic(2, "H100", seed=s), 5) for e in tick if isinstance(e, Frame))
+        for s in (3, 3, 4)
+    )
     assert first == second
     assert first != other
 
@@ -83,7 +94,11 @@ def trace_figures(path: Path) -> dict[str, tuple[float, float]]:
         async for e in replay.emissions():
             if isinstance(e, Frame) and e.identity("model")[0] in ("rack-loop", "rack-meter"):
                 rack = e.identity("rack")[0]
-                for name in ("flow_lpm", "supply_temp_c", "return_temp_c", "diff_pressure_kpa") if e.kind == "cooling" else ("power_w",):
+                for name in (
+                    ("flow_lpm", "supply_temp_c", "return_temp_c", "diff_pressure_kpa")
+                    if e.kind == "cooling"
+                    else ("power_w",)
+                ):
                     seen.setdefault((rack, name), []).append(float(e.values(name)[0]))
 
     asyncio.run(collect())
@@ -92,9 +107,13 @@ def trace_figures(path: Path) -> dict[str, tuple[float, float]]:
     assert len(racks) == 5
     rise = {r: mean[r, "return_temp_c"] - mean[r, "supply_temp_c"] for r in racks}
     values = {
-        "balance": [mean[r, "flow_lpm"] * rise[r] * 65 / mean[r, "power_w"] for r in racks], "flow_lpm": [mean[r, "flow_lpm"] for r in racks],
-        "delta_t": list(rise.values()), "dp_kpa": [mean[r, "diff_pressure_kpa"] for r in racks], "supply_c": [mean[r, "supply_temp_c"] for r in racks],
-        "lpm_per_kw": [mean[r, "flow_lpm"] / mean[r, "power_w"] * 1000 for r in racks]}
+        "balance": [mean[r, "flow_lpm"] * rise[r] * 65 / mean[r, "power_w"] for r in racks],
+        "flow_lpm": [mean[r, "flow_lpm"] for r in racks],
+        "delta_t": list(rise.values()),
+        "dp_kpa": [mean[r, "diff_pressure_kpa"] for r in racks],
+        "supply_c": [mean[r, "supply_temp_c"] for r in racks],
+        "lpm_per_kw": [mean[r, "flow_lpm"] / mean[r, "power_w"] * 1000 for r in racks],
+    }
     return {k: (min(v), max(v)) for k, v in values.items()}
 
 
@@ -105,10 +124,15 @@ def test_the_figures_above_are_those_of_the_trace(recorded: Path) -> None:
 
 
 def test_the_plant_closes_like_the_trace() -> None:
-    """HGX racks, as in the trace, over five minutes: heat balance, flow per kW, delta-T, pressure and supply in its ranges."""
+    """HGX racks, as in the trace, over five minutes: heat balance, flow per kW, delta-T, pressure and supply in its
+    ranges.
+    """
     plant = Synthetic(12, "HGX-H100", seed=11)
     ticks = run(plant, 300)
-    flow, supply, back, dp = (np.mean([loops(t, m) for t in ticks], axis=0) for m in ("flow_lpm", "supply_temp_c", "return_temp_c", "diff_pressure_kpa"))
+    flow, supply, back, dp = (
+        np.mean([loops(t, m) for t in ticks], axis=0)
+        for m in ("flow_lpm", "supply_temp_c", "return_temp_c", "diff_pressure_kpa")
+    )
     power = np.mean([meters(t) for t in ticks], axis=0)
     loaded = plant.workloads.training | plant.workloads.inference
     balance = (flow * (back - supply) * 65 / power)[loaded]
@@ -158,29 +182,42 @@ def test_every_fault_shows_and_is_labelled(name: str) -> None:
     assert [row["fault"] for row in labels] == [name, name]
     assert labels[0]["device"] == fault.place
     assert labels[1]["ended"].timestamp() * 1000 == START + 50_000
-    assert b"".join(encode(e) for t in seen[:9] for e in t if isinstance(e, Frame)) == b"".join(encode(e) for t in base[:9] for e in t if isinstance(e, Frame))
+    assert b"".join(encode(e) for t in seen[:9] for e in t if isinstance(e, Frame)) == b"".join(
+        encode(e) for t in base[:9] for e in t if isinstance(e, Frame)
+    )
     at = 40
     match name:
         case "gpu-thermal":
             assert frames(seen[at], "gpu")[0].values("temp_c")[0] > frames(base[at], "gpu")[0].values("temp_c")[0] + 8
         case "gpu-throttle":
-            assert frames(seen[at], "gpu")[0].values("sm_clock_mhz")[0] < 0.7 * frames(base[at], "gpu")[0].values("sm_clock_mhz")[0]
+            assert (
+                frames(seen[at], "gpu")[0].values("sm_clock_mhz")[0]
+                < 0.7 * frames(base[at], "gpu")[0].values("sm_clock_mhz")[0]
+            )
             assert int(frames(seen[at], "gpu")[0].values("clock_event_reasons")[0]) & 8
         case "gpu-straggler":
-            mean = [np.mean([frames(t, "gpu")[0].values("sm_active")[0] for t in series[20:45]]) for series in (seen, base)]
+            mean = [
+                np.mean([frames(t, "gpu")[0].values("sm_active")[0] for t in series[20:45]]) for series in (seen, base)
+            ]
             assert mean[0] < 0.8 * mean[1]
         case "gpu-dead":
             assert frames(seen[12], "gpu")[0].values("xid")[0] == 79
             assert frames(seen[at], "gpu")[0].rows == 71
             assert frames(seen[59], "gpu")[0].rows == 72
         case "gpu-frozen":
-            held = {tuple(float(frames(t, "gpu")[0].values(n)[0]) for n in ("power_w", "temp_c", "energy_j")) for t in seen[15:45]}
+            held = {
+                tuple(float(frames(t, "gpu")[0].values(n)[0]) for n in ("power_w", "temp_c", "energy_j"))
+                for t in seen[15:45]
+            }
             assert len(held) == 1
         case "coolant-flow":
             assert loops(seen[at], "flow_lpm")[0] < 0.6 * loops(base[at], "flow_lpm")[0]
             assert loops(seen[at], "return_temp_c")[0] > loops(base[at], "return_temp_c")[0] + 2
         case "cdu-pump":
-            cdu = [next(f for f in frames(t, "cooling") if f.identity("device")[0] == "CDU-001") for t in (seen[at], base[at])]
+            cdu = [
+                next(f for f in frames(t, "cooling") if f.identity("device")[0] == "CDU-001")
+                for t in (seen[at], base[at])
+            ]
             assert [float(c.values("pumps_running")[0]) for c in cdu] == [1.0, 2.0]
             assert cdu[0].values("flow_lpm")[0] < 0.8 * cdu[1].values("flow_lpm")[0]
         case "leak":
@@ -195,9 +232,16 @@ def test_every_fault_shows_and_is_labelled(name: str) -> None:
             assert shelves.values("power_w")[1] < shelves.values("power_w")[2]
 
 
-@pytest.mark.parametrize(("spec", "complaint"), [("nosuch", "NAME is one of"), ("gpu-thermal@R0009-N01-GPU0", "no 'R0009-N01-GPU0' here"),
-                                                 ("gpu-thermal@R0001", "wants a GPU such as"), ("cdu-pump@CDU-007", "a CDU such as CDU-001"),
-                                                 ("gpu-thermal@R0001-N01-GPU9", "here")])
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("nosuch", "NAME is one of"),
+        ("gpu-thermal@R0009-N01-GPU0", "no 'R0009-N01-GPU0' here"),
+        ("gpu-thermal@R0001", "wants a GPU such as"),
+        ("cdu-pump@CDU-007", "a CDU such as CDU-001"),
+        ("gpu-thermal@R0001-N01-GPU9", "here"),
+    ],
+)
 def test_a_wrong_fault_says_what_is_wanted(spec: str, complaint: str) -> None:
     with pytest.raises(SourceError, match=complaint):
         Synthetic(2, "GB200", faults=[faults.parse(spec)])
@@ -212,5 +256,9 @@ def test_a_fault_injected_now_begins_now() -> None:
 
 
 async def test_a_source_keeps_its_ticks() -> None:
-    stamps = {int(e.ts_ms()[0]) async for e in Synthetic(1, "H100", ticks=4, speed=0, start_ms=START).emissions() if isinstance(e, Frame)}
+    stamps = {
+        int(e.ts_ms()[0])
+        async for e in Synthetic(1, "H100", ticks=4, speed=0, start_ms=START).emissions()
+        if isinstance(e, Frame)
+    }
     assert stamps == {START + 1000 * k for k in range(4)}

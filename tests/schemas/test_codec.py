@@ -59,7 +59,9 @@ def test_round_trip(kind: str, rows: int, data: st.DataObject) -> None:
     stamps = np.array(data.draw(st.lists(st.integers(0, 2**42), min_size=rows, max_size=rows)))
     frame = build(kind, stamps, identity, values)
     back = Decoder().decode(encode(frame), kind)
-    assert back.batch.equals(frame.batch) or all(np.array_equal(back.values(n), frame.values(n), equal_nan=True) for n in names)
+    assert back.batch.equals(frame.batch) or all(
+        np.array_equal(back.values(n), frame.values(n), equal_nan=True) for n in names
+    )
     assert back.ts_ms().tolist() == stamps.tolist()
     assert {n: back.identity(n) for n in IDENTITY} == identity
 
@@ -68,7 +70,7 @@ def test_round_trip(kind: str, rows: int, data: st.DataObject) -> None:
 @settings(max_examples=300, deadline=None)
 def test_damaged_bytes_are_refused_or_read_never_worse(noise: bytes, at: int, patch: bytes) -> None:
     good, reasons = encode(small_frame()), set()
-    for data in (noise, good[:at], good[:at] + patch + good[at + len(patch):]):
+    for data in (noise, good[:at], good[:at] + patch + good[at + len(patch) :]):
         try:
             frame = Decoder().decode(data)
         except InvalidFrame as err:
@@ -115,7 +117,9 @@ def test_sentinels_become_missing_and_are_counted(blank: float) -> None:
 
 def test_impossible_and_infinite_values_are_counted_apart() -> None:
     counts: Counter[tuple[str, str]] = Counter()
-    frame = build("gpu", START_MS, {"device": ["a", "b", "c", "d"]}, {"temp_c": [-200.0, float("inf"), float("nan"), 50.0]})
+    frame = build(
+        "gpu", START_MS, {"device": ["a", "b", "c", "d"]}, {"temp_c": [-200.0, float("inf"), float("nan"), 50.0]}
+    )
     assert np.isnan(clean(frame, counts).values("temp_c")[:3]).all()
     assert counts == {("temp_c", "range"): 1, ("temp_c", "infinite"): 1}
 
@@ -125,7 +129,10 @@ def test_a_clean_frame_is_not_copied() -> None:
     assert clean(frame, Counter()) is frame
 
 
-@pytest.mark.parametrize(("first", "last", "reason"), [(0, 100_000, "future"), (-8 * 86_400_000, 0, "stale"), (-1_748_250_000_000, -1_748_250_000_000, "seconds")])
+@pytest.mark.parametrize(
+    ("first", "last", "reason"),
+    [(0, 100_000, "future"), (-8 * 86_400_000, 0, "stale"), (-1_748_250_000_000, -1_748_250_000_000, "seconds")],
+)
 def test_times_that_cannot_be(first: int, last: int, reason: str) -> None:
     with pytest.raises(InvalidFrame) as caught:
         judge_times(START_MS + first, START_MS + last, START_MS, 86_400_000)
@@ -160,8 +167,14 @@ def test_schema_keeps_catalogue_order() -> None:
 def test_an_old_frame_with_a_column_that_cannot_be_cast_is_refused() -> None:
     """Found by fuzzing: Arrow has no cast from uint64 to time stamps."""
     names = ["site", "rack", "hostname", "device", "model"]
-    fields = [pa.field("ts", pa.uint64(), nullable=False), *(pa.field(n, pa.string(), nullable=False) for n in names), pa.field("temp_c", pa.float32(), nullable=False)]
+    fields = [
+        pa.field("ts", pa.uint64(), nullable=False),
+        *(pa.field(n, pa.string(), nullable=False) for n in names),
+        pa.field("temp_c", pa.float32(), nullable=False),
+    ]
     wire = pa.schema(fields, {b"gigawatch": b"1/gpu"})
-    batch = pa.RecordBatch.from_arrays([pa.array([1], pa.uint64()), *(pa.array(["x"]) for _ in names), pa.array([1.0], pa.float32())], schema=wire)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([1], pa.uint64()), *(pa.array(["x"]) for _ in names), pa.array([1.0], pa.float32())], schema=wire
+    )
     with pytest.raises(InvalidFrame, match="schema: Unsupported cast"):
         Decoder().decode(encode_batch(batch))

@@ -1,4 +1,6 @@
-"""Frames in a known layout: what is compared instead of parsed reads the same, and nothing slips in that parsing would refuse."""
+"""Frames in a known layout: what is compared instead of parsed reads the same, and nothing slips in that parsing would
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,36 @@ from schemas.stack import Stack, stacks
 
 def frame(rack: str, ts: int, seed: int, devices: int = 6, job: str = "j") -> Frame:
     rng = np.random.default_rng(seed)
-    who = {"site": ["s"] * devices, "rack": [rack] * devices, "device": [f"{rack}-é{i}" for i in range(devices)], "job": [job] * devices}
-    return build("gpu", ts, who, {"util_pct": rng.random(devices) * 100, "temp_c": rng.random(devices) * 90, "energy_j": rng.random(devices) * 1e9})
+    who = {
+        "site": ["s"] * devices,
+        "rack": [rack] * devices,
+        "device": [f"{rack}-é{i}" for i in range(devices)],
+        "job": [job] * devices,
+    }
+    return build(
+        "gpu",
+        ts,
+        who,
+        {
+            "util_pct": rng.random(devices) * 100,
+            "temp_c": rng.random(devices) * 90,
+            "energy_j": rng.random(devices) * 1e9,
+        },
+    )
 
 
-@given(st.lists(st.tuples(st.sampled_from(["R1", "R2", "R10"]), st.integers(0, 2**40), st.integers(0, 99), st.sampled_from(["", "j", "job-22"])), min_size=1, max_size=12))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["R1", "R2", "R10"]),
+            st.integers(0, 2**40),
+            st.integers(0, 99),
+            st.sampled_from(["", "j", "job-22"]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
 @settings(max_examples=60, deadline=None)
 def test_the_short_way_reads_what_the_long_way_reads(specs: list[tuple[str, int, int, str]]) -> None:
     decoder = Decoder()
@@ -41,11 +68,17 @@ def test_damage_is_judged_the_same_with_and_without_a_memory(at: int, byte: int,
     decoder.decode(good)
     decoder.decode(good)
     at %= len(good)
-    bad = {"change": good[:at] + bytes([byte]) + good[at + 1 :], "cut": good[:at], "add": good[:at] + bytes([byte]) + good[at:]}[how]
+    bad = {
+        "change": good[:at] + bytes([byte]) + good[at + 1 :],
+        "cut": good[:at],
+        "add": good[:at] + bytes([byte]) + good[at:],
+    }[how]
 
     def verdict(reader: Decoder) -> object:
         try:
-            return reader.decode(bad).batch.serialize().to_pybytes()  # no Python values: a time stamp may lie beyond the year 9999
+            return (
+                reader.decode(bad).batch.serialize().to_pybytes()
+            )  # no Python values: a time stamp may lie beyond the year 9999
         except InvalidFrame as err:
             return err.reason
 
@@ -76,6 +109,9 @@ def test_a_stack_gives_each_metric_of_all_frames_in_order() -> None:
     assert stack.rows == 24
     assert stack.names == ["util_pct", "temp_c", "energy_j"]
     for name in stack.names:
-        assert np.array_equal(stack.column(name), np.concatenate([f.batch.column(f.batch.schema.get_field_index(name)).to_numpy() for f in frames]))
+        assert np.array_equal(
+            stack.column(name),
+            np.concatenate([f.batch.column(f.batch.schema.get_field_index(name)).to_numpy() for f in frames]),
+        )
     assert stack.ts_ms().tolist() == [1000 * k for k in range(4) for _ in range(6)]
     assert Stack([other]).column("temp_c").tolist() == other.values("temp_c").tolist()

@@ -12,12 +12,28 @@ import pytest
 pytestmark = pytest.mark.service
 
 #: DESIGN's summary keys, and what the benchmark adds.
-KEYS = {"frames_produced", "rows_produced", "rows_stored", "rows_missing", "rows_duplicate", "dead_letters", "freshness_p50_s", "freshness_p99_s", "cpu_s", "gpus",
-        "metrics_per_gpu", "tick_s", "real_time_factor", "bytes_per_value"}
+KEYS = {
+    "frames_produced",
+    "rows_produced",
+    "rows_stored",
+    "rows_missing",
+    "rows_duplicate",
+    "dead_letters",
+    "freshness_p50_s",
+    "freshness_p99_s",
+    "cpu_s",
+    "gpus",
+    "metrics_per_gpu",
+    "tick_s",
+    "real_time_factor",
+    "bytes_per_value",
+}
 
 
 def bench(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "pipeline", "bench", *argv], capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "bench", *argv], capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_a_small_end_to_end_run_is_true_and_says_so(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ async def test_the_log_gives_back_what_was_sent_in_order_and_remembers_commits(c
 
     consumer, listener = await member()
     found = await _read(consumer, 5)
-    assert [(r.topic, r.partition, r.offset, r.value) for r in found] == [(TP.topic, 0, n, b"letter %d" % n) for n in range(5)]
+    assert [(r.topic, r.partition, r.offset, r.value) for r in found] == [
+        (TP.topic, 0, n, b"letter %d" % n) for n in range(5)
+    ]
     assert [tuple(r.headers) for r in found] == [(("reason", b"why"), ("n", str(n).encode())) for n in range(5)]
     assert all(r.timestamp > 1_700_000_000_000 for r in found)
     assert TP in listener.assigned
@@ -110,9 +112,21 @@ def test_the_store_keeps_an_insert_whole_knows_tokens_and_says_what_it_has(store
     ts = pa.timestamp("ms", "UTC")
 
     def rows(offset: int) -> pa.Table:
-        return pa.table({"ts": pa.array([now, now], ts), "kind": ["gpu"] * 2, "site": ["s"] * 2, "rack": ["a", "b"], "metric": [""] * 2, "reason": ["late"] * 2,
-                         "count": pa.array([1, 2], pa.uint64()), "kafka_log": [log_id] * 2, "kafka_partition": pa.array([0, 0], pa.uint16()),
-                         "kafka_offset": pa.array([offset] * 2, pa.uint64()), "kafka_ts": pa.array([now + offset] * 2, ts)})
+        return pa.table(
+            {
+                "ts": pa.array([now, now], ts),
+                "kind": ["gpu"] * 2,
+                "site": ["s"] * 2,
+                "rack": ["a", "b"],
+                "metric": [""] * 2,
+                "reason": ["late"] * 2,
+                "count": pa.array([1, 2], pa.uint64()),
+                "kafka_log": [log_id] * 2,
+                "kafka_partition": pa.array([0, 0], pa.uint16()),
+                "kafka_offset": pa.array([offset] * 2, pa.uint64()),
+                "kafka_ts": pa.array([now + offset] * 2, ts),
+            }
+        )
 
     sender = Sender(store)
     for offset, token in ((7, "a"), (9, "b"), (9, "b"), (7, "a")):
@@ -127,5 +141,7 @@ def test_the_store_keeps_an_insert_whole_knows_tokens_and_says_what_it_has(store
     if isinstance(store, FakeClient):
         assert len(store._store.tables["quality"]) == 4
     else:
-        kept = store.query("SELECT count() FROM gigawatch.quality WHERE kafka_log = {log:String}", parameters={"log": log_id}).result_rows[0][0]
+        kept = store.query(
+            "SELECT count() FROM gigawatch.quality WHERE kafka_log = {log:String}", parameters={"log": log_id}
+        ).result_rows[0][0]
         assert kept == 4, "a token that was seen is acknowledged and ignored"

@@ -27,8 +27,21 @@ from tests.make_samples import small_frame
 pytestmark = pytest.mark.service
 Start = Callable[..., Running]
 
-KEYS = {"frames_produced", "rows_produced", "rows_stored", "rows_missing", "rows_duplicate", "dead_letters", "freshness_p50_s", "freshness_p99_s", "cpu_s",
-        "gpus", "metrics_per_gpu", "tick_s", "real_time_factor"}
+KEYS = {
+    "frames_produced",
+    "rows_produced",
+    "rows_stored",
+    "rows_missing",
+    "rows_duplicate",
+    "dead_letters",
+    "freshness_p50_s",
+    "freshness_p99_s",
+    "cpu_s",
+    "gpus",
+    "metrics_per_gpu",
+    "tick_s",
+    "real_time_factor",
+}
 
 
 def whole(summary: dict[str, Any]) -> None:
@@ -44,9 +57,22 @@ def answered(question: str, *folder: str) -> bool:
 
 
 def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Path) -> None:
-    up = factory("--racks", "4", "--fault", "gpu-thermal@R0002-N03-GPU2:5", "--fault", "leak@R0001:5", "--fault", "gpu-dead@R0003-N01-GPU0:30")
+    up = factory(
+        "--racks",
+        "4",
+        "--fault",
+        "gpu-thermal@R0002-N03-GPU2:5",
+        "--fault",
+        "leak@R0001:5",
+        "--fault",
+        "gpu-dead@R0003-N01-GPU0:30",
+    )
     folder = ("--data-dir", str(up.folder))
-    up.until(lambda: up.stored("site_windows") > 12 and up.stored("scores") > 3 and up.stored("incidents") > 0, 120, "windows, scores and incidents")
+    up.until(
+        lambda: up.stored("site_windows") > 12 and up.stored("scores") > 3 and up.stored("incidents") > 0,
+        120,
+        "windows, scores and incidents",
+    )
     up.until(lambda: answered("silent", *folder), 60, "the dead GPU told as silent")
 
     assert run("doctor", *folder).stdout.count(" ok ") >= 6
@@ -82,8 +108,23 @@ def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Pat
     assert running(up.folder) is None
     assert len(run("query", "heat-balance", *folder).stdout.splitlines()) == 5
     out = [tmp_path / "h.csv", tmp_path / "h.parquet", tmp_path / "h.png"]
-    run("history", "gpu.temp_c", "--place", "R0002-N03-GPU2", "--by", "device", "--every", "1s", "--csv", str(out[0]), "--parquet", str(out[1]), "--plot", str(out[2]),
-        *folder)
+    run(
+        "history",
+        "gpu.temp_c",
+        "--place",
+        "R0002-N03-GPU2",
+        "--by",
+        "device",
+        "--every",
+        "1s",
+        "--csv",
+        str(out[0]),
+        "--parquet",
+        str(out[1]),
+        "--plot",
+        str(out[2]),
+        *folder,
+    )
     hot = [float(r["mean"]) for r in csv.DictReader(out[0].open())]
     assert hot[-1] > hot[0] + 8
     assert pq.read_table(out[1]).num_rows == len(hot)
@@ -91,7 +132,10 @@ def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Pat
     with opened(None, up.folder) as client:
         for tier in ("10s", "1m"):
             assert client.query(f"SELECT count() FROM gigawatch.gpu_{tier}").result_rows[0][0] > 0
-        by_tier = [client.query(f"SELECT sum(samples), sum(energy_j_inc) FROM gigawatch.gpu_{tier}").result_rows[0] for tier in ("10s", "1m")]
+        by_tier = [
+            client.query(f"SELECT sum(samples), sum(energy_j_inc) FROM gigawatch.gpu_{tier}").result_rows[0]
+            for tier in ("10s", "1m")
+        ]
     assert by_tier[0][0] == by_tier[1][0]
     assert by_tier[0][1] == pytest.approx(by_tier[1][1])
     table = api.history("power_w", "R0001*", by="rack", data_dir=up.folder)
@@ -102,7 +146,11 @@ def test_a_factory_lives_is_asked_and_ends_cleanly(factory: Start, tmp_path: Pat
 @pytest.mark.parametrize("trace", ["sample", "nvidia"])
 def test_a_trace_goes_through_and_closes(factory: Start, trace: str, request: pytest.FixtureRequest) -> None:
     """The sample of this repository; and NVIDIA's recorded facility, where it is at hand."""
-    path = DATA / "dsx_sample.csv" if trace == "sample" else request.getfixturevalue("recorded") / "dsx" / "dsx_exemplar.csv"
+    path = (
+        DATA / "dsx_sample.csv"
+        if trace == "sample"
+        else request.getfixturevalue("recorded") / "dsx" / "dsx_exemplar.csv"
+    )
     up = factory("--source", f"replay:{path}", "--speed", "2")
     up.process.wait(150)
     summary = up.finish()
@@ -132,8 +180,19 @@ def test_bad_frames_are_set_aside_and_the_pipeline_goes_on(factory: Start) -> No
     week, future = (encode(build("gpu", now + d, who, {"power_w": [1.0]})) for d in (-7 * 86_400_000, 3_600_000))
     known = running(up.folder)
     assert known is not None
-    asyncio.run(_send(known.bootstrap, [("telemetry.gpu", b"garbage \x00\xff"), ("telemetry.gpu", (DATA.parent / "golden" / "unknown-column.arrow").read_bytes()),
-                                        ("telemetry.gpu", week), ("telemetry.gpu", future), ("telemetry.power", encode(small_frame())), ("scores", b"junk")]))
+    asyncio.run(
+        _send(
+            known.bootstrap,
+            [
+                ("telemetry.gpu", b"garbage \x00\xff"),
+                ("telemetry.gpu", (DATA.parent / "golden" / "unknown-column.arrow").read_bytes()),
+                ("telemetry.gpu", week),
+                ("telemetry.gpu", future),
+                ("telemetry.power", encode(small_frame())),
+                ("scores", b"junk"),
+            ],
+        )
+    )
     up.until(lambda: up.status("sink").get("dead_letters") == 6)
     before = up.stored()
     up.until(lambda: up.stored() > before + 100)
@@ -143,7 +202,13 @@ def test_bad_frames_are_set_aside_and_the_pipeline_goes_on(factory: Start) -> No
         return {k: v for k, v in up.status("stream-0").get("counts", {}).items() if k.startswith("discarded")}
 
     up.until(lambda: sum(discarded().values()) >= 5, 60, "the worker's counts")
-    assert discarded() == {"discarded:not-arrow": 1, "discarded:schema": 1, "discarded:stale": 1, "discarded:future": 1, "discarded:kind": 1}
+    assert discarded() == {
+        "discarded:not-arrow": 1,
+        "discarded:schema": 1,
+        "discarded:stale": 1,
+        "discarded:future": 1,
+        "discarded:kind": 1,
+    }
     whole(up.finish())
 
 
@@ -170,7 +235,14 @@ def test_processes_that_are_killed_or_stand_still_come_back_and_nothing_is_lost_
     assert all(summary["restarts"][victim] >= 1 for victim in ("sink", "stream-0", "clickhouse"))
     count, unique = _rows(up, "gpu_10s", "device, ts")
     assert count == unique > 0
-    ends = run("query", "SELECT ts, count() AS n FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir", str(up.folder)).stdout.splitlines()
+    ends = run(
+        "query",
+        "SELECT ts, count() AS n FROM gpu_10s GROUP BY ts ORDER BY ts",
+        "--format",
+        "TSV",
+        "--data-dir",
+        str(up.folder),
+    ).stdout.splitlines()
     inner = [line.split("\t") for line in ends[:-1]]
     assert {n for _, n in inner} == {"144"}, "every pane has every GPU"
 
@@ -183,8 +255,14 @@ def test_a_broker_at_its_bound_is_renewed_and_loses_nothing(factory: Start) -> N
     summary = up.finish(120)
     whole(summary)
     assert summary["broker_rotations"] >= 2
-    ends = run("query", "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", "--data-dir",
-               str(up.folder)).stdout.splitlines()
+    ends = run(
+        "query",
+        "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s GROUP BY ts ORDER BY ts",
+        "--format",
+        "TSV",
+        "--data-dir",
+        str(up.folder),
+    ).stdout.splitlines()
     inner = [line.split("\t")[1:] for line in ends[1:-1]]
     assert len(inner) >= 2
     assert all(row == ["2880", "10"] for row in inner), "windows are whole across renewals"
@@ -241,21 +319,34 @@ def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
     def worst() -> list[tuple[str, str, float]]:
         now = dt.datetime.now(dt.UTC)
         with opened(known.clickhouse, up.folder) as client:
-            rows = client.query(expand(board.WORST, Range(now - dt.timedelta(minutes=30), now), {"site": ["site-1"]})).result_rows
+            rows = client.query(
+                expand(board.WORST, Range(now - dt.timedelta(minutes=30), now), {"site": ["site-1"]})
+            ).result_rows
         return [(row[1], row[3], row[4]) for row in rows]
 
     def both_lead() -> bool:
         found = worst()
-        gpus, loops = [r for r in found if r[1] == "gpu"], [r for r in found if r[1] == "cooling" and r[0].startswith("R")]
-        return bool(gpus and loops and gpus[0][0] == gpu and gpus[0][2] > 0.3 and loops[0][0] == loop and loops[0][2] > 0.9)
+        gpus, loops = (
+            [r for r in found if r[1] == "gpu"],
+            [r for r in found if r[1] == "cooling" and r[0].startswith("R")],
+        )
+        return bool(
+            gpus and loops and gpus[0][0] == gpu and gpus[0][2] > 0.3 and loops[0][0] == loop and loops[0][2] > 0.9
+        )
 
     up.until(both_lead, 90, "both faults on the factory board")
-    # how long it took in event time (a busy machine makes no difference): pane that first showed it, plus the lateness waited for
+    # how long it took in event time (a busy machine makes no difference): pane that first showed it, plus the lateness
+    # waited for
     with opened(known.clickhouse, up.folder) as client:
         for device in (gpu, loop):
-            started, shown_at = client.query(f"SELECT l.started, min(s.ts) FROM gigawatch.scores AS s, gigawatch.labels AS l FINAL WHERE l.device = '{device}' "
-                                             f"AND s.device = '{device}' AND s.score > 0.3 AND s.ts > l.started GROUP BY l.started").result_rows[0]
-            assert (shown_at - started).total_seconds() + 3 <= 30, device  # seen in 13 to 26 s over forty seeds and starts
+            started, shown_at = client.query(
+                "SELECT l.started, min(s.ts) FROM gigawatch.scores AS s, gigawatch.labels AS l FINAL WHERE "
+                f"l.device = '{device}' "
+                f"AND s.device = '{device}' AND s.score > 0.3 AND s.ts > l.started GROUP BY l.started"
+            ).result_rows[0]
+            assert (shown_at - started).total_seconds() + 3 <= 30, (
+                device
+            )  # seen in 13 to 26 s over forty seeds and starts
     shown = run("top", "--once", *folder).stdout
     table = shown[shown.index("worst devices") :]
     assert gpu in table

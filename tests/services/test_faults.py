@@ -1,4 +1,6 @@
-"""Real Apache Kafka, and everything broken on it: rows once, and every result what an undisturbed worker computes from the same log."""
+"""Real Apache Kafka, and everything broken on it: rows once, and every result what an undisturbed worker computes from
+the same log.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,13 @@ pytestmark = [pytest.mark.service, pytest.mark.apache]
 def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(tmp_path: Path) -> None:
     """Time is not judged: only what is lost, doubled, or not the same to the last bit."""
     out = tmp_path / "faults.json"
-    done = subprocess.run([sys.executable, "-m", "pipeline", "bench", "faults", "--quick", "--json", str(out), "--folder", str(tmp_path)], capture_output=True, text=True,
-                          timeout=1500, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "bench", "faults", "--quick", "--json", str(out), "--folder", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-6000:]
     result = json.loads(out.read_text())
     assert set(result["faults"]) == {fault.name for fault in FAULTS}
@@ -45,7 +52,20 @@ def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(tmp_pa
 def test_a_log_on_disk_is_taken_up_again(tmp_path: Path) -> None:
     for name in ("first", "second"):
         summary = tmp_path / f"{name}.json"
-        run("up", "--data-dir", str(tmp_path / "f"), "--broker", "apache", "--racks", "1", "--seconds", "12", "--summary", str(summary), timeout=240)
+        run(
+            "up",
+            "--data-dir",
+            str(tmp_path / "f"),
+            "--broker",
+            "apache",
+            "--racks",
+            "1",
+            "--seconds",
+            "12",
+            "--summary",
+            str(summary),
+            timeout=240,
+        )
         whole(json.loads(summary.read_text()))
 
 
@@ -55,10 +75,25 @@ def pair(tmp_path: Path) -> Iterator[tuple[Apache, Apache]]:
     both = {"offsets.topic.replication.factor": "2", "default.replication.factor": "2", "min.insync.replicas": "1"}
     first = Apache(tmp_path / "one", free_port(), heap="384m", properties=both)
     first.start()
-    voters = next(line for line in (tmp_path / "one" / "kafka" / "server.properties").read_text().splitlines() if line.startswith("controller.quorum.voters="))
+    voters = next(
+        line
+        for line in (tmp_path / "one" / "kafka" / "server.properties").read_text().splitlines()
+        if line.startswith("controller.quorum.voters=")
+    )
     port = free_port()
-    second = Apache(tmp_path / "two", port, heap="384m", cluster_id=first.cluster_id, properties={
-        **both, "node.id": "2", "process.roles": "broker", "controller.quorum.voters": voters.partition("=")[2], "listeners": f"PLAINTEXT://127.0.0.1:{port}"})
+    second = Apache(
+        tmp_path / "two",
+        port,
+        heap="384m",
+        cluster_id=first.cluster_id,
+        properties={
+            **both,
+            "node.id": "2",
+            "process.roles": "broker",
+            "controller.quorum.voters": voters.partition("=")[2],
+            "listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        },
+    )
     second.start()
     yield first, second
     second.stop()
@@ -71,7 +106,9 @@ async def _leaders(bootstrap: str) -> Counter[int]:
     return Counter(p["leader"] for t in described for p in t["partitions"])
 
 
-def test_partitions_whose_leader_moves_lose_nothing(pair: tuple[Apache, Apache], factory: Callable[..., Running]) -> None:
+def test_partitions_whose_leader_moves_lose_nothing(
+    pair: tuple[Apache, Apache], factory: Callable[..., Running]
+) -> None:
     first, second = pair
     bootstrap = f"{first.bootstrap},{second.bootstrap}"
     asyncio.run(kafka.ensure_topics(bootstrap, replication=2))
@@ -87,5 +124,11 @@ def test_partitions_whose_leader_moves_lose_nothing(pair: tuple[Apache, Apache],
     summary = up.finish(150)
     whole(summary)
     folder = ("--data-dir", str(up.folder))
-    ends = run("query", "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s GROUP BY ts ORDER BY ts", "--format", "TSV", *folder).stdout.splitlines()
+    ends = run(
+        "query",
+        "SELECT ts, count() AS n, min(samples) AS least FROM gpu_10s GROUP BY ts ORDER BY ts",
+        "--format",
+        "TSV",
+        *folder,
+    ).stdout.splitlines()
     assert {tuple(line.split("\t")[1:]) for line in ends[1:-1]} == {("144", "10")}, "every window has every sample"

@@ -40,8 +40,11 @@ def client(url: str, **more: Any) -> Client:
 @pytest.fixture
 def table(clickhouse: str) -> str:
     name = f"t_{uuid.uuid4().hex[:8]}"
-    client(clickhouse).command(f"CREATE TABLE {name} (a Int32, b String, c Nullable(Float64), d DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY a "
-                               "SETTINGS non_replicated_deduplication_window = 100")
+    client(clickhouse).command(
+        f"CREATE TABLE {name} (a Int32, b String, c Nullable(Float64), d DateTime64(3, 'UTC')) ENGINE = "
+        "MergeTree ORDER BY a "
+        "SETTINGS non_replicated_deduplication_window = 100"
+    )
     return name
 
 
@@ -64,18 +67,39 @@ def test_native_is_of_the_revision_that_a_client_asks_for(clickhouse: str) -> No
     assert requests.get(clickhouse, params={**asked, "client_protocol_version": "54405"}, timeout=10).content == plain
     marked = requests.get(clickhouse, params={**asked, "client_protocol_version": "54460"}, timeout=10).content
     assert marked == b"\x01\x00\x02\xff\xff\xff\xff\x00" + plain[:-1] + b"\x00" + plain[-1:]
-    refused = requests.get(clickhouse, params={"query": "SELECT uniqState(1) AS x", "default_format": "Native", "client_protocol_version": "54460"}, timeout=10)
+    refused = requests.get(
+        clickhouse,
+        params={"query": "SELECT uniqState(1) AS x", "default_format": "Native", "client_protocol_version": "54460"},
+        timeout=10,
+    )
     assert (refused.status_code, "AggregateFunction" in refused.text) == (501, True)
 
 
 def test_inserts_and_reads_of_every_kind(clickhouse: str, table: str) -> None:
     c, now = client(clickhouse), dt.datetime(2026, 1, 2, 3, 4, 5, 678000, dt.UTC)
     c.insert(table, [[1, "x\t'\\\n", 1.5, now], [2, "", None, now]], column_names=["a", "b", "c", "d"])
-    c.insert_arrow(table, pa.table({"a": pa.array([3], pa.int32()), "b": ["arrow"], "c": [2.5], "d": pa.array([now], pa.timestamp("ms", "UTC"))}))
+    c.insert_arrow(
+        table,
+        pa.table(
+            {
+                "a": pa.array([3], pa.int32()),
+                "b": ["arrow"],
+                "c": [2.5],
+                "d": pa.array([now], pa.timestamp("ms", "UTC")),
+            }
+        ),
+    )
     c.command(f"INSERT INTO {table} (a, b) VALUES (4, 'FORMAT Native'), (5, 'y')")
     c.raw_insert(table, ["a", "b"], b'{"a": 6, "b": "json"}\n', fmt="JSONEachRow")
     rows = c.query(f"SELECT a, b, c FROM {table} ORDER BY a").result_rows
-    assert rows == [(1, "x\t'\\\n", 1.5), (2, "", None), (3, "arrow", 2.5), (4, "FORMAT Native", None), (5, "y", None), (6, "json", None)]
+    assert rows == [
+        (1, "x\t'\\\n", 1.5),
+        (2, "", None),
+        (3, "arrow", 2.5),
+        (4, "FORMAT Native", None),
+        (5, "y", None),
+        (6, "json", None),
+    ]
     assert c.query(f"SELECT d FROM {table} WHERE a = 1").result_rows[0][0].replace(tzinfo=dt.UTC) == now
     assert c.query_arrow(f"SELECT a FROM {table} ORDER BY a")["a"].to_pylist() == [1, 2, 3, 4, 5, 6]
     assert c.query_df(f"SELECT count() AS n FROM {table}")["n"][0] == 6
@@ -83,16 +107,29 @@ def test_inserts_and_reads_of_every_kind(clickhouse: str, table: str) -> None:
     assert c.command(f"SELECT count() FROM {table}") == 6
 
 
-@pytest.mark.parametrize("fmt", ["CSV", "JSON", "JSONEachRow", "Parquet", "ArrowStream", "TSVWithNames", "PrettyCompact"])
+@pytest.mark.parametrize(
+    "fmt", ["CSV", "JSON", "JSONEachRow", "Parquet", "ArrowStream", "TSVWithNames", "PrettyCompact"]
+)
 def test_any_format(clickhouse: str, fmt: str) -> None:
     answer = requests.post(clickhouse, params={"default_format": fmt}, data="SELECT 42 AS n", timeout=10)
     assert answer.headers["X-ClickHouse-Format"] == fmt
-    assert answer.content == requests.post(clickhouse, data=f"SELECT 42 AS n FORMAT {fmt}", timeout=10).content or fmt == "JSON"
+    assert (
+        answer.content == requests.post(clickhouse, data=f"SELECT 42 AS n FORMAT {fmt}", timeout=10).content
+        or fmt == "JSON"
+    )
     assert answer.content
 
 
-@pytest.mark.parametrize(("kind", "value", "back"), [("Int64", -7, -7), ("String", "it's \\ \t ünï {x}", "it's \\ \t ünï {x}"), ("Float64", 2.5, 2.5),
-                                                     ("Array(String)", ["a'b", "c"], ["a'b", "c"]), ("DateTime64(3)", dt.datetime(2026, 1, 2, 3, 4, 5, 6000), None)])
+@pytest.mark.parametrize(
+    ("kind", "value", "back"),
+    [
+        ("Int64", -7, -7),
+        ("String", "it's \\ \t ünï {x}", "it's \\ \t ünï {x}"),
+        ("Float64", 2.5, 2.5),
+        ("Array(String)", ["a'b", "c"], ["a'b", "c"]),
+        ("DateTime64(3)", dt.datetime(2026, 1, 2, 3, 4, 5, 6000), None),
+    ],
+)
 def test_server_side_parameters(clickhouse: str, kind: str, value: Any, back: Any) -> None:
     found = client(clickhouse).query(f"SELECT {{v:{kind}}}", parameters={"v": value}).result_rows[0][0]
     assert found == (value if back is None else back)
@@ -120,8 +157,16 @@ def test_the_deduplication_token_works(clickhouse: str, table: str) -> None:
     assert c.command(f"SELECT count() FROM {table}") == 2
 
 
-@pytest.mark.parametrize(("sql", "code", "status"), [("SELECT nosuch", 47, 400), ("SELECT * FROM nosuch", 60, 404), ("SELEC 1", 62, 400),
-                                                     ("SELECT throwIf(1)", 395, 500), ("SELECT * FROM nodb.t", 81, 404)])
+@pytest.mark.parametrize(
+    ("sql", "code", "status"),
+    [
+        ("SELECT nosuch", 47, 400),
+        ("SELECT * FROM nosuch", 60, 404),
+        ("SELEC 1", 62, 400),
+        ("SELECT throwIf(1)", 395, 500),
+        ("SELECT * FROM nodb.t", 81, 404),
+    ],
+)
 def test_errors_have_clickhouses_codes(clickhouse: str, sql: str, code: int, status: int) -> None:
     answer = requests.post(clickhouse, data=sql, timeout=10)
     assert answer.headers["X-ClickHouse-Exception-Code"] == str(code)
@@ -133,7 +178,9 @@ def test_errors_have_clickhouses_codes(clickhouse: str, sql: str, code: int, sta
 
 
 def test_a_bad_row_refuses_the_insert_whole(clickhouse: str, table: str) -> None:
-    answer = requests.post(clickhouse, params={"query": f"INSERT INTO {table} (a, b) FORMAT CSV"}, data="1,x\nnope,y\n", timeout=10)
+    answer = requests.post(
+        clickhouse, params={"query": f"INSERT INTO {table} (a, b) FORMAT CSV"}, data="1,x\nnope,y\n", timeout=10
+    )
     assert answer.status_code == 400
     assert client(clickhouse).command(f"SELECT count() FROM {table}") == 0
 
@@ -143,17 +190,31 @@ def test_compression_both_ways(clickhouse: str, table: str, encoding: str) -> No
     import zlib
 
     pack = {"lz4": lz4.frame.compress, "zstd": zstd.compress, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
-    answer = requests.post(clickhouse, params={"query": f"INSERT INTO {table} (a, b) FORMAT CSV"}, data=pack(b"1,x\n2,y\n"),
-                           headers={"Content-Encoding": encoding}, timeout=10)
+    answer = requests.post(
+        clickhouse,
+        params={"query": f"INSERT INTO {table} (a, b) FORMAT CSV"},
+        data=pack(b"1,x\n2,y\n"),
+        headers={"Content-Encoding": encoding},
+        timeout=10,
+    )
     assert answer.status_code == 200, answer.text
     if encoding != "deflate":
         c = client(clickhouse, compress=encoding)
         assert c.query(f"SELECT b FROM {table} ORDER BY a").result_rows == [("x",), ("y",)]
-        raw = requests.post(clickhouse, params={"enable_http_compression": "1"}, data="SELECT 1", headers={"Accept-Encoding": encoding}, timeout=10, stream=True)
+        raw = requests.post(
+            clickhouse,
+            params={"enable_http_compression": "1"},
+            data="SELECT 1",
+            headers={"Accept-Encoding": encoding},
+            timeout=10,
+            stream=True,
+        )
         assert raw.headers["Content-Encoding"] == encoding
 
 
-@pytest.mark.parametrize(("encoding", "body"), [("zstd", b"not zstd"), ("br", b"x"), ("gzip", gzip.compress(b"SELECT 1", mtime=0)[:-6])])
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("zstd", b"not zstd"), ("br", b"x"), ("gzip", gzip.compress(b"SELECT 1", mtime=0)[:-6])]
+)
 def test_bodies_that_do_not_decode_are_refused(clickhouse: str, encoding: str, body: bytes) -> None:
     answer = requests.post(clickhouse, data=body, headers={"Content-Encoding": encoding}, timeout=10)
     assert answer.headers["X-ClickHouse-Exception-Code"] == "271"
@@ -168,14 +229,22 @@ def test_sessions_keep_their_state_and_exclude_a_second_user(clickhouse: str) ->
     other = client(clickhouse, session_id=uuid.uuid4().hex)
     with pytest.raises(DatabaseError):
         other.command("SELECT sum(x) FROM mine")
-    answer = requests.post(clickhouse, params={"session_id": "nosuch", "session_check": "1"}, data="SELECT 1", timeout=10)
+    answer = requests.post(
+        clickhouse, params={"session_id": "nosuch", "session_check": "1"}, data="SELECT 1", timeout=10
+    )
     assert answer.headers["X-ClickHouse-Exception-Code"] == "372"
     codes: set[str | None] = set()
 
     def ask(sql: str) -> None:
-        codes.add(requests.post(clickhouse, params={"session_id": name}, data=sql, timeout=20).headers.get("X-ClickHouse-Exception-Code"))
+        codes.add(
+            requests.post(clickhouse, params={"session_id": name}, data=sql, timeout=20).headers.get(
+                "X-ClickHouse-Exception-Code"
+            )
+        )
 
-    both = [threading.Thread(target=ask, args=("SELECT sleep(1)",)) for _ in range(2)]  # whichever comes second is refused
+    both = [
+        threading.Thread(target=ask, args=("SELECT sleep(1)",)) for _ in range(2)
+    ]  # whichever comes second is refused
     for thread in both:
         thread.start()
     for thread in both:
@@ -184,7 +253,12 @@ def test_sessions_keep_their_state_and_exclude_a_second_user(clickhouse: str) ->
 
 
 def test_reading_users_cannot_write(clickhouse: str, table: str) -> None:
-    assert requests.get(clickhouse, params={"query": f"INSERT INTO {table} (a) VALUES (1)"}, timeout=10).headers["X-ClickHouse-Exception-Code"] == "164"
+    assert (
+        requests.get(clickhouse, params={"query": f"INSERT INTO {table} (a) VALUES (1)"}, timeout=10).headers[
+            "X-ClickHouse-Exception-Code"
+        ]
+        == "164"
+    )
     for sql in (f"DROP TABLE {table}", f"INSERT INTO {table} (a) VALUES (1)", f"ALTER TABLE {table} DELETE WHERE 1"):
         with pytest.raises(DatabaseError) as caught:
             client(clickhouse, settings={"readonly": 2}).command(sql)
@@ -212,35 +286,80 @@ async def test_the_async_client(clickhouse: str) -> None:
 
 def test_what_it_cannot_do_it_says(clickhouse: str) -> None:
     files: Any = {"t": ("t", b"1\n"), "t_structure": (None, "x Int32")}
-    assert "not supported" in requests.post(clickhouse, params={"query": "SELECT * FROM t"}, files=files, timeout=10).text
-    assert "native block compression" in requests.post(clickhouse, params={"compress": "1"}, data="SELECT 1", timeout=10).text
+    assert (
+        "not supported" in requests.post(clickhouse, params={"query": "SELECT * FROM t"}, files=files, timeout=10).text
+    )
+    assert (
+        "native block compression"
+        in requests.post(clickhouse, params={"compress": "1"}, data="SELECT 1", timeout=10).text
+    )
 
 
-@pytest.mark.parametrize("sql", [
-    "SELECT * FROM file('/etc/passwd', 'LineAsString')", "SELECT * FROM FiLe/* */('/etc/passwd', 'LineAsString')", "SELECT * FROM `file`('/etc/passwd', 'LineAsString')",
-    "SELECT * FROM '/etc/passwd'", "SELECT * FROM `/etc/passwd`", "SELECT * FROM (SELECT * FROM url('http://127.0.0.1:1/x', 'CSV', 'a String'))",
-    "WITH x AS (SELECT * FROM s3('http://127.0.0.1:1/b/x.csv')) SELECT * FROM x", "SELECT file('/etc/passwd')", "SELECT 1 INTO OUTFILE '/tmp/gigawatch-outfile'",
-    "SELECT 1 INTO/**/ OUTFILE '/tmp/gigawatch-outfile'", "CREATE TABLE leak (a String) ENGINE = File(CSV, '/etc/passwd')",
-    "CREATE DICTIONARY leak (a UInt64, b String) PRIMARY KEY a SOURCE(FILE(PATH '/etc/passwd' FORMAT 'CSV')) LAYOUT(FLAT()) LIFETIME(1)",
-    "INSERT INTO FUNCTION file('/tmp/gigawatch-outfile', 'CSV', 'a Int8') VALUES (1)", "SELECT 1; SELECT * FROM '/etc/passwd'",
-    "SELECT * FROM executable('id', 'TSV', 'a String')", "SELECT * FROM remote('127.0.0.1', system.one)", "BACKUP DATABASE default TO File('/tmp/gigawatch-outfile')"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+        "SELECT * FROM FiLe/* */('/etc/passwd', 'LineAsString')",
+        "SELECT * FROM `file`('/etc/passwd', 'LineAsString')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM `/etc/passwd`",
+        "SELECT * FROM (SELECT * FROM url('http://127.0.0.1:1/x', 'CSV', 'a String'))",
+        "WITH x AS (SELECT * FROM s3('http://127.0.0.1:1/b/x.csv')) SELECT * FROM x",
+        "SELECT file('/etc/passwd')",
+        "SELECT 1 INTO OUTFILE '/tmp/gigawatch-outfile'",
+        "SELECT 1 INTO/**/ OUTFILE '/tmp/gigawatch-outfile'",
+        "CREATE TABLE leak (a String) ENGINE = File(CSV, '/etc/passwd')",
+        (
+            "CREATE DICTIONARY leak (a UInt64, b String) PRIMARY KEY a SOURCE(FILE(PATH '/etc/passwd' FORMAT "
+            "'CSV')) LAYOUT(FLAT()) LIFETIME(1)"
+        ),
+        "INSERT INTO FUNCTION file('/tmp/gigawatch-outfile', 'CSV', 'a Int8') VALUES (1)",
+        "SELECT 1; SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM executable('id', 'TSV', 'a String')",
+        "SELECT * FROM remote('127.0.0.1', system.one)",
+        "BACKUP DATABASE default TO File('/tmp/gigawatch-outfile')",
+    ],
+)
 def test_no_statement_reaches_outside_of_the_store(clickhouse: str, sql: str) -> None:
-    for send in (lambda: requests.get(clickhouse, params={"query": sql}, timeout=10), lambda: requests.post(clickhouse, data=sql.encode(), timeout=10)):
+    for send in (
+        lambda: requests.get(clickhouse, params={"query": sql}, timeout=10),
+        lambda: requests.post(clickhouse, data=sql.encode(), timeout=10),
+    ):
         answer = send()
         assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (403, "497"), answer.text
         assert "reads and writes nothing but its own tables" in answer.text
     assert not Path("/tmp/gigawatch-outfile").exists()
 
 
-@pytest.mark.parametrize("sql", ["SELECT 'file(' AS file, 'INTO OUTFILE; x' AS url, domain('http://a/b') AS d", "SELECT 1 -- ; file('x')", "SELECT count() FROM system.tables AS file;",
-                                 "SELECT \"a;b\" FROM (SELECT 1 AS `a;b`)", "SHOW TABLES", "DESCRIBE TABLE system.one", "EXISTS TABLE gigawatch.gpu"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'file(' AS file, 'INTO OUTFILE; x' AS url, domain('http://a/b') AS d",
+        "SELECT 1 -- ; file('x')",
+        "SELECT count() FROM system.tables AS file;",
+        'SELECT "a;b" FROM (SELECT 1 AS `a;b`)',
+        "SHOW TABLES",
+        "DESCRIBE TABLE system.one",
+        "EXISTS TABLE gigawatch.gpu",
+    ],
+)
 def test_what_only_looks_like_it_is_answered(clickhouse: str, sql: str) -> None:
     assert requests.post(clickhouse, data=sql.encode(), timeout=10).status_code == 200
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({}, 200), ({"Origin": "http://evil.example"}, 403), ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Sec-Fetch-Site": "same-site"}, 403), ({"Origin": "null"}, 403),
-    ({"Host": "rebound.example"}, 403), ({"Host": "localhost:1"}, 200), ({"Host": "[::1]:1"}, 200)])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "[::1]:1"}, 200),
+    ],
+)
 def test_web_pages_of_elsewhere_are_refused(clickhouse: str, headers: dict[str, str], status: int) -> None:
     assert requests.get(clickhouse, params={"query": "SELECT 1"}, headers=headers, timeout=10).status_code == status
 
@@ -258,20 +377,43 @@ def test_it_says_how_it_is(clickhouse: str) -> None:
 def test_a_decompression_bomb_is_refused_before_it_opens(clickhouse: str, encoding: str) -> None:
     """Two gigabytes of zeros in some megabytes or less: more than a body may be."""
     zeros = bytes(1 << 26)
-    whole = {"gzip": gzip.compress(zeros, 9) * 32, "zstd": zstd.compress(zeros, 3) * 32, "lz4": lz4.frame.compress(zeros) * 32}[encoding]
+    whole = {
+        "gzip": gzip.compress(zeros, 9) * 32,
+        "zstd": zstd.compress(zeros, 3) * 32,
+        "lz4": lz4.frame.compress(zeros) * 32,
+    }[encoding]
     answer = requests.post(clickhouse, data=whole, headers={"Content-Encoding": encoding}, timeout=60)
     assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (500, "271")
     assert "grows past 268435456 bytes" in answer.text
     members = {"gzip": gzip.compress, "zstd": zstd.compress, "lz4": lz4.frame.compress}[encoding]
-    assert requests.post(clickhouse, data=members(b"SELECT ") + members(b"42"), headers={"Content-Encoding": encoding}, timeout=60).text == "42\n"
+    assert (
+        requests.post(
+            clickhouse, data=members(b"SELECT ") + members(b"42"), headers={"Content-Encoding": encoding}, timeout=60
+        ).text
+        == "42\n"
+    )
     assert requests.get(clickhouse, params={"query": "SELECT 1"}, timeout=10).text == "1\n"
 
 
 def test_a_password_is_asked_for_and_compared_whole(tmp_path: Path) -> None:
     port = free_port()
-    process = Process("clickhouse", [sys.executable, "-m", "pipeline", "clickhouse", "--port", str(port), "--listen", "0.0.0.0",  # noqa: S104 - with a password
-                                     "--data-dir", str(tmp_path)],
-                      tmp_path / "log", env={"GIGAWATCH_CLICKHOUSE_PASSWORD": "sesame"})
+    process = Process(
+        "clickhouse",
+        [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "clickhouse",
+            "--port",
+            str(port),
+            "--listen",
+            "0.0.0.0",  # noqa: S104 - with a password
+            "--data-dir",
+            str(tmp_path),
+        ],
+        tmp_path / "log",
+        env={"GIGAWATCH_CLICKHOUSE_PASSWORD": "sesame"},
+    )
     process.start()
     try:
         wait_for(process, lambda: port_open(port), 60)

@@ -24,8 +24,18 @@ from schemas.frame import build
 from tests.factories import Running, run
 
 pytestmark = pytest.mark.service
-NAMES = ("'; DROP TABLE gigawatch.identities; --", "\x1b]0;owned\x07\x1b[31mred", "[/red] [bold]x[/nope]", '=HYPERLINK("http://x","y")', "../../etc/passwd",
-         "<script>alert(1)</script>", "tab\there\nnewline", "\u202egnp.exe", "{{table}} %s $y", "`\"\\'")
+NAMES = (
+    "'; DROP TABLE gigawatch.identities; --",
+    "\x1b]0;owned\x07\x1b[31mred",
+    "[/red] [bold]x[/nope]",
+    '=HYPERLINK("http://x","y")',
+    "../../etc/passwd",
+    "<script>alert(1)</script>",
+    "tab\there\nnewline",
+    "\u202egnp.exe",
+    "{{table}} %s $y",
+    "`\"\\'",
+)
 
 
 def _every_panel_of_every_rack(folder: Path) -> None:
@@ -36,13 +46,20 @@ def _every_panel_of_every_rack(folder: Path) -> None:
         for name in NAMES:
             for board in ("gigawatch-rack", "gigawatch-gpu"):
                 body = build_boards.load()[board]
-                chosen = model.variables(lambda sql: client.query(sql).result_rows, body, over, {"site": ["hostile"], "rack": [name], "gpu": [f"{name}-1"]})
+                chosen = model.variables(
+                    lambda sql: client.query(sql).result_rows,
+                    body,
+                    over,
+                    {"site": ["hostile"], "rack": [name], "gpu": [f"{name}-1"]},
+                )
                 assert {v.name: v.chosen for v in chosen if v.name == "rack"} == {"rack": (name,)}
                 values: model.Values = {v.name: v.value for v in chosen}
                 shown = {}
                 for panel in model.panels(body):
                     found = client.query(expand(panel["targets"][0]["rawSql"], model.shown(panel, over), values))
-                    shown[panel["title"]] = draw(panel, Scene(found.column_names, found.result_rows, (0, 1), ("now-5m", "now"), values))["kind"]
+                    shown[panel["title"]] = draw(
+                        panel, Scene(found.column_names, found.result_rows, (0, 1), ("now-5m", "now"), values)
+                    )["kind"]
                 assert shown["GPU power" if board.endswith("rack") else "Who"] in ("plot", "numbers"), name
 
 
@@ -52,8 +69,19 @@ async def _publish(bootstrap: str, ticks: int) -> None:
     start = int(time.time()) * 1000 - ticks * 1000
     for tick in range(ticks):
         for name in NAMES:
-            who = {"site": ["hostile"] * 2, "rack": [name] * 2, "node": [name] * 2, "device": [f"{name}-0", f"{name}-1"], "model": [name] * 2, "job": [name] * 2}
-            values = {"power_w": np.array([900.0, 950.0], np.float32), "temp_c": np.array([50.0, 99.0], np.float32), "util_pct": np.array([90.0, 91.0], np.float32)}
+            who = {
+                "site": ["hostile"] * 2,
+                "rack": [name] * 2,
+                "node": [name] * 2,
+                "device": [f"{name}-0", f"{name}-1"],
+                "model": [name] * 2,
+                "job": [name] * 2,
+            }
+            values = {
+                "power_w": np.array([900.0, 950.0], np.float32),
+                "temp_c": np.array([50.0, 99.0], np.float32),
+                "util_pct": np.array([90.0, 91.0], np.float32),
+            }
             frame = build("gpu", start + tick * 1000, who, values)
             await producer.send("telemetry.gpu", encode(frame), frame.key())
     await producer.flush()
@@ -70,20 +98,44 @@ def test_hostile_names_do_no_harm_anywhere(factory: Callable[..., Running], tmp_
     folder = ("--data-dir", str(up.folder))
     up.until(lambda: f"{len(NAMES)} racks" in run("top", "--once", *folder).stdout, 60, "windows of all racks")
     outputs = {
-        "top": run("top", "--once", *folder).stdout, "hottest": run("query", "hottest", *folder).stdout, "power": run("query", "power", *folder).stdout,
-        "sql": run("query", "SELECT DISTINCT rack FROM gpu", *folder).stdout, "history": run("history", "power_w", "--by", "rack", *folder).stdout,
-        "busiest": run("query", "busiest", *folder).stdout}
+        "top": run("top", "--once", *folder).stdout,
+        "hottest": run("query", "hottest", *folder).stdout,
+        "power": run("query", "power", *folder).stdout,
+        "sql": run("query", "SELECT DISTINCT rack FROM gpu", *folder).stdout,
+        "history": run("history", "power_w", "--by", "rack", *folder).stdout,
+        "busiest": run("query", "busiest", *folder).stdout,
+    }
     for what, text in outputs.items():
-        assert not {c for c in text if (ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0 or c == "\u202e"}, what
+        assert not {c for c in text if (ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0 or c == "\u202e"}, (
+            what
+        )
     assert len(outputs["sql"].splitlines()) == 1 + len(NAMES)
     assert "[/red]" in outputs["top"], outputs["top"]
     assert "\\x1b]0;owned" in outputs["sql"]
     for name in NAMES:
-        place = run("history", "power_w", "--place", name, "--by", "rack", "--csv", str(tmp_path / "h.csv"), "--plot", str(tmp_path / "h.png"), *folder)
+        place = run(
+            "history",
+            "power_w",
+            "--place",
+            name,
+            "--by",
+            "rack",
+            "--csv",
+            str(tmp_path / "h.csv"),
+            "--plot",
+            str(tmp_path / "h.png"),
+            *folder,
+        )
         assert "rows ->" in place.stdout, name
         cells = {row["rack"] for row in csv.DictReader((tmp_path / "h.csv").open(newline=""))}
-        assert cells == {f"'{name}" if name[0] in "=+-@\t\r" else name}, "the name as it is, unless a spreadsheet would run it"
-    panels = [line.split("\t") for line in run("dashboards", "check", *folder, ok=False).stdout.splitlines()[1:] if "\t" in line]
+        assert cells == {f"'{name}" if name[0] in "=+-@\t\r" else name}, (
+            "the name as it is, unless a spreadsheet would run it"
+        )
+    panels = [
+        line.split("\t")
+        for line in run("dashboards", "check", *folder, ok=False).stdout.splitlines()[1:]
+        if "\t" in line
+    ]
     assert len(panels) > 100
     broken = [line for line in panels if line[-1] and not line[-1].startswith("empty")]
     assert broken == [], "no query breaks on a name; some have nothing to show here"

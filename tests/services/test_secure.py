@@ -1,4 +1,6 @@
-"""Kafka over TLS with SCRAM and with client certificates, ClickHouse over TLS: a whole factory on each, and clear words for those let out."""
+"""Kafka over TLS with SCRAM and with client certificates, ClickHouse over TLS: a whole factory on each, and clear
+words for those let out.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ PASSWORD = "rack and pinion"  # noqa: S105 - a test's own
 def _pkcs8(pem: bytes) -> bytes:
     """The form of a private key that Kafka reads."""
     key = serialization.load_pem_private_key(pem, None)
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _one_line(pem: bytes) -> str:
@@ -37,7 +41,9 @@ def _one_line(pem: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Secure:
-    """A broker that speaks SASL over TLS on one port and wants client certificates on another; files of keys and authorities."""
+    """A broker that speaks SASL over TLS on one port and wants client certificates on another; files of keys and
+    authorities.
+    """
 
     scram: str
     mutual: str
@@ -59,15 +65,28 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     (folder / "password").write_text(PASSWORD + "\n")
     scram, mutual, controller = free_port(), free_port(), free_port()
     chain = "\\n".join(_one_line(c.bytes()) for c in server.cert_chain_pems)
-    broker = Apache(folder, scram, heap="384m", scram={"writer": PASSWORD, "admin": "admin-" + PASSWORD}, properties={
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listeners": f"SASL_SSL://127.0.0.1:{scram},SSL://127.0.0.1:{mutual},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"SASL_SSL://127.0.0.1:{scram},SSL://127.0.0.1:{mutual}",
-        "listener.security.protocol.map": "SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:PLAINTEXT", "inter.broker.listener.name": "SSL",
-        "sasl.enabled.mechanisms": "SCRAM-SHA-512", "listener.name.ssl.ssl.client.auth": "required",
-        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
-        "ssl.keystore.type": "PEM", "ssl.truststore.type": "PEM", "ssl.keystore.key": _one_line(_pkcs8(server.private_key_pem.bytes())),
-        "ssl.keystore.certificate.chain": chain, "ssl.truststore.certificates": _one_line(authority.cert_pem.bytes())})
+    broker = Apache(
+        folder,
+        scram,
+        heap="384m",
+        scram={"writer": PASSWORD, "admin": "admin-" + PASSWORD},
+        properties={
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"SASL_SSL://127.0.0.1:{scram},SSL://127.0.0.1:{mutual},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"SASL_SSL://127.0.0.1:{scram},SSL://127.0.0.1:{mutual}",
+            "listener.security.protocol.map": "SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "SSL",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.ssl.ssl.client.auth": "required",
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram."
+            "ScramLoginModule required;",
+            "ssl.keystore.type": "PEM",
+            "ssl.truststore.type": "PEM",
+            "ssl.keystore.key": _one_line(_pkcs8(server.private_key_pem.bytes())),
+            "ssl.keystore.certificate.chain": chain,
+            "ssl.truststore.certificates": _one_line(authority.cert_pem.bytes()),
+        },
+    )
     broker.start()
     yield Secure(f"127.0.0.1:{scram}", f"127.0.0.1:{mutual}", folder)
     broker.stop()
@@ -75,14 +94,34 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 def _gigawatch(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The command with these GIGAWATCH_ variables."""
-    return subprocess.run([*GIGAWATCH, *argv], capture_output=True, text=True, timeout=180, check=False,
-                          env={**os.environ, **{f"GIGAWATCH_{name.upper()}": value for name, value in env.items()}})
+    return subprocess.run(
+        [*GIGAWATCH, *argv],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env={**os.environ, **{f"GIGAWATCH_{name.upper()}": value for name, value in env.items()}},
+    )
 
 
 def _runs(folder: Path, broker: str, *options: str, before: tuple[str, ...] = (), **env: str) -> str:
     """A factory of one rack on the broker for some seconds; everything it did is stored once. Gives its logs."""
-    done = _gigawatch(*before, "up", "--broker", broker, "--racks", "1", "--seconds", "15", "--data-dir", str(folder), "--summary", str(folder / "s.json"), *options,
-                      **env)
+    done = _gigawatch(
+        *before,
+        "up",
+        "--broker",
+        broker,
+        "--racks",
+        "1",
+        "--seconds",
+        "15",
+        "--data-dir",
+        str(folder),
+        "--summary",
+        str(folder / "s.json"),
+        *options,
+        **env,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     whole(json.loads((folder / "s.json").read_text()))
     logs = "".join(p.read_text() for p in (folder / "log").glob("*.log"))
@@ -90,7 +129,13 @@ def _runs(folder: Path, broker: str, *options: str, before: tuple[str, ...] = ()
 
 
 def test_scram_over_tls_by_environment(secure: Secure, tmp_path: Path) -> None:
-    said = _runs(tmp_path, secure.scram, kafka_ca=secure.path("ca.pem"), kafka_user="writer", kafka_password_file=secure.path("password"))
+    said = _runs(
+        tmp_path,
+        secure.scram,
+        kafka_ca=secure.path("ca.pem"),
+        kafka_user="writer",
+        kafka_password_file=secure.path("password"),
+    )
     assert PASSWORD not in said
 
 
@@ -100,13 +145,22 @@ def test_client_certificates_by_options_and_config_file(secure: Secure, tmp_path
     _runs(tmp_path, secure.mutual, before=("--config", str(config), "--kafka-ca", secure.path("ca.pem")))
 
 
-@pytest.mark.parametrize(("port", "env", "complaint"), [
-    ("scram", {"kafka_ca": "ca.pem", "kafka_user": "writer", "kafka_password": "wrong"}, "uthentication failed"),
-    ("scram", {"kafka_ca": "stranger.pem", "kafka_user": "writer", "kafka_password": PASSWORD}, "CERTIFICATE_VERIFY_FAILED"),
-    ("scram", {}, "if it wants TLS or a user, see docs/security.md"),
-    ("mutual", {"kafka_ca": "ca.pem"}, "no Kafka broker answers"),
-])
-def test_who_does_not_belong_is_let_out_and_told_why(secure: Secure, port: str, env: dict[str, str], complaint: str) -> None:
+@pytest.mark.parametrize(
+    ("port", "env", "complaint"),
+    [
+        ("scram", {"kafka_ca": "ca.pem", "kafka_user": "writer", "kafka_password": "wrong"}, "uthentication failed"),
+        (
+            "scram",
+            {"kafka_ca": "stranger.pem", "kafka_user": "writer", "kafka_password": PASSWORD},
+            "CERTIFICATE_VERIFY_FAILED",
+        ),
+        ("scram", {}, "if it wants TLS or a user, see docs/security.md"),
+        ("mutual", {"kafka_ca": "ca.pem"}, "no Kafka broker answers"),
+    ],
+)
+def test_who_does_not_belong_is_let_out_and_told_why(
+    secure: Secure, port: str, env: dict[str, str], complaint: str
+) -> None:
     given = {k: secure.path(v) if k.endswith("ca") else v for k, v in env.items()}
     done = _gigawatch("tail", "--count", "1", "--broker", getattr(secure, port), **given)
     assert done.returncode == 1
@@ -129,7 +183,9 @@ class _Tls:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._take, "127.0.0.1", self.port, ssl=self._context))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._take, "127.0.0.1", self.port, ssl=self._context)
+        )
         self._ready.set()
         self._loop.run_forever()
         server.close()
@@ -155,7 +211,9 @@ def test_clickhouse_over_tls_with_an_authority(secure: Secure, clickhouse: str) 
     try:
         url = f"https://localhost:{tls.port}"
         assert _gigawatch("migrate", "--clickhouse", url, clickhouse_ca=secure.path("ca.pem")).returncode == 0
-        done = _gigawatch("query", "SELECT 6 * 7 AS n", "--format", "TSV", "--clickhouse", url, clickhouse_ca=secure.path("ca.pem"))
+        done = _gigawatch(
+            "query", "SELECT 6 * 7 AS n", "--format", "TSV", "--clickhouse", url, clickhouse_ca=secure.path("ca.pem")
+        )
         assert done.stdout == "42\n", done.stderr
         for ca in (secure.path("stranger.pem"), ""):
             done = _gigawatch("query", "SELECT 1", "--clickhouse", url, **({"clickhouse_ca": ca} if ca else {}))

@@ -32,7 +32,9 @@ LOOK_MS = 60_000
 
 def chromium() -> str:
     """The browser's path. Without one the test fails: CI installs it."""
-    found = os.environ.get("GIGAWATCH_CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = os.environ.get("GIGAWATCH_CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     assert found, "no Chromium: install the package chromium, or name one in GIGAWATCH_CHROMIUM"
     return found
 
@@ -41,7 +43,16 @@ def chromium() -> str:
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Four racks with a hot GPU and a starved coolant loop, both known as incidents."""
     with factories(tmp_path_factory.mktemp("plant")) as start:
-        up = start("--racks", "4", "--watch-port", "18080", "--fault", f"gpu-thermal@{GPU}:45", "--fault", f"coolant-flow@{RACK}:45")
+        up = start(
+            "--racks",
+            "4",
+            "--watch-port",
+            "18080",
+            "--fault",
+            f"gpu-thermal@{GPU}:45",
+            "--fault",
+            f"coolant-flow@{RACK}:45",
+        )
         up.until_stored(1, "incidents", 150)
         up.until_stored(15 * 288 - 1, "gpu_10s", 240)  # two and a half minutes: the alerts have held for their minute
         yield up
@@ -65,7 +76,9 @@ class Shown:
         """Until every panel of the address that is shown has been drawn."""
         for _ in range(600):
             parts = urlsplit(self.page.url)
-            if await self.page.locator("body").get_attribute("data-shown") == parts.path + (f"?{parts.query}" if parts.query else ""):
+            if await self.page.locator("body").get_attribute("data-shown") == parts.path + (
+                f"?{parts.query}" if parts.query else ""
+            ):
                 return
             await self.page.wait_for_timeout(100)
         raise AssertionError(f"{self.page.url} is not drawn within a minute; the console: {self.said}")
@@ -78,7 +91,11 @@ class Shown:
         found = []
         for section in await self.page.locator("section").all():
             kind, text = await section.get_attribute("data-kind"), await section.locator(".body").inner_text()
-            if kind == "error" or (kind == "empty" and text == NO_DATA) or kind not in ("plot", "numbers", "bars", "table", "empty"):
+            if (
+                kind == "error"
+                or (kind == "empty" and text == NO_DATA)
+                or kind not in ("plot", "numbers", "bars", "table", "empty")
+            ):
                 found.append(f"{await section.locator('h2 span').inner_text()}: {kind} {text}")
             elif kind == "plot" and not await section.locator(".plot svg").count():
                 found.append(f"{await section.locator('h2 span').inner_text()}: no picture")
@@ -93,7 +110,9 @@ async def shown(plant: Running) -> AsyncIterator[Shown]:
     known = running(plant.folder)
     assert known is not None
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         context = await browser.new_context(viewport={"width": 1500, "height": 1000})
         page = Shown(await context.new_page(), known.watch)
         yield page
@@ -174,8 +193,14 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-                                        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)})
+        self.process = subprocess.Popen(
+            argv,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)},
+        )
         os.close(slave)
 
     def until(self, ready: Callable[[str], bool], what: str, timeout_s: float = 40) -> str:
@@ -216,7 +241,10 @@ class Terminal:
 def test_top_is_walked_with_keys_in_a_terminal(plant: Running, columns: int, lines: int) -> None:
     terminal = Terminal([*GIGAWATCH, "top", "--data-dir", str(plant.folder), "--every", "1"], columns, lines)
     try:
-        terminal.until(lambda t: "R0001" in t and "288/288 GPUs" in t and "open incidents" in t and GPU in t, "the factory and the incident, all of it drawn")
+        terminal.until(
+            lambda t: "R0001" in t and "288/288 GPUs" in t and "open incidents" in t and GPU in t,
+            "the factory and the incident, all of it drawn",
+        )
         terminal.press("/")
         terminal.until(lambda t: "letters of a rack" in t, "where a filter is written")
         terminal.press("r0002\r")

@@ -13,9 +13,16 @@ HEADERS = ("what", "Gigawatch", "peer", "peer's figure", "Gigawatch / peer")
 
 
 async def run(bench: Bench) -> Result:
-    """{"streams": ..., "stores": ..., "absent": peers that are not installed here, "wrong": peers or we that answered wrongly}."""
+    """{"streams": ..., "stores": ..., "absent": peers that are not installed here, "wrong": peers or we that answered
+    wrongly}.
+    """
     streaming, storing = await streams.run(bench), await stores.run(bench)
-    return {"streams": streaming, "stores": storing, "absent": streaming["absent"] + storing["absent"], "wrong": streaming["wrong"] + storing["wrong"]}
+    return {
+        "streams": streaming,
+        "stores": storing,
+        "absent": streaming["absent"] + storing["absent"],
+        "wrong": streaming["wrong"] + storing["wrong"],
+    }
 
 
 def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
@@ -30,7 +37,9 @@ def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
 
 def page(result: Mapping[str, Any]) -> list[str]:
     """The README's table: what, peer and ratio."""
-    lines = readme.table((HEADERS[0], HEADERS[2], HEADERS[4]), [(what, peer, ratio) for what, _, peer, _, ratio in rows(result)])
+    lines = readme.table(
+        (HEADERS[0], HEADERS[2], HEADERS[4]), [(what, peer, ratio) for what, _, peer, _, ratio in rows(result)]
+    )
     return [*lines, *(f"| not measured here | {name} | |" for name in result["absent"])]
 
 

@@ -49,9 +49,15 @@ class Sink(DynamicSink[Any]):
 
 
 flow = Dataflow("peer")
-samples = op.map("parse", op.input("samples", flow, KafkaSource([report.bootstrap], [report.topic], batch_size=1000)), parse)
-clock = EventClock(ts_getter=lambda sample: datetime.fromtimestamp(sample[0] / 1000, UTC), wait_for_system_duration=timedelta(0))
-windower = SlidingWindower(length=timedelta(milliseconds=WINDOW_MS), offset=timedelta(milliseconds=HOP_MS), align_to=START)
+samples = op.map(
+    "parse", op.input("samples", flow, KafkaSource([report.bootstrap], [report.topic], batch_size=1000)), parse
+)
+clock = EventClock(
+    ts_getter=lambda sample: datetime.fromtimestamp(sample[0] / 1000, UTC), wait_for_system_duration=timedelta(0)
+)
+windower = SlidingWindower(
+    length=timedelta(milliseconds=WINDOW_MS), offset=timedelta(milliseconds=HOP_MS), align_to=START
+)
 folded = win.fold_window("fold", samples, clock, windower, lambda: (0, 0.0, 0.0), add, merge)
 op.output("windows", folded.down, Sink())
 

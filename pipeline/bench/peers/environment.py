@@ -1,4 +1,6 @@
-"""The peers' own Python environment, made once in the user's cache; and their programs, where Debian's packages put them."""
+"""The peers' own Python environment, made once in the user's cache; and their programs, where Debian's packages put
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,34 @@ HERE = Path(__file__).parent
 def python(say: Callable[[str], None]) -> Path | None:
     """The interpreter of the peers' environment; None when it cannot be made here."""
     wanted = (HERE / "requirements.txt").read_bytes()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gigawatch" / f"peers-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        / "gigawatch"
+        / f"peers-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    )
     found = cache / "bin" / "python"
     if (cache / "complete").exists():
         return found
     say("making the peers' Python environment, once; this takes a minute")
-    done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(cache)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(cache)], capture_output=True, text=True, check=False
+    )
     if not done.returncode:
-        done = subprocess.run([str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(HERE / "requirements.txt")],
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [
+                str(found),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+                str(HERE / "requirements.txt"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         say(f"it cannot be made: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}")
         return None

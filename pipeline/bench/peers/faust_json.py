@@ -10,9 +10,20 @@ import faust
 from rolling import Report, Rolling
 
 report, rolling = Report(), Rolling()
-app = faust.App("peer-faust", broker=f"kafka://{report.bootstrap}", store="memory://", datadir=tempfile.mkdtemp(), web_enabled=False,
-                topic_allow_declare=False, topic_disable_leader=True, consumer_auto_offset_reset="earliest", value_serializer="json",
-                broker_session_timeout=6.0, broker_rebalance_timeout=3.0, broker_heartbeat_interval=1.0)
+app = faust.App(
+    "peer-faust",
+    broker=f"kafka://{report.bootstrap}",
+    store="memory://",
+    datadir=tempfile.mkdtemp(),
+    web_enabled=False,
+    topic_allow_declare=False,
+    topic_disable_leader=True,
+    consumer_auto_offset_reset="earliest",
+    value_serializer="json",
+    broker_session_timeout=6.0,
+    broker_rebalance_timeout=3.0,
+    broker_heartbeat_interval=1.0,
+)
 
 
 @app.agent(app.topic(report.topic, value_serializer="json"))

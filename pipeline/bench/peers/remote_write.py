@@ -1,4 +1,5 @@
-"""Prometheus remote write, encoded by hand: WriteRequest{1: TimeSeries{1: Label{1: name, 2: value}, 2: Sample{1: double, 2: int64}}}, snappy.
+"""Prometheus remote write, encoded by hand: WriteRequest{1: TimeSeries{1: Label{1: name, 2: value}, 2: Sample{1:
+double, 2: int64}}}, snappy.
 
 https://prometheus.io/docs/specs/prw/remote_write_spec/
 """
@@ -26,14 +27,27 @@ def _field(number: int, body: bytes) -> bytes:
 
 def labels(metric: str, device: str) -> bytes:
     """The labels of one series, encoded; they never change."""
-    return b"".join(_field(1, _field(1, n.encode()) + _field(2, v.encode())) for n, v in (("__name__", f"gpu_{metric}"), ("device", device)))
+    return b"".join(
+        _field(1, _field(1, n.encode()) + _field(2, v.encode()))
+        for n, v in (("__name__", f"gpu_{metric}"), ("device", device))
+    )
 
 
 def request(series: Sequence[bytes], values: Sequence[float], ts_ms: int) -> bytes:
     """One sample of every series, compressed."""
     stamp = b"\x10" + _varint(ts_ms)
-    return bytes(cramjam.snappy.compress_raw(b"".join(
-        _field(1, head + _field(2, b"\x09" + struct.pack("<d", value) + stamp)) for head, value in zip(series, values, strict=True))))
+    return bytes(
+        cramjam.snappy.compress_raw(
+            b"".join(
+                _field(1, head + _field(2, b"\x09" + struct.pack("<d", value) + stamp))
+                for head, value in zip(series, values, strict=True)
+            )
+        )
+    )
 
 
-HEADERS: Mapping[str, str] = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf", "X-Prometheus-Remote-Write-Version": "0.1.0"}
+HEADERS: Mapping[str, str] = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}

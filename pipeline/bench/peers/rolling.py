@@ -60,5 +60,10 @@ class Report:
 
     def print(self) -> None:
         cpu, wall = self._began or (0.0, 0.0)
-        said = {"messages": self.seen, "cpu_s": time.process_time() - cpu, "wall_s": time.monotonic() - wall, "windows": self.windows}
+        said = {
+            "messages": self.seen,
+            "cpu_s": time.process_time() - cpu,
+            "wall_s": time.monotonic() - wall,
+            "windows": self.windows,
+        }
         print(json.dumps(said), file=sys.__stdout__, flush=True)  # faust takes sys.stdout for its log

@@ -1,4 +1,7 @@
-"""The plant's GPU samples once more as JSON, one message a GPU and tick: what the peers read. Taken from the frames in the log."""
+"""The plant's GPU samples once more as JSON, one message a GPU and tick: what the peers read.
+
+Taken from the frames in the log.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ async def read(bootstrap: str) -> Samples:
         frame = decoder.decode(value, "gpu")
         names = names or list(frame.batch.schema.names[-frame.metrics :])
         devices = frame.identity("device")
-        frames.setdefault(frame.span()[0], {})[devices[0]] = devices, np.array([frame.values(n) for n in names], np.float64)
+        frames.setdefault(frame.span()[0], {})[devices[0]] = (
+            devices,
+            np.array([frame.values(n) for n in names], np.float64),
+        )
     ticks = []
     for ts in sorted(frames):
         here = [frames[ts][first] for first in sorted(frames[ts])]
@@ -62,7 +68,9 @@ async def read(bootstrap: str) -> Samples:
 async def publish(factory: Supervisor, samples: Samples) -> None:
     """As JSON to TOPIC, one partition, in order of time."""
     async with kafka.admin(factory.bootstrap) as client:
-        await client.create_topics([NewTopic(TOPIC, 1, 1, topic_configs={"retention.ms": "86400000", "retention.bytes": "-1"})])
+        await client.create_topics(
+            [NewTopic(TOPIC, 1, 1, topic_configs={"retention.ms": "86400000", "retention.bytes": "-1"})]
+        )
     producer = AIOKafkaProducer(bootstrap_servers=factory.bootstrap, max_batch_size=1 << 20, linger_ms=20)
     await producer.start()
     try:
@@ -76,8 +84,10 @@ async def publish(factory: Supervisor, samples: Samples) -> None:
 
 def json_lines(samples: Samples, tick: Tick) -> list[bytes]:
     """One JSON object a GPU: ts (ms), device, and its metrics."""
-    return [json.dumps({"ts": tick.ts_ms, "device": device, **dict(zip(samples.names, column, strict=True))}).encode()
-            for device, column in zip(samples.devices, tick.values.T.round(6).tolist(), strict=True)]
+    return [
+        json.dumps({"ts": tick.ts_ms, "device": device, **dict(zip(samples.names, column, strict=True))}).encode()
+        for device, column in zip(samples.devices, tick.values.T.round(6).tolist(), strict=True)
+    ]
 
 
 async def _everything(bootstrap: str, tps: Sequence[TopicPartition]):  # type: ignore[no-untyped-def]

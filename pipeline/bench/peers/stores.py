@@ -1,4 +1,6 @@
-"""Storing and asking: a JSONEachRow consumer, Prometheus and VictoriaMetrics, against the sink and ClickHouse on the same samples."""
+"""Storing and asking: a JSONEachRow consumer, Prometheus and VictoriaMetrics, against the sink and ClickHouse on the
+same samples.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,17 @@ async def run(bench: Bench) -> Result:
         bench.say(f"a day of {len(found.devices)} GPUs, a sample a minute: {values:,} values")
         stored_cpu = await _sink(factory)
         json_cpu = await _json_each_row(factory, found)
-        rows.append(_row(STORED, "aiokafka to ClickHouse, JSONEachRow", values / stored_cpu, values / json_cpu, "/s", True))
+        rows.append(
+            _row(STORED, "aiokafka to ClickHouse, JSONEachRow", values / stored_cpu, values / json_cpu, "/s", True)
+        )
         client = store_client.connect(factory.clickhouse)
-        size = int(client.query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = {d:String} AND table = 'gpu_frames'",
-                                parameters={"d": DATABASE}).result_rows[0][0])
+        size = int(
+            client.query(
+                "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = {d:String} AND table "
+                "= 'gpu_frames'",
+                parameters={"d": DATABASE},
+            ).result_rows[0][0]
+        )
         device, truth = found.devices[3], _truth(found)
         ours = await asyncio.to_thread(_ask_clickhouse, client, found, device)
         wrong += _differs(truth, ours)
@@ -57,7 +66,9 @@ async def run(bench: Bench) -> Result:
                 continue
             cpu, disk, answers = measured
             wrong += _differs(truth, answers)
-            rows.append(_row(f"{STORED} (the peer: from remote write)", name, values / stored_cpu, values / cpu, "/s", True))
+            rows.append(
+                _row(f"{STORED} (the peer: from remote write)", name, values / stored_cpu, values / cpu, "/s", True)
+            )
             rows.append(_row("bytes a value on disk", name, size / values, disk / values, "bytes", False))
             rows += [_row(question, name, ours[question][0], answers[question][0], "ms", False) for question in ours]
     return {"rows": rows, "absent": absent, "wrong": wrong, "values": values}
@@ -75,8 +86,11 @@ def _truth(found: Samples) -> dict[str, Any]:
     end = found.ticks[-1].ts_ms
     hour = [t for t in found.ticks if t.ts_ms > end - 3_600_000]
     util, temp, power = (found.names.index(n) for n in ("util_pct", "temp_c", "power_w"))
-    return {MEAN: float(np.mean([t.values[util] for t in hour])), HOTTEST: sorted(found.ticks[-1].values[temp].tolist())[-20:],
-            DAY: float(np.mean([t.values[power][3] for t in found.ticks]))}
+    return {
+        MEAN: float(np.mean([t.values[util] for t in hour])),
+        HOTTEST: sorted(found.ticks[-1].values[temp].tolist())[-20:],
+        DAY: float(np.mean([t.values[power][3] for t in found.ticks])),
+    }
 
 
 def _differs(truth: dict[str, Any], answers: Answers) -> int:
@@ -99,11 +113,28 @@ async def _timed(ask: Callable[[], Any]) -> tuple[float, Any]:
 async def _sink(factory: Supervisor) -> float:
     """CPU seconds of sink and ClickHouse for the day's telemetry."""
     before = factory.processes["clickhouse"].cpu_s()
-    factory.spawn("sink", ["sink", "--broker", factory.bootstrap, "--clickhouse", factory.clickhouse, "--max-age", "3", "--roll-every", "3600"])
+    factory.spawn(
+        "sink",
+        [
+            "sink",
+            "--broker",
+            factory.bootstrap,
+            "--clickhouse",
+            factory.clickhouse,
+            "--max-age",
+            "3",
+            "--roll-every",
+            "3600",
+        ],
+    )
     if not await factory.drained(300, stream=False):
         raise ProcessError("the sink did not come to the end of the log")
     await asyncio.sleep(1.5)
-    used = float(status.read(factory.run_dir / "sink.json")["busy"]["cpu_s"]) + factory.processes["clickhouse"].cpu_s() - before
+    used = (
+        float(status.read(factory.run_dir / "sink.json")["busy"]["cpu_s"])
+        + factory.processes["clickhouse"].cpu_s()
+        - before
+    )
     await asyncio.to_thread(factory.processes["sink"].stop, 60)
     return used
 
@@ -112,7 +143,10 @@ async def _json_each_row(factory: Supervisor, found: Samples) -> float:
     """CPU seconds of a plain consumer that hands JSON lines to ClickHouse, and of ClickHouse."""
     client = store_client.connect(factory.clickhouse)
     columns = ", ".join(f"`{n}` Float64" for n in found.names)
-    client.command(f"CREATE TABLE {DATABASE}.bench_json (ts UInt64, device String, {columns}) ENGINE = MergeTree ORDER BY (device, ts)")
+    client.command(
+        f"CREATE TABLE {DATABASE}.bench_json (ts UInt64, device String, {columns}) ENGINE = MergeTree ORDER BY "
+        "(device, ts)"
+    )
     consumer = AIOKafkaConsumer(**kafka.consumer_options(factory.bootstrap, None))
     await consumer.start()
     before, own, left, held = factory.processes["clickhouse"].cpu_s(), time.process_time(), found.count, list[bytes]()
@@ -144,11 +178,27 @@ def _ask_clickhouse(client: Client, found: Samples, device: str) -> Answers:
         async def ask(sql: str) -> Any:
             return client.query(sql).result_rows
 
-        mean = await _timed(lambda: ask(f"SELECT avg(util_pct) FROM {DATABASE}.gpu WHERE ts > {last} - INTERVAL 1 HOUR"))
-        hottest = await _timed(lambda: ask(f"SELECT argMax(temp_c, ts) AS t FROM {DATABASE}.gpu WHERE ts > {last} - INTERVAL 5 MINUTE GROUP BY device "
-                                           "ORDER BY t DESC LIMIT 20"))
-        day = await _timed(lambda: ask(f"SELECT ts, power_w FROM {DATABASE}.gpu WHERE site = 'site-1' AND rack = 'R0001' AND device = '{device}' ORDER BY ts"))
-        return {MEAN: (mean[0], mean[1][0][0]), HOTTEST: (hottest[0], sorted(r[0] for r in hottest[1])), DAY: (day[0], float(np.mean([r[1] for r in day[1]])))}
+        mean = await _timed(
+            lambda: ask(f"SELECT avg(util_pct) FROM {DATABASE}.gpu WHERE ts > {last} - INTERVAL 1 HOUR")
+        )
+        hottest = await _timed(
+            lambda: ask(
+                f"SELECT argMax(temp_c, ts) AS t FROM {DATABASE}.gpu WHERE ts > {last} - INTERVAL 5 MINUTE "
+                "GROUP BY device "
+                "ORDER BY t DESC LIMIT 20"
+            )
+        )
+        day = await _timed(
+            lambda: ask(
+                f"SELECT ts, power_w FROM {DATABASE}.gpu WHERE site = 'site-1' AND rack = 'R0001' AND device = "
+                f"'{device}' ORDER BY ts"
+            )
+        )
+        return {
+            MEAN: (mean[0], mean[1][0][0]),
+            HOTTEST: (hottest[0], sorted(r[0] for r in hottest[1])),
+            DAY: (day[0], float(np.mean([r[1] for r in day[1]]))),
+        }
 
     return asyncio.run(every())
 
@@ -163,9 +213,18 @@ async def _prometheus(folder: Path, found: Samples, device: str) -> tuple[float,
     port, home = free_port(), folder / "prometheus"
     home.mkdir()
     (home / "prometheus.yml").write_text("global: {}\n")
-    process = Process("prometheus", [program, f"--config.file={home}/prometheus.yml", f"--storage.tsdb.path={home}/data",
-                                     f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver",
-                                     "--log.level=error"], folder / "log" / "prometheus.log")
+    process = Process(
+        "prometheus",
+        [
+            program,
+            f"--config.file={home}/prometheus.yml",
+            f"--storage.tsdb.path={home}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--web.enable-remote-write-receiver",
+            "--log.level=error",
+        ],
+        folder / "log" / "prometheus.log",
+    )
     return await _remote(process, port, home / "data", found, device, "/api/v1/write", "/api/v1", "")
 
 
@@ -174,12 +233,25 @@ async def _victoria(folder: Path, found: Samples, device: str) -> tuple[float, i
     if program is None:
         return None
     port, home = free_port(), folder / "victoria"
-    process = Process("victoria", [program, f"-storageDataPath={home}", f"-httpListenAddr=127.0.0.1:{port}", "-retentionPeriod=1", "-search.latencyOffset=0s",
-                                   "-search.disableCache", "-loggerLevel=ERROR"], folder / "log" / "victoria.log")
+    process = Process(
+        "victoria",
+        [
+            program,
+            f"-storageDataPath={home}",
+            f"-httpListenAddr=127.0.0.1:{port}",
+            "-retentionPeriod=1",
+            "-search.latencyOffset=0s",
+            "-search.disableCache",
+            "-loggerLevel=ERROR",
+        ],
+        folder / "log" / "victoria.log",
+    )
     return await _remote(process, port, home, found, device, "/api/v1/write", "/api/v1", "/internal/force_flush")
 
 
-async def _remote(process: Process, port: int, home: Path, found: Samples, device: str, write: str, api: str, flush: str) -> tuple[float, int, Answers]:
+async def _remote(
+    process: Process, port: int, home: Path, found: Samples, device: str, write: str, api: str, flush: str
+) -> tuple[float, int, Answers]:
     """(the peer's CPU seconds while it took the samples in, bytes on its disk, its answers)."""
     url, end = f"http://127.0.0.1:{port}", found.ticks[-1].ts_ms / 1000
     series = [remote_write.labels(n, d) for n in found.names for d in found.devices]
@@ -188,6 +260,7 @@ async def _remote(process: Process, port: int, home: Path, found: Samples, devic
     try:
         await asyncio.to_thread(wait_for, process, lambda: port_open(port), 30)
         async with aiohttp.ClientSession() as session:
+
             async def get(path: str, **params: str) -> Any:
                 async with session.get(url + path, params=params) as answer:
                     if answer.status != 200:
@@ -198,7 +271,9 @@ async def _remote(process: Process, port: int, home: Path, found: Samples, devic
             for body in requests:
                 async with session.post(url + write, data=body, headers=remote_write.HEADERS) as answer:
                     if answer.status >= 300:
-                        raise ProcessError(f"{process.name} refused samples, {answer.status}: {(await answer.text())[:300]}")
+                        raise ProcessError(
+                            f"{process.name} refused samples, {answer.status}: {(await answer.text())[:300]}"
+                        )
             if flush:
                 await get(flush)
             await asyncio.sleep(2)
@@ -206,11 +281,20 @@ async def _remote(process: Process, port: int, home: Path, found: Samples, devic
             when = str(end)
             mean = await _timed(lambda: get(f"{api}/query", query="avg(avg_over_time(gpu_util_pct[1h]))", time=when))
             hottest = await _timed(lambda: get(f"{api}/query", query="topk(20, gpu_temp_c)", time=when))
-            day = await _timed(lambda: get(f"{api}/query_range", query=f'gpu_power_w{{device="{device}"}}', start=str(found.ticks[0].ts_ms / 1000),
-                                           end=when, step="60"))
-        answers: Answers = {MEAN: (mean[0], float(mean[1][0]["value"][1])),
-                            HOTTEST: (hottest[0], sorted(float(r["value"][1]) for r in hottest[1])),
-                            DAY: (day[0], float(np.mean([float(v) for _, v in day[1][0]["values"]])))}
+            day = await _timed(
+                lambda: get(
+                    f"{api}/query_range",
+                    query=f'gpu_power_w{{device="{device}"}}',
+                    start=str(found.ticks[0].ts_ms / 1000),
+                    end=when,
+                    step="60",
+                )
+            )
+        answers: Answers = {
+            MEAN: (mean[0], float(mean[1][0]["value"][1])),
+            HOTTEST: (hottest[0], sorted(float(r["value"][1]) for r in hottest[1])),
+            DAY: (day[0], float(np.mean([float(v) for _, v in day[1][0]["values"]]))),
+        }
         return used, sum(f.stat().st_size for f in home.rglob("*") if f.is_file()), answers
     finally:
         process.stop(10)

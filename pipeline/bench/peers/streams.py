@@ -1,4 +1,6 @@
-"""Rolling minutes: per-sample JSON through faust, Quix Streams and Bytewax, against a Gigawatch worker on the same plant."""
+"""Rolling minutes: per-sample JSON through faust, Quix Streams and Bytewax, against a Gigawatch worker on the same
+plant.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ from pipeline.embedded.supervisor import Supervisor
 
 GPUS, TICKS = 1_440, 180
 _TIMEOUT_S = 420
-PEERS = {"faust, JSON a sample": "faust_json.py", "Quix Streams, JSON a sample": "quix_json.py", "Bytewax, JSON a sample": "bytewax_json.py"}
+PEERS = {
+    "faust, JSON a sample": "faust_json.py",
+    "Quix Streams, JSON a sample": "quix_json.py",
+    "Bytewax, JSON a sample": "bytewax_json.py",
+}
 
 
 async def run(bench: Bench) -> Result:
@@ -43,15 +49,38 @@ async def run(bench: Bench) -> Result:
                 absent.append(f"{name} (did not finish within {_TIMEOUT_S} s)")
                 continue
             wrong += not agrees(truth, {int(end): pair for end, pair in said["windows"].items()})
-            rows.append({"what": "GPU samples a second a core, 1 min rolling mean and max", "unit": "/s", "peer": name, "ours": ours,
-                         "theirs": said["messages"] / said["cpu_s"], "more_is_better": True})
+            rows.append(
+                {
+                    "what": "GPU samples a second a core, 1 min rolling mean and max",
+                    "unit": "/s",
+                    "peer": name,
+                    "ours": ours,
+                    "theirs": said["messages"] / said["cpu_s"],
+                    "more_is_better": True,
+                }
+            )
     return {"rows": rows, "absent": absent, "wrong": wrong, "samples": found.count}
 
 
 async def fill(factory: Supervisor, source: tuple[str, ...], ticks: int, tick_s: float) -> None:
     """So many ticks of the plant into the factory's log, the last one about now."""
-    producer = factory.spawn("producer", ["produce", *source, "--tick", str(tick_s), "--ticks", str(ticks), "--speed", "0",
-                                          "--back", str(ticks * tick_s), "--broker", factory.bootstrap])
+    producer = factory.spawn(
+        "producer",
+        [
+            "produce",
+            *source,
+            "--tick",
+            str(tick_s),
+            "--ticks",
+            str(ticks),
+            "--speed",
+            "0",
+            "--back",
+            str(ticks * tick_s),
+            "--broker",
+            factory.bootstrap,
+        ],
+    )
     while producer.running:  # noqa: ASYNC110 - a process ends without telling the loop
         await asyncio.sleep(0.2)
     if producer.code:
@@ -86,8 +115,17 @@ async def _worker(factory: Supervisor, count: int) -> float:
 
 
 async def _peer(python: Path, script: str, factory: Supervisor, found: Samples, device: str) -> dict[str, Any] | None:
-    child = await asyncio.create_subprocess_exec(str(python), str(environment.HERE / script), factory.bootstrap, TOPIC, str(found.count), device,
-                                                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=factory.plan.data_dir)
+    child = await asyncio.create_subprocess_exec(
+        str(python),
+        str(environment.HERE / script),
+        factory.bootstrap,
+        TOPIC,
+        str(found.count),
+        device,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=factory.plan.data_dir,
+    )
     try:
         out, err = await asyncio.wait_for(child.communicate(), _TIMEOUT_S)
     except TimeoutError:
