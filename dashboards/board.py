@@ -13,8 +13,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from dashboards import sql
-from dashboards.clickhouse import DATABASE as DB
-from dashboards.clickhouse import TABLE, Query, source
+from dashboards.datasource import DATABASE as DB
+from dashboards.datasource import TABLE, Query, source
 
 TAG = "gigawatch"
 #: Where things lead: the selection and the time range travel along.

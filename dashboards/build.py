@@ -8,7 +8,7 @@ from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards import alerts
+from dashboards.alerts import rules
 from dashboards.boards import cooling, factory, gpu, health, incidents, jobs, power, rack
 
 FOLDER = Path(__file__).parent / "json"
@@ -37,7 +37,7 @@ def built() -> dict[str, str]:
 def write(check: bool = False) -> list[str]:
     """Writes what differs (or only names it, with `check`); returns the file names."""
     FOLDER.mkdir(exist_ok=True)
-    wanted = {FOLDER / name: text for name, text in built().items()} | {ALERTS: alerts.provisioned()}
+    wanted = {FOLDER / name: text for name, text in built().items()} | {ALERTS: rules.provisioned()}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if not check:
         for path in stale:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards import build, model
-from dashboards.clickhouse import DATABASE, TYPE
+from dashboards.datasource import DATABASE, TYPE
 from dashboards.macros import MacroError, Range, expand
 from dashboards.panels import NO_DATA
 

@@ -20,8 +20,8 @@ from grafana_foundation_sdk.builders import table as table_builder
 from grafana_foundation_sdk.builders import timeseries as graph_builder
 from grafana_foundation_sdk.models import common, dashboard, heatmap
 
-from dashboards.clickhouse import TABLE, TIME_SERIES, Query, source
-from schemas import limits
+from dashboards.datasource import TABLE, TIME_SERIES, Query, source
+from schemas import thresholds
 from schemas.catalogue import KINDS
 
 #: The catalogue's units as Grafana names them.
@@ -52,18 +52,18 @@ Step = tuple[str, float | None]
 Steps = Sequence[Step]
 GREEN: Steps = (("green", None),)
 #: From well to bad as a value grows, such as scores.
-SCORES: Steps = (("green", None), ("yellow", limits.SCORE_NOTICE), ("red", limits.SCORE_BAD))
-LOADS: Steps = (("green", None), ("yellow", limits.LOAD_HIGH), ("red", limits.LOAD_TOO_HIGH))
+SCORES: Steps = (("green", None), ("yellow", thresholds.SCORE_NOTICE), ("red", thresholds.SCORE_BAD))
+LOADS: Steps = (("green", None), ("yellow", thresholds.LOAD_HIGH), ("red", thresholds.LOAD_TOO_HIGH))
 BALANCE: Steps = (
     ("red", None),
-    ("green", limits.HEAT_BALANCE - limits.HEAT_BALANCE_OFF),
-    ("red", limits.HEAT_BALANCE + limits.HEAT_BALANCE_OFF),
+    ("green", thresholds.HEAT_BALANCE - thresholds.HEAT_BALANCE_OFF),
+    ("red", thresholds.HEAT_BALANCE + thresholds.HEAT_BALANCE_OFF),
 )
-MARGINS: Steps = (("red", None), ("yellow", limits.MARGIN_CAUTION_C), ("green", limits.MARGIN_LOW_C))
-HBM: Steps = (("green", None), ("yellow", limits.HBM_WARM_C), ("red", limits.HBM_CRITICAL_C))
-FLOWS: Steps = (("red", None), ("yellow", limits.LPM_PER_KW_LEAST), ("green", limits.LPM_PER_KW_DESIGN))
-RISES: Steps = (("green", None), ("yellow", limits.DELTA_T_HIGH_K), ("red", limits.DELTA_T_TOO_HIGH_K))
-PUES: Steps = (("green", None), ("yellow", limits.PUE_HIGH), ("red", limits.PUE_TOO_HIGH))
+MARGINS: Steps = (("red", None), ("yellow", thresholds.MARGIN_CAUTION_C), ("green", thresholds.MARGIN_LOW_C))
+HBM: Steps = (("green", None), ("yellow", thresholds.HBM_WARM_C), ("red", thresholds.HBM_CRITICAL_C))
+FLOWS: Steps = (("red", None), ("yellow", thresholds.LPM_PER_KW_LEAST), ("green", thresholds.LPM_PER_KW_DESIGN))
+RISES: Steps = (("green", None), ("yellow", thresholds.DELTA_T_HIGH_K), ("red", thresholds.DELTA_T_TOO_HIGH_K))
+PUES: Steps = (("green", None), ("yellow", thresholds.PUE_HIGH), ("red", thresholds.PUE_TOO_HIGH))
 ANY: Steps = (("green", None), ("red", 1))
 #: Words that states take, with their colours.
 STATES = {

@@ -11,7 +11,7 @@ from grafana_api.grafana_api import GrafanaClientError, GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 
 from dashboards import build
-from dashboards.clickhouse import DATABASE, TYPE, UID
+from dashboards.datasource import DATABASE, TYPE, UID
 
 FOLDER_UID, FOLDER_TITLE = "gigawatch", "Gigawatch"
 

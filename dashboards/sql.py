@@ -4,8 +4,8 @@ racks.
 
 from __future__ import annotations
 
-from dashboards.clickhouse import DATABASE as DB
-from schemas import hardware, limits
+from dashboards.datasource import DATABASE as DB
+from schemas import hardware, thresholds
 from schemas.catalogue import KINDS
 
 #: Variables as SQL, quoted by Grafana itself: a name from telemetry is data, whatever is in it.
@@ -115,14 +115,14 @@ def site_over(columns: str) -> str:
 
 
 def off_balance(column: str = "heat_balance") -> str:
-    return f"abs({column} - {limits.HEAT_BALANCE:g})"
+    return f"abs({column} - {thresholds.HEAT_BALANCE:g})"
 
 
 def reasons(bits: str) -> str:
     """DCGM's clock event reasons as the word that matters most."""
     return (
-        f"multiIf(bitAnd({bits}, {limits.THROTTLE_HW}) > 0, 'hardware slow-down', bitAnd({bits}, "
-        f"{limits.THROTTLE_SW_THERMAL}) > 0, 'thermal limit', "
-        f"bitAnd({bits}, {limits.THROTTLE_POWER_CAP}) > 0, 'power cap', bitAnd({bits}, {limits.THROTTLE_IDLE}) "
+        f"multiIf(bitAnd({bits}, {thresholds.THROTTLE_HW}) > 0, 'hardware slow-down', bitAnd({bits}, "
+        f"{thresholds.THROTTLE_SW_THERMAL}) > 0, 'thermal limit', "
+        f"bitAnd({bits}, {thresholds.THROTTLE_POWER_CAP}) > 0, 'power cap', bitAnd({bits}, {thresholds.THROTTLE_IDLE}) "
         "> 0, 'idle', 'none')"
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from aiokafka import AIOKafkaConsumer
 
 from pipeline import kafka
-from pipeline.embedded.factory import DEFAULT_DIR, running
+from pipeline.instance import DEFAULT_DIR, running
 from pipeline.store import history as _history
 from pipeline.store.access import opened
 from schemas import topics
@@ -71,4 +71,4 @@ def history(
     AskError.
     """
     with opened(clickhouse, data_dir) as client:
-        return _history.history(client, _history.Ask(metric, place, first, last, every_s, by))
+        return _history.history(client, _history.HistoryQuery(metric, place, first, last, every_s, by))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import security
+from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
+from pipeline.commands.options import CommandError
 
 if TYPE_CHECKING:
-    from producers.source import Source
+    from producers.sources.source import Source
 
 #: Command -> (module:attribute, one line of help). Loaded when called.
 _COMMANDS = {
@@ -135,14 +135,14 @@ def source_options(command: Any) -> Any:
 
 def make_source(source: str, opts: dict[str, Any], control: Path | None = None) -> Source:
     """The source that the options describe; SourceError or HardwareError says what is wrong with them."""
-    from producers.source import SourceError
+    from producers.sources.source import SourceError
 
     name, _, rest = source.partition(":")
     site, back_s = opts["site"], opts.get("back_s")
     start = round((time.time() - back_s) // opts["tick_s"] * opts["tick_s"] * 1000) if back_s else None
     if name == "synthetic":
-        from producers.synthetic import faults
-        from producers.synthetic.source import Synthetic
+        from producers.sources.synthetic import faults
+        from producers.sources.synthetic.source import Synthetic
 
         return Synthetic(
             opts["racks"],
@@ -157,12 +157,12 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
             control=control,
         )
     if name == "premade":
-        from producers.premade import Premade
+        from producers.sources.load import LoadSource
 
         gpus, _, per = rest.partition("/")
         if not gpus.isdigit():
             raise SourceError(f"source {source!r}: it is premade:GPUS or premade:GPUS/PER, such as premade:10000/rack")
-        return Premade(
+        return LoadSource(
             int(gpus),
             per=per or "rack",
             tick_s=opts["tick_s"],
@@ -172,17 +172,17 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
             start_ms=start,
         )
     if name == "replay":
-        from producers.replay import open_recording
+        from producers.sources.replay import open_recording
 
         return open_recording(rest, opts["tick_s"], opts["speed"], opts["keep_time"], site)
     if name == "dcgm":
-        from producers.dcgm import Dcgm, Endpoint
+        from producers.sources.dcgm import Dcgm, Endpoint
 
         return Dcgm(
             [Endpoint.parse(e) for e in opts["endpoints"]], opts["tick_s"], site or "site-1", ticks=opts["ticks"]
         )
     if name == "nvml":
-        from producers.nvml import Nvml
+        from producers.sources.nvml import Nvml
 
         return Nvml(opts["tick_s"], site or "site-1", ticks=opts["ticks"])
     raise SourceError(f"no source {source!r}: it is synthetic, replay:PATH, premade:GPUS, dcgm or nvml")
@@ -190,13 +190,13 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
 
 def check_source(source: str, opts: dict[str, Any]) -> None:
     """Makes the source once, so that a mistake in its options is told before anything is started; raises Trouble."""
-    from producers.source import SourceError
+    from producers.sources.source import SourceError
     from schemas.hardware import HardwareError
 
     try:
         make_source(source, opts)
     except (SourceError, HardwareError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
 
 
 @click.command(epilog=_SOURCE_HELP)
@@ -240,10 +240,10 @@ def produce(
 ) -> None:
     """Reads SOURCE and publishes its frames to Kafka until it ends or is stopped; then drains."""
     from pipeline import kafka
-    from pipeline.status import Status
-    from producers.publish import Publisher, connect
-    from producers.source import SourceError
-    from producers.spool import Spool
+    from pipeline.monitoring.status import Status
+    from producers.publish.disk_buffer import DiskBuffer
+    from producers.publish.publisher import Publisher, connect
+    from producers.sources.source import SourceError
     from schemas.hardware import HardwareError
 
     options.setup_logging()
@@ -253,7 +253,7 @@ def produce(
     try:
         made = make_source(source, opts, control)
     except (SourceError, HardwareError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
@@ -265,7 +265,7 @@ def produce(
             producer,
             merge_s=merge_s,
             held=hold.exists if hold else (lambda: False),
-            spool=Spool(spool, spool_mb << 20) if spool else None,
+            spool=DiskBuffer(spool, spool_mb << 20) if spool else None,
         )
         keeper = asyncio.create_task(said.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
@@ -290,8 +290,8 @@ def produce(
 
     try:
         code = options.until_signal(work)
-    except (SourceError, kafka.BrokerError, security.SecurityError) as err:
-        raise Trouble(str(err)) from err
+    except (SourceError, kafka.BrokerError, settings.SecurityError) as err:
+        raise CommandError(str(err)) from err
     sys.exit(code)
 
 
@@ -304,15 +304,15 @@ def inject(fault: str, data_dir: Path) -> None:
     Names: gpu-thermal, gpu-throttle, gpu-straggler, gpu-dead, gpu-frozen (place: a GPU such as R0001-N01-GPU0);
     coolant-flow, leak, lying-sensor, psu-loss (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
     """
-    from pipeline.embedded.factory import run_dir
-    from producers.source import SourceError
-    from producers.synthetic import faults
+    from pipeline.instance import run_dir
+    from producers.sources.source import SourceError
+    from producers.sources.synthetic import faults
 
     options.need_factory(data_dir, "its --data-dir")
     try:
         faults.parse(fault)
     except SourceError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     with (run_dir(data_dir) / "inject").open("a") as file:
         file.write(fault + "\n")
     click.echo(f"injected {fault}; see `gigawatch top`")
@@ -331,13 +331,13 @@ def catalogue(which: str, markdown: bool) -> None:
     if markdown:
         click.echo(metrics.markdown(), nl=False)
         return
-    from pipeline.commands.tables import show
+    from pipeline.terminal.tables import show
 
     if which == "hardware":
         try:
             show(hardware.HEADERS, hardware.rows(hardware.load()))
         except hardware.HardwareError as err:
-            raise Trouble(str(err)) from err
+            raise CommandError(str(err)) from err
     else:
         show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which))
 

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
-from pipeline import security
+from pipeline import settings
 from schemas import topics
 
 
@@ -30,8 +30,8 @@ FETCH_BYTES = 4 << 20
 def client_options(bootstrap: str) -> dict[str, Any]:
     """Where the broker is, whom we trust and who we are: for every aiokafka client. Raises BrokerError."""
     try:
-        return {"bootstrap_servers": bootstrap, **security.kafka_options()}
-    except security.SecurityError as err:
+        return {"bootstrap_servers": bootstrap, **settings.kafka_options()}
+    except settings.SecurityError as err:
         raise BrokerError(str(err)) from err
 
 

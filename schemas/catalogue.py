@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from schemas.cooling import COOLING
-from schemas.gpu import GPU
+from schemas.kinds.cooling import COOLING
+from schemas.kinds.gpu import GPU
+from schemas.kinds.node import NODE
+from schemas.kinds.power import POWER
 from schemas.metric import Catalogue
-from schemas.node import NODE
-from schemas.power import POWER
 
 KINDS: dict[str, Catalogue] = {c.kind: c for c in (GPU, NODE, POWER, COOLING)}
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["schemas", "producers", "pipeline.embedded"]):
-    from pipeline.embedded import encoding, fence
-    from producers import dcgm, dsx, exposition, spool
+    from pipeline.embedded.clickhouse import encoding, sql_guard
+    from producers.publish import disk_buffer
+    from producers.sources import dcgm, exposition
+    from producers.sources.dsx import parse
     from schemas import derived
     from schemas.codec import Decoder, InvalidFrame
     from schemas.deadletter import DeadLetter
@@ -58,12 +60,12 @@ def text(data: bytes) -> None:
 
 def messages(data: bytes) -> None:
     """DSX messages: topic, newline, payload; several of them."""
-    points = dsx.Points()
+    points = parse.Points()
     parts = data.decode("utf-8", "replace").split("\n")
     for topic, payload in zip(parts[0::2], parts[1::2], strict=False):
         try:
             points.take(topic, payload, 1_750_000_000_000)
-        except dsx.InvalidMessage as err:
+        except parse.InvalidMessage as err:
             assert err.reason  # noqa: PT017 - this is the fuzzer, not a test
     for frame in points.frames(1_750_000_000_000):
         assert frame.rows > 0
@@ -76,7 +78,7 @@ def body(data: bytes) -> None:
             assert len(encoding.decompress(data, name, 1 << 20)) <= 1 << 20
         except encoding.EncodingError as err:
             assert str(err)  # noqa: PT017
-    fence.trespass(data.decode("utf-8", "surrogateescape"), lambda s: s)
+    sql_guard.forbidden_access(data.decode("utf-8", "surrogateescape"), lambda s: s)
 
 
 def segment(data: bytes) -> None:
@@ -84,7 +86,7 @@ def segment(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / f"{1:016d}.spool").write_bytes(data)
         (Path(folder) / "position").write_bytes(data[:20])
-        held = spool.Spool(Path(folder), 1 << 20)
+        held = disk_buffer.DiskBuffer(Path(folder), 1 << 20)
         while found := held.first(1 << 16):
             held.sent(found)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from producers.synthetic.source import Synthetic
+from producers.sources.synthetic.source import Synthetic
 from schemas.codec import encode, encode_batch
 from schemas.frame import Frame, build
 

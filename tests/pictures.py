@@ -13,11 +13,11 @@ from pathlib import Path
 
 from playwright.async_api import Page, async_playwright
 
-from pipeline.embedded.factory import running
+from pipeline.instance import running
 from pipeline.store.access import opened
-from pipeline.terminal import without_fonts
-from pipeline.top.app import Top
-from pipeline.top.data import Store
+from pipeline.terminal.escape import without_fonts
+from pipeline.terminal.top.app import Top
+from pipeline.terminal.top.queries import Store
 from tests.conftest import ROOT
 from tests.factories import GIGAWATCH
 from tests.services.test_watch import chromium

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.batcher import Batcher, Record
+from pipeline.sink.batcher import Batcher
+from pipeline.sink.writer import Writer
 from pipeline.store.tables import BY_TOPIC
-from pipeline.store.writer import Writer
 from pipeline.stream.names import PART_TOPIC
-from pipeline.stream.partition import Message
 from pipeline.stream.worker import Worker
-from producers.source import Event
-from producers.synthetic import faults as labelled
-from producers.synthetic.source import Synthetic
+from producers.sources.source import Event
+from producers.sources.synthetic import faults as labelled
+from producers.sources.synthetic.source import Synthetic
 from schemas import topics
 from schemas.codec import encode
 from schemas.frame import Frame
+from schemas.log_record import LogRecord
 
 _AT_ONCE = 20  # ticks
 
@@ -42,23 +42,23 @@ async def store(
     plant = Synthetic(racks, "GB200", seed=seed, site=site, faults=[labelled.parse(f) for f in faults])
     batcher, writer = Batcher(), Writer(client, f"plant-{site}-{start_ms}")
     offsets: Counter[str] = Counter()
-    now_ms, parts = start_ms, list[Message]()
+    now_ms, parts = start_ms, list[LogRecord]()
 
     def offset(topic: str) -> int:
         offsets[topic] += 1
         return offsets[topic] - 1
 
     def keep(topic: str, value: bytes) -> None:
-        batcher.take(Record(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
+        batcher.take(LogRecord(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
 
     async def publish(topic: str, _: bytes, value: bytes) -> None:
         if topic == PART_TOPIC:
-            parts.append(Message(offset(topic), now_ms, value))
+            parts.append(LogRecord("", 0, offset(topic), now_ms, value))
         elif topic in BY_TOPIC:
             keep(topic, value)
 
     worker = Worker(publish)
-    waiting: dict[str, list[Message]] = {}
+    waiting: dict[str, list[LogRecord]] = {}
     for tick in range(ticks):
         now_ms = start_ms + 1000 * tick
         for emission in plant.tick(now_ms):
@@ -66,7 +66,7 @@ async def store(
                 keep(topics.derived(emission.derived.name), emission.derived.encode(emission.batch))
             elif isinstance(emission, Frame):
                 topic, value = topics.telemetry(emission.kind), encode(emission)
-                waiting.setdefault(topic, []).append(Message(offset(topic), now_ms, value))
+                waiting.setdefault(topic, []).append(LogRecord("", 0, offset(topic), now_ms, value))
                 if raw:
                     keep(topic, value)
         if tick % _AT_ONCE == _AT_ONCE - 1 or tick == ticks - 1:

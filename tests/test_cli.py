@@ -9,7 +9,7 @@ from click import Context
 from click.testing import CliRunner
 
 from pipeline.cli import gigawatch
-from pipeline.embedded.factory import running
+from pipeline.instance import running
 
 COMMANDS = gigawatch.list_commands(Context(gigawatch))
 

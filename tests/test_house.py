@@ -14,9 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dashboards.clickhouse import PLUGIN_VERSION, UID
+from dashboards.datasource import PLUGIN_VERSION, UID
 from dashboards.watch.server import FIRST
-from pipeline import security
+from pipeline import settings
 from pipeline.compute.quality import RULES
 from pipeline.embedded.broker import KAFKA_VERSION
 from schemas import catalogue
@@ -28,34 +28,44 @@ ALLOWED = {
     "schemas": {"schemas"},
     "producers": {"schemas", "producers"},
     "pipeline.compute": {"schemas", "pipeline.compute"},
-    "pipeline.stream": {"schemas", "pipeline.compute", "pipeline.stream", "pipeline.kafka", "pipeline.status"},
-    "pipeline.store": {
+    "pipeline.stream": {"schemas", "pipeline.compute", "pipeline.stream", "pipeline.kafka", "pipeline.monitoring"},
+    "pipeline.sink": {
         "schemas",
-        "pipeline.compute",
+        "pipeline.sink",
         "pipeline.store",
         "pipeline.kafka",
-        "pipeline.security",
-        "pipeline.status",
-        "pipeline.embedded.factory",
+        "pipeline.monitoring",
     },
+    "pipeline.store": {"schemas", "pipeline.store", "pipeline.settings", "pipeline.instance"},
+    "pipeline.monitoring": {"schemas", "pipeline.monitoring", "pipeline.settings"},
+    "pipeline.terminal": {"schemas", "pipeline.terminal", "pipeline.store", "pipeline.monitoring"},
     "pipeline.embedded": {
         "schemas",
+        "pipeline.embedded",
         "pipeline.store",
         "pipeline.stream.names",
-        "pipeline.embedded",
         "pipeline.kafka",
-        "pipeline.status",
-        "pipeline.health",
+        "pipeline.monitoring",
+        "pipeline.instance",
+        "pipeline.settings",
     },
     "pipeline.bench": {"schemas", "pipeline"},
     "pipeline.commands": {"schemas", "pipeline", "dashboards"},
     "dashboards": {"schemas", "dashboards"},
 }
 ONLY_IN = {
-    "faust": "pipeline/stream",
-    "clickhouse_connect": "pipeline",
-    "grafana_api": "dashboards/push.py",
-    "chdb": "pipeline/embedded",
+    "faust": ("pipeline/stream",),
+    "clickhouse_connect": (
+        "pipeline/store",
+        "pipeline/sink",
+        "pipeline/embedded",
+        "pipeline/bench",
+        "pipeline/terminal",
+        "pipeline/commands",
+        "pipeline/api.py",
+    ),
+    "grafana_api": ("dashboards/push.py",),
+    "chdb": ("pipeline/embedded/clickhouse",),
 }
 
 
@@ -247,6 +257,6 @@ def test_the_rules_of_data_quality_are_in_the_docs() -> None:
 
 def test_every_setting_of_trust_is_in_the_docs() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
-    for setting in security.SETTINGS:
+    for setting in settings.SETTINGS:
         assert f"[{setting.service}]" in page, setting
         assert setting.name in page, setting

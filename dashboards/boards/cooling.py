@@ -6,9 +6,9 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import TO_RACK
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import IN_ROW, NOW, ROW, SITE, racks_now, rolled, sites_now
-from schemas.limits import DELTA_T_HIGH_K, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST
+from schemas.thresholds import DELTA_T_HIGH_K, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST
 
 UID = board.uid("cooling")
 _RACKS = racks_now(60, IN_ROW)

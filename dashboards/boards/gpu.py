@@ -5,9 +5,9 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import GPU, NOW, RACK, metric, reasons, rolled, tdp_w, tiered
-from schemas.limits import HBM_CRITICAL_C, MARGIN_LOW_C, SCORE_NOTICE
+from schemas.thresholds import HBM_CRITICAL_C, MARGIN_LOW_C, SCORE_NOTICE
 
 UID = board.uid("gpu")
 _BAND = ("peers p10", "peers p90")

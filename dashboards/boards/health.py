@@ -5,10 +5,10 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import rolled
 from schemas.catalogue import KINDS
-from schemas.limits import FRESH_LATE_S, FRESH_SLOW_S
+from schemas.thresholds import FRESH_LATE_S, FRESH_SLOW_S
 
 UID = board.uid("health")
 _FRESH = (("green", None), ("yellow", FRESH_SLOW_S), ("red", FRESH_LATE_S))

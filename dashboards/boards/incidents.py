@@ -6,9 +6,9 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import TO_GPU, TO_JOB, TO_RACK
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import SITE
-from schemas.limits import SCORE_BAD, SCORE_NOTICE
+from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
 
 UID = board.uid("incidents")
 _ALL = f"FROM {DB}.incidents FINAL WHERE {SITE} AND opened <= $__toTime AND (open = 1 OR closed >= $__fromTime)"

@@ -6,9 +6,9 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import IN_JOB, TO_GPU, TO_RACK
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import NOW, SITE, rolled
-from schemas.limits import STRAGGLER_SHARE
+from schemas.thresholds import STRAGGLER_SHARE
 
 UID = board.uid("jobs")
 _NAMED = f"(SELECT who, rack, node, device, model, job FROM {DB}.identities FINAL WHERE {SITE})"

@@ -6,9 +6,9 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import TO_RACK
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import IN_ROW, NOW, ROW, SITE, provisioned_w, racks_now, rolled, site_over, sites_now, tiered
-from schemas.limits import LOAD_HIGH
+from schemas.thresholds import LOAD_HIGH
 
 UID = board.uid("power")
 _METERS = f"WHERE $__timeFilter(ts) AND {SITE} AND model = 'rack-meter' AND {IN_ROW}"

@@ -6,9 +6,9 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import SERIES_TO_GPU, TO_GPU
-from dashboards.clickhouse import DATABASE as DB
+from dashboards.datasource import DATABASE as DB
 from dashboards.sql import NOW, RACK, metric, newest, provisioned_w, reasons, rolled, tdp_w
-from schemas.limits import HBM_CRITICAL_C, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST, SCORE_NOTICE
+from schemas.thresholds import HBM_CRITICAL_C, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST, SCORE_NOTICE
 
 UID = board.uid("rack")
 _NOW = newest("rack_windows", 60, "site, rack", "rack = ${rack:singlequote}")

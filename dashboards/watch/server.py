@@ -17,10 +17,10 @@ from aiohttp import web
 from dashboards import build, model
 from dashboards.check import first_line
 from dashboards.macros import AllOf, MacroError, Range, expand
-from dashboards.watch import guard
-from dashboards.watch.draw import Scene, draw
-from dashboards.watch.look import colour
+from dashboards.watch import auth
+from dashboards.watch.render import PanelData, draw
 from dashboards.watch.series import millis
+from dashboards.watch.theme import colour
 
 FIRST = "gigawatch-factory"
 _MOST_AT_ONCE = 4
@@ -77,7 +77,7 @@ class Page:
     ) -> None:
         self._ask, self._boards, self._alerts = ask, boards, alerts
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
-        self.app = web.Application(middlewares=[guard.middleware(token)], client_max_size=1 << 20)
+        self.app = web.Application(middlewares=[auth.middleware(token)], client_max_size=1 << 20)
         for path, answer in (
             ("/", self._home),
             ("/d/{uid}", self._index),
@@ -250,7 +250,7 @@ class Page:
                 "text": f"{len(table.rows)} rows are more than this page draws ({_MOST_ROWS}): choose a shorter "
                 "range, or fewer racks",
             }
-        return draw(panel, Scene(table.names, table.rows, times, said, values, over.interval_s * 1000))
+        return draw(panel, PanelData(table.names, table.rows, times, said, values, over.interval_s * 1000))
 
     async def _firing(self, _: web.Request) -> web.Response:
         if self._alerts is None:

@@ -18,12 +18,12 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pipeline import status
-from pipeline.bench import readme, undisturbed
-from pipeline.bench.parts import Bench, Result
+from pipeline.bench import markdown_table, recompute
 from pipeline.bench.proxy import Mood, Proxy
+from pipeline.bench.stages import Bench, Result
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.supervisor import Supervisor
+from pipeline.monitoring import status
 from pipeline.store import client as store_client
 from pipeline.store.tables import DATABASE
 
@@ -218,8 +218,8 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
         first, last = produced["first_ts_ms"], produced["last_ts_ms"]
         rows, once = _rows(client, first, last + 1)
         bench.say("recomputing everything from the log, undisturbed")
-        compared = undisturbed.differences(
-            client, await undisturbed.recompute(factory.bootstrap, round(factory.plan.tick_s * 1000))
+        compared = recompute.differences(
+            client, await recompute.recompute(factory.bootstrap, round(factory.plan.tick_s * 1000))
         )
         compared["1 min roll-up"] = _tiers(client)
         restarts = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
@@ -277,7 +277,7 @@ def verdict(result: Result) -> str:
 def page(result: Result) -> list[str]:
     """What docs/reliability.md says of a run."""
     return [
-        *readme.table(HEADERS, rows(result)),
+        *markdown_table.table(HEADERS, rows(result)),
         "",
         f"Services stayed away for {result['down_s']:g} s. {verdict(result)}",
     ]
@@ -344,7 +344,7 @@ def _rows(client: Client, first_ms: int, end_ms: int) -> tuple[int, int]:
     return int(found[0]), int(distinct)
 
 
-def _tiers(client: Client) -> undisturbed.Compared:
+def _tiers(client: Client) -> recompute.Compared:
     """The one-minute roll-ups against the ten-second rows that they are made of, by device: samples and joules must
     agree.
     """

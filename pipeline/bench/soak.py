@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import status
-from pipeline.bench.parts import Bench, Result
-from pipeline.embedded.summary import summary
+from pipeline.bench.stages import Bench, Result
+from pipeline.embedded.run_summary import summary
 from pipeline.embedded.supervisor import Supervisor
+from pipeline.monitoring import status
 from pipeline.store import client as store_client
 
 EVERY_S = 5.0

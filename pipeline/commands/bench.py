@@ -14,12 +14,12 @@ from typing import Any
 
 import click
 
-from pipeline.bench import faults, parts, peers, readme, scale, soak, targets
-from pipeline.bench.parts import Bench, Result
-from pipeline.commands.options import Trouble
-from pipeline.commands.tables import show
+from pipeline.bench import faults, markdown_table, peers, scale, soak, stages, targets
+from pipeline.bench.stages import Bench, Result
+from pipeline.commands.options import CommandError
 from pipeline.embedded.process import ProcessError
 from pipeline.kafka import BrokerError
+from pipeline.terminal.tables import show
 
 GIGAWATT = 500_000
 _SIZES = (1_000, 10_000, 100_000, 500_000)
@@ -153,9 +153,9 @@ def bench(
         then = targets.load(older) if older else {}
         for where in (readme_file, page):
             if where:
-                readme.check(where, "peers" if where is readme_file else "faults")
+                markdown_table.check(where, "peers" if where is readme_file else "faults")
     except ValueError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     if quick:
         gpus, seconds, ticks = min(gpus, 2_880), min(seconds, 22), min(ticks, 30)
     began = time.monotonic()
@@ -184,15 +184,15 @@ def bench(
             results[name] = {"part": name, **targets.median(found)}
             _write(json_file, results)
     except (ProcessError, BrokerError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     _print(results, then)
     if readme_file and "peers" in results:
-        readme.write(readme_file, "peers", peers.page(results["peers"]))
+        markdown_table.write(readme_file, "peers", peers.page(results["peers"]))
     if page and "faults" in results:
-        readme.write(page, "faults", faults.page(results["faults"]))
+        markdown_table.write(page, "faults", faults.page(results["faults"]))
     wrong = {name: r["wrong"] for name, r in results.items() if r["wrong"]}
     if wrong:
-        raise Trouble(f"wrong results: {', '.join(f'{n} ({count})' for n, count in wrong.items())}")
+        raise CommandError(f"wrong results: {', '.join(f'{n} ({count})' for n, count in wrong.items())}")
     sys.exit(0)
 
 
@@ -202,7 +202,7 @@ def _work(
     async def flat() -> Result:
         cost = {}
         for size in sizes:
-            found = await parts.worker(made, size, ticks if size >= 100_000 else 8 * ticks)
+            found = await stages.worker(made, size, ticks if size >= 100_000 else 8 * ticks)
             cost[size] = 1e6 / found["gpus_per_core_s"]
             made.say(f"{size:,} GPUs: {cost[size]:.2f} us of a worker core a GPU and tick")
         return {
@@ -213,7 +213,7 @@ def _work(
 
     async def two() -> Result:
         # eight partitions either way, so that only the number of workers differs
-        one, both = [await parts.worker(made, min(gpus, 100_000), ticks, workers=n, partitions=8) for n in (1, 2)]
+        one, both = [await stages.worker(made, min(gpus, 100_000), ticks, workers=n, partitions=8) for n in (1, 2)]
         return {
             "one_wall_s": one["wall_s"],
             "two_wall_s": both["wall_s"],
@@ -227,14 +227,14 @@ def _work(
         return {"tables": [list(t) for t in scale.tables()], "wrong": 0}
 
     return {
-        "end-to-end": lambda: parts.end_to_end(made, gpus, seconds, "rack", speed or 1.0),
-        "nodes": lambda: parts.end_to_end(made, gpus, seconds, "node", speed or 1.0),
-        "pods": lambda: parts.end_to_end(made, gpus, seconds, "pod", speed or 1.5),
-        "worker": lambda: parts.worker(made, gpus, ticks),
-        "sink": lambda: parts.sink(made, gpus, ticks),
+        "end-to-end": lambda: stages.end_to_end(made, gpus, seconds, "rack", speed or 1.0),
+        "nodes": lambda: stages.end_to_end(made, gpus, seconds, "node", speed or 1.0),
+        "pods": lambda: stages.end_to_end(made, gpus, seconds, "pod", speed or 1.5),
+        "worker": lambda: stages.worker(made, gpus, ticks),
+        "sink": lambda: stages.sink(made, gpus, ticks),
         "flat": flat,
         "two-workers": two,
-        "size": lambda: parts.size(made, 4, 10 * ticks),
+        "size": lambda: stages.size(made, 4, 10 * ticks),
         "scale": paper,
         "peers": lambda: peers.run(made),
     }

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from pipeline import security
+from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
+from pipeline.commands.options import CommandError
 
 
 @click.command()
@@ -25,13 +25,13 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
 
     With GIGAWATCH_CLICKHOUSE_PASSWORD (or ..._FILE) set, every client must say it.
     """
-    from pipeline.embedded import gateway
-    from pipeline.embedded.engine import Engine, EngineError
+    from pipeline.embedded.clickhouse import server
+    from pipeline.embedded.clickhouse.chdb_engine import Engine, EngineError
 
     options.setup_logging()
-    password = security.value("clickhouse", "password")
+    password = settings.value("clickhouse", "password")
     if listen not in ("127.0.0.1", "::1", "localhost") and not password:
-        raise Trouble(
+        raise CommandError(
             f"--listen {listen} lets others in: set GIGAWATCH_CLICKHOUSE_PASSWORD or "
             "GIGAWATCH_CLICKHOUSE_PASSWORD_FILE first. What they send is "
             "not encrypted: put a TLS proxy before it, or use a ClickHouse server"
@@ -41,7 +41,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
         shm = Path("/dev/shm")  # noqa: S108 - a mkdtemp folder in it
         scratch = Path(tempfile.mkdtemp(prefix="gigawatch-", dir=shm if shm.is_dir() else None))
         engine = await asyncio.to_thread(Engine, data_dir / "clickhouse")
-        runner = await gateway.start(gateway.Gateway(engine, scratch, password), listen, port)
+        runner = await server.start(server.ClickHouseServer(engine, scratch, password), listen, port)
         try:
             await stop.wait()
         finally:
@@ -55,7 +55,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     try:
         code = options.until_signal(work)
     except EngineError as err:
-        raise Trouble(err.text) from err
+        raise CommandError(err.text) from err
     except OSError as err:
-        raise Trouble(f"cannot listen on {listen}:{port}: {err.strerror}") from err
+        raise CommandError(f"cannot listen on {listen}:{port}: {err.strerror}") from err
     sys.exit(code)

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from pipeline import security
+from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
+from pipeline.commands.options import CommandError
 
 
 @click.group()
@@ -26,7 +26,7 @@ def build(check: bool) -> None:
 
     stale = builder.write(check=check)
     if check and stale:
-        raise Trouble(f"not up to date: {', '.join(stale)}; run `gigawatch dashboards build`")
+        raise CommandError(f"not up to date: {', '.join(stale)}; run `gigawatch dashboards build`")
     click.echo("up to date" if not stale else "wrote " + ", ".join(stale))
 
 
@@ -61,9 +61,9 @@ def check_panels(
 
     from dashboards.check import RANGES, check, p95, timed
     from pipeline.bench.week import filled
-    from pipeline.commands.tables import show
     from pipeline.store.access import opened
     from pipeline.store.client import StoreError
+    from pipeline.terminal.tables import show
 
     with ExitStack() as stack:
         try:
@@ -71,7 +71,7 @@ def check_panels(
                 clickhouse = stack.enter_context(filled(fill, lambda text: click.echo(text, err=True)))
             client = stack.enter_context(opened(clickhouse, data_dir))
         except StoreError as err:
-            raise Trouble(str(err)) from err
+            raise CommandError(str(err)) from err
 
         def run(sql: str) -> tuple[Sequence[Sequence[Any]], int]:
             found = client.query(sql)
@@ -102,9 +102,9 @@ def check_panels(
     )
     budget = budget_ms or (200.0 if fill else None)
     if bad:
-        raise Trouble(f"{len(bad)} of {len(results)} panels fail")
+        raise CommandError(f"{len(bad)} of {len(results)} panels fail")
     if budget is not None and found > budget:
-        raise Trouble(f"the 95th percentile is over the budget of {budget:g} ms")
+        raise CommandError(f"the 95th percentile is over the budget of {budget:g} ms")
 
 
 @dashboards.command()
@@ -125,24 +125,24 @@ def push(url: str, clickhouse: str | None) -> None:
     from dashboards.push import push as push_all
 
     try:
-        token, user, password, ca = (security.value("grafana", name) for name in ("token", "user", "password", "ca"))
+        token, user, password, ca = (settings.value("grafana", name) for name in ("token", "user", "password", "ca"))
         if not token and not (user and password):
-            raise Trouble(
+            raise CommandError(
                 "Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and "
                 "GIGAWATCH_GRAFANA_PASSWORD "
                 "(a file's name in ..._FILE will do)"
             )
         for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
             click.echo(line)
-    except (PushError, security.SecurityError) as err:
-        raise Trouble(str(err)) from err
+    except (PushError, settings.SecurityError) as err:
+        raise CommandError(str(err)) from err
 
 
 def _reader() -> tuple[str, str]:
     """Whom Grafana's datasource is to be: the user that `migrate --users` made for it, else the one that we are."""
-    password = security.value("users", "grafana_password")
+    password = settings.value("users", "grafana_password")
     return (
         ("gigawatch_grafana", password)
         if password
-        else (security.value("clickhouse", "user"), security.value("clickhouse", "password"))
+        else (settings.value("clickhouse", "user"), settings.value("clickhouse", "password"))
     )

@@ -16,13 +16,14 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import kafka
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.commands.tables import show as table
+from pipeline.commands.options import CommandError
+from pipeline.sink.recheck import recheck
 from pipeline.store import deadletters
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.deadletters import DROPPED, KEPT, REPLAYED, Wanted
-from pipeline.terminal import plain
+from pipeline.terminal.escape import plain
+from pipeline.terminal.tables import show as table
 from schemas.deadletter import DeadLetter
 
 _AT_ONCE = 200
@@ -49,7 +50,7 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wanted(ids: Sequence[str], reason: str, topic: str, everything: bool) -> Wanted:
     if not (ids or reason or topic or everything):
-        raise Trouble("which ones? Give IDs (see `gigawatch dlq list`), --reason, --topic, or --all")
+        raise CommandError("which ones? Give IDs (see `gigawatch dlq list`), --reason, --topic, or --all")
     return Wanted(tuple(ids), reason, topic)
 
 
@@ -66,7 +67,7 @@ def list_(
         with opened(clickhouse, data_dir) as client:
             found, total = deadletters.listed(client, wanted, limit), deadletters.counted(client, wanted)
     except (StoreError, ClickHouseError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     table(
         ("id", "sent", "topic", "partition", "offset", "bytes", "reason", "state", "detail"),
         [
@@ -92,7 +93,7 @@ def show(name: str, clickhouse: str | None, data_dir: Path, raw: bool) -> None:
     if raw:
         click.get_binary_stream("stdout").write(letter.value)
         return
-    _, today = deadletters.judge(letter, int(time.time() * 1000), options.DAY_MS)
+    _, today = recheck(letter, int(time.time() * 1000), options.DAY_MS)
     for what, text in (
         ("id", letter.id),
         ("from", f"{letter.topic} partition {letter.partition} offset {letter.offset} of log {letter.log_id}"),
@@ -145,7 +146,7 @@ def replay(
             found = deadletters.letters(client, Wanted(tuple(names[at : at + _AT_ONCE])), _AT_ONCE)
             good: list[tuple[DeadLetter, bytes]] = []
             for letter in found:
-                key, why = deadletters.judge(letter, int(time.time() * 1000), int(max_age_days * options.DAY_MS))
+                key, why = recheck(letter, int(time.time() * 1000), int(max_age_days * options.DAY_MS))
                 if key is None:
                     refused += 1
                     click.echo(f"{letter.id}  would be refused again: {plain(why)}")
@@ -155,7 +156,7 @@ def replay(
                 try:
                     asyncio.run(_send(bootstrap, good))
                 except (KafkaError, kafka.BrokerError) as err:
-                    raise Trouble(
+                    raise CommandError(
                         f"{err or type(err).__name__}; {sent} were sent before that, the others are kept"
                     ) from err
                 deadletters.mark(client, [letter.id for letter, _ in good], REPLAYED)
@@ -204,20 +205,20 @@ class _store:  # noqa: N801 - a context manager, read as a verb
         try:
             return self._opened.__enter__()
         except StoreError as err:
-            raise Trouble(str(err)) from err
+            raise CommandError(str(err)) from err
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.__exit__(kind, err, trace)
         if isinstance(err, ClickHouseError):
-            raise Trouble(str(err).split("\n")[0]) from err
+            raise CommandError(str(err).split("\n")[0]) from err
 
 
 def _one(found: Sequence[DeadLetter], name: str) -> DeadLetter:
     if len(found) == 1:
         return found[0]
-    raise Trouble(
+    raise CommandError(
         f"no dead letter {name!r}: see `gigawatch dlq list --all`"
         if not found
         else f"{name!r} is the beginning of {len(found)}: {', '.join(letter.id for letter in found[:5])} ..."

@@ -20,13 +20,14 @@ from pathlib import Path
 import click
 from packaging.requirements import Requirement
 
-from pipeline import kafka, status
+from pipeline import kafka
 from pipeline.commands import options
 from pipeline.embedded.broker import find_java, find_tansu
-from pipeline.embedded.factory import run_dir, running
 from pipeline.embedded.process import ProcessError
-from pipeline.figures import kind_of
-from pipeline.health import judge
+from pipeline.instance import run_dir, running
+from pipeline.monitoring import status
+from pipeline.monitoring.health import judge
+from pipeline.monitoring.metrics import kind_of
 from pipeline.store.client import StoreError, connect, open_folder
 from pipeline.store.tables import DATABASE, TABLES
 from schemas import topics

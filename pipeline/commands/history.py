@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.commands.tables import show
+from pipeline.commands.options import CommandError
 from pipeline.store import history as store_history
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
-from pipeline.store.history import Ask, AskError
-from pipeline.terminal import plain
+from pipeline.store.history import AskError, HistoryQuery
+from pipeline.terminal.escape import plain
+from pipeline.terminal.tables import show
 
 
 @click.command()
@@ -88,14 +88,14 @@ def history(
                 newest = until or client.query(f"SELECT max(ts) FROM gigawatch.{kind}").result_rows[0][0]
                 begin = newest - dt.timedelta(seconds=store_history.span_s(last_span)) if newest else None
             found = store_history.history(
-                client, Ask(metric, place, begin, until, store_history.span_s(every) if every else 0.0, by)
+                client, HistoryQuery(metric, place, begin, until, store_history.span_s(every) if every else 0.0, by)
             )
     except (StoreError, AskError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     except ClickHouseError as err:
-        raise Trouble(str(err).split("\n")[0]) from err
+        raise CommandError(str(err).split("\n")[0]) from err
     if not found.num_rows:
-        raise Trouble(
+        raise CommandError(
             f"nothing stored of {metric}"
             + (f" at {place!r}" if place else "")
             + " in that time range; `gigawatch query stored` shows what there is"
@@ -138,7 +138,7 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
         mpl.use("Agg")
         from matplotlib import pyplot as plt
     except ImportError as err:
-        raise Trouble("--plot needs matplotlib: pip install 'gigawatch[plot]'") from err
+        raise CommandError("--plot needs matplotlib: pip install 'gigawatch[plot]'") from err
     _, found_metric = store_history.find_metric(metric)
     value = "increase" if "increase" in found.column_names else "mean"
     figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")

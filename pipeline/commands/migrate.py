@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from pipeline import security
+from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.security import SecurityError
+from pipeline.commands.options import CommandError
+from pipeline.settings import SecurityError
 from pipeline.store import users
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
@@ -42,19 +42,19 @@ def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bo
             if with_users:
                 done += users.make(client, _passwords(), cluster)
     except StoreError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     except SecurityError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     click.echo("\n".join(done) if done else "nothing to do: the tables are up to date")
 
 
 def _passwords() -> dict[str, str]:
     """By user; at least one must be set."""
     found = {
-        user.name: security.value("users", f"{user.name.removeprefix('gigawatch_')}_password") for user in users.USERS
+        user.name: settings.value("users", f"{user.name.removeprefix('gigawatch_')}_password") for user in users.USERS
     }
     if not any(found.values()):
-        raise Trouble(
+        raise CommandError(
             "--users makes those whose password is set: GIGAWATCH_USERS_WRITER_PASSWORD, "
             "GIGAWATCH_USERS_READER_PASSWORD, "
             "GIGAWATCH_USERS_GRAFANA_PASSWORD, or the name of a file in each with _FILE"

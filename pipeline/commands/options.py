@@ -15,9 +15,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline import security
-from pipeline.embedded.factory import DEFAULT_DIR, Factory, running
-from pipeline.terminal import plain
+from pipeline import settings
+from pipeline.instance import DEFAULT_DIR, Instance, running
+from pipeline.terminal.escape import plain
 
 DAY_MS = 86_400_000
 
@@ -40,9 +40,9 @@ def no_secret(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
     """A callback: an address may carry a password when it comes from the environment, never from a command line."""
     if given and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
         try:
-            security.no_secret_in(given)
-        except security.SecurityError as err:
-            raise Trouble(str(err)) from err
+            settings.no_secret_in(given)
+        except settings.SecurityError as err:
+            raise CommandError(str(err)) from err
     return given
 
 
@@ -73,7 +73,7 @@ class _Plain(logging.Formatter):
         return plain(super().format(record))
 
 
-class Trouble(click.ClickException):
+class CommandError(click.ClickException):
     """An error for people: one line on standard error, exit code 1."""
 
     def show(self, file: Any = None) -> None:
@@ -92,11 +92,11 @@ def trust(command: Any) -> Any:
     def config(_: click.Context, __: click.Parameter, given: Path | None) -> None:
         if given:
             try:
-                security.read_config(given, os.environ)
-            except security.SecurityError as err:
-                raise Trouble(str(err)) from err
+                settings.read_config(given, os.environ)
+            except settings.SecurityError as err:
+                raise CommandError(str(err)) from err
 
-    for s in reversed([s for s in security.SETTINGS if not s.secret]):
+    for s in reversed([s for s in settings.SETTINGS if not s.secret]):
         command = click.option(
             f"--{s.service}-{s.name}",
             metavar="FILE" if s.name in ("ca", "cert", "key") else "NAME",
@@ -121,10 +121,10 @@ def need_broker(given: str | None, folder: Path) -> str:
     return need_factory(folder, "--broker HOST:PORT").bootstrap
 
 
-def need_factory(folder: Path, instead: str) -> Factory:
+def need_factory(folder: Path, instead: str) -> Instance:
     factory = running(folder)
     if factory is None:
-        raise Trouble(f"no factory runs on {folder}: start one with `gigawatch up`, or give {instead}")
+        raise CommandError(f"no factory runs on {folder}: start one with `gigawatch up`, or give {instead}")
     return factory
 
 

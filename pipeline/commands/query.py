@@ -8,12 +8,12 @@ import click
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.commands.tables import show
+from pipeline.commands.options import CommandError
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
-from pipeline.store.questions import QUESTIONS
+from pipeline.store.named_queries import QUESTIONS
 from pipeline.store.tables import DATABASE
+from pipeline.terminal.tables import show
 
 _HELP = "Questions:\n\n\b\n" + "\n".join(f"  {q.name:14s}{q.help}" for q in QUESTIONS.values())
 
@@ -33,7 +33,7 @@ def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt
     """
     named = QUESTIONS.get(question)
     if named is None and " " not in question.strip():
-        raise Trouble(
+        raise CommandError(
             f"no question {question!r}; there are {', '.join(QUESTIONS)}. Or give SQL, such as 'SELECT count() "
             "FROM gpu'"
         )
@@ -49,9 +49,9 @@ def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt
                 return
             result = client.query(sql)
     except StoreError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     except ClickHouseError as err:
-        raise Trouble(_plain(err)) from err
+        raise CommandError(_plain(err)) from err
     show(result.column_names, result.result_rows, named.help if named else "")
     if named and not result.result_rows:
         click.echo(f"no rows: {named.nothing}", err=True)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline import api, kafka
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
+from pipeline.commands.options import CommandError
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.history import AskError, span_s
@@ -54,9 +54,9 @@ def record(
             _stored(last_span, place, clickhouse, data_dir) if last_span else _live(seconds, place, broker, data_dir)
         )
     except (StoreError, AskError, kafka.BrokerError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     if not tables:
-        raise Trouble(
+        raise CommandError(
             "nothing came: is a producer running?" if not last_span else "nothing is stored in that time range"
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,16 +11,16 @@ import click
 
 from pipeline import kafka
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.security import SecurityError
-from pipeline.status import Status
-from pipeline.store.batcher import Batcher
+from pipeline.commands.options import CommandError
+from pipeline.monitoring.status import Status
+from pipeline.settings import SecurityError
+from pipeline.sink.batcher import Batcher
+from pipeline.sink.circuit_breaker import CircuitBreaker
+from pipeline.sink.sink import GROUP, Clients, Sink
+from pipeline.sink.writer import Aborted, StoppedByConfig
 from pipeline.store.client import StoreError, connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
-from pipeline.store.sink import GROUP, Clients, Sink
-from pipeline.store.storm import Storm
-from pipeline.store.writer import Aborted, StoppedByConfig
 
 log = logging.getLogger("gigawatch.sink")
 
@@ -106,7 +106,7 @@ def sink(
             clients[1],
             await kafka.log_id(bootstrap),
             batcher=batcher,
-            storm=Storm(dead_most),
+            storm=CircuitBreaker(dead_most),
         )
         roller = Roller(clients[2])
 
@@ -147,5 +147,5 @@ def sink(
     try:
         code = options.until_signal(work)
     except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     sys.exit(code)

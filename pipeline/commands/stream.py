@@ -10,9 +10,9 @@ import click
 
 from pipeline import kafka
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.security import SecurityError
-from pipeline.status import Status
+from pipeline.commands.options import CommandError
+from pipeline.monitoring.status import Status
+from pipeline.settings import SecurityError
 
 
 @click.command()
@@ -70,5 +70,5 @@ def stream(
     try:
         code = options.until_signal(work)
     except (kafka.BrokerError, SecurityError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     sys.exit(code)

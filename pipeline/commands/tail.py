@@ -12,8 +12,8 @@ import click
 
 from pipeline import api, kafka
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.terminal import plain
+from pipeline.commands.options import CommandError
+from pipeline.terminal.escape import plain
 from schemas.catalogue import KINDS
 from schemas.frame import IDENTITY, Frame
 
@@ -50,7 +50,7 @@ def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker:
     try:
         code = options.until_signal(work)
     except kafka.BrokerError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     except BrokenPipeError:
         code = 0
     sys.exit(code)

@@ -10,13 +10,14 @@ from typing import Any
 import click
 from rich.console import Console, Group
 
-from pipeline import status, view
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.embedded.factory import run_dir, running
+from pipeline.commands.options import CommandError
+from pipeline.instance import run_dir, running
+from pipeline.monitoring import status
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
-from pipeline.terminal import without_fonts
+from pipeline.terminal import overview
+from pipeline.terminal.escape import without_fonts
 
 
 @click.command()
@@ -40,18 +41,18 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
     try:
         with opened(clickhouse, data_dir) as client:
             if once or not sys.stdout.isatty():
-                drawn = view.draw(view.take(client, 16), statuses() if factory else {})
+                drawn = overview.draw(overview.take(client, 16), statuses() if factory else {})
                 if svg:
                     _picture(drawn, svg)
                 else:
                     Console(width=None if sys.stdout.isatty() else 130).print(drawn)
                 return
-            from pipeline.top.app import Top
-            from pipeline.top.data import Store
+            from pipeline.terminal.top.app import Top
+            from pipeline.terminal.top.queries import Store
 
             Top(Store(client), every).run()
     except StoreError as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
 
 
 def _picture(drawn: Group, path: Path) -> None:

@@ -11,19 +11,20 @@ from typing import Any
 
 import click
 
-from pipeline import kafka, status
+from pipeline import kafka
 from pipeline.cli import check_source, source_options
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
+from pipeline.commands.options import CommandError
 from pipeline.commands.watch import PORT as WATCH_PORT
 from pipeline.embedded.process import ProcessError
-from pipeline.embedded.summary import summary
+from pipeline.embedded.run_summary import summary
 from pipeline.embedded.supervisor import Plan, Supervisor
-from pipeline.health import STALL_S
-from pipeline.security import SecurityError
+from pipeline.monitoring import status
+from pipeline.monitoring.health import STALL_S
+from pipeline.settings import SecurityError
 from pipeline.store import client as store_client
 from pipeline.store.client import StoreError
-from pipeline.view import live
+from pipeline.terminal.overview import live
 from schemas.topics import PARTITIONS
 
 
@@ -154,7 +155,7 @@ def up(
     try:
         code = options.until_signal(work)
     except (ProcessError, StoreError, kafka.BrokerError, SecurityError) as err:
-        raise Trouble(str(err)) from err
+        raise CommandError(str(err)) from err
     sys.exit(code)
 
 

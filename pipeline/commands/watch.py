@@ -16,11 +16,11 @@ import click
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pipeline import security
+from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import Trouble
-from pipeline.embedded.factory import running
-from pipeline.status import Status
+from pipeline.commands.options import CommandError
+from pipeline.instance import running
+from pipeline.monitoring.status import Status
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 
@@ -72,18 +72,18 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     `gigawatch up` does this by itself. The page is read-only, needs no internet, and shows every board in
     dashboards/json.
     """
-    from dashboards import alerts
+    from dashboards.alerts import rules
     from dashboards.watch import server
 
     options.setup_logging()
     for driver in ("urllib3", "clickhouse_connect"):  # what they warn of is said by the page, or by our error
         logging.getLogger(driver).setLevel(logging.ERROR)
     try:
-        token = security.value("watch", "token")
-    except security.SecurityError as err:
-        raise Trouble(str(err)) from err
+        token = settings.value("watch", "token")
+    except settings.SecurityError as err:
+        raise CommandError(str(err)) from err
     if listen not in _LOOPBACK and not token:
-        raise Trouble(
+        raise CommandError(
             f"--listen {listen} lets others in: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. "
             "What they read is not encrypted: "
             "put a TLS proxy before it"
@@ -99,10 +99,10 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
         try:
             ask("SELECT 1")
         except (StoreError, ClickHouseError) as err:
-            raise Trouble(str(err)) from err
+            raise CommandError(str(err)) from err
 
         async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
-            runner = await server.serve(server.Page(ask, token, alerts=alerts.firing), listen, port)
+            runner = await server.serve(server.Page(ask, token, alerts=rules.firing), listen, port)
             host = "127.0.0.1" if listen in _LOOPBACK else listen
             url = f"http://{host}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
             said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})
@@ -117,5 +117,5 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
         try:
             code = options.until_signal(work)
         except OSError as err:
-            raise Trouble(f"cannot listen on {listen}:{port}: {err.strerror}; another --port?") from err
+            raise CommandError(f"cannot listen on {listen}:{port}: {err.strerror}; another --port?") from err
     sys.exit(code)

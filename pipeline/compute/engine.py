@@ -15,19 +15,19 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from pipeline.compute import outputs, physics, scores, stats
+from pipeline.compute import derived_rows, physics, scores, stats
+from pipeline.compute.devices import Devices
 from pipeline.compute.groups import CHUNK, Groups, as_slice
 from pipeline.compute.incidents import Incidents
 from pipeline.compute.quality import Quality
-from pipeline.compute.registry import Registry
 from pipeline.compute.ring import Filled, Ring, Rows
 from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import PANE_S, WINDOWS
 from schemas.frame import Frame
 from schemas.layout import Layout
-from schemas.quality import impossible
 from schemas.stack import Stack, stacks
+from schemas.validation import invalid_masks
 
 HISTORY_PANES = 30
 PANE_MS = PANE_S * 1000
@@ -40,7 +40,7 @@ HORIZON_MS = 1000 * (max(w for w, _ in WINDOWS) + PANE_S) + BASELINE_MS
 
 
 @dataclass(slots=True)
-class Closed:
+class ClosedPane:
     """What one closed pane gives: batches by derived stream name, and the pane's end, ms."""
 
     end_ms: int
@@ -48,7 +48,7 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TickSamples:
     """Frames of one tick and layout: the row of every sample, and the place of each frame in the log."""
 
     stack: Stack
@@ -82,7 +82,7 @@ class KindEngine:
             for k, i in enumerate(which)
         }
         self._filled = Filled(slots)
-        self.registry = Registry()
+        self.registry = Devices()
         self._before = np.zeros((len(counters), 0))
         self._energy = np.zeros((HISTORY_PANES, 0))
         self._history = np.zeros((HISTORY_PANES, len(self._scored), 0), np.float32)
@@ -97,7 +97,7 @@ class KindEngine:
         self._places: tuple[int, Groups] = (-1, Groups(np.zeros(0, np.int64), 0))
         self._run: list[Frame] = []
         self._order = 0
-        self._pending: dict[int, list[Part]] = {}
+        self._pending: dict[int, list[TickSamples]] = {}
         self.incidents = Incidents(kind, self._pane_ms)
         self.quality = Quality(kind)
         self.watermark_ms = 0
@@ -106,9 +106,9 @@ class KindEngine:
         self.counts: Counter[str] = Counter()
         self.missing: Counter[tuple[str, str]] = Counter()
 
-    def add(self, frames: Iterable[Frame]) -> list[Closed]:
+    def add(self, frames: Iterable[Frame]) -> list[ClosedPane]:
         """Takes frames in log order; gives the panes that closed, oldest first."""
-        out: list[Closed] = []
+        out: list[ClosedPane] = []
         for frame in frames:
             oldest, newest = frame.span()
             due = (newest - self._lateness_ms) // self._pane_ms * self._pane_ms
@@ -139,7 +139,7 @@ class KindEngine:
         """The end of the oldest pane that is open."""
         return self.closed_ms + self._pane_ms
 
-    def flush(self) -> list[Closed]:
+    def flush(self) -> list[ClosedPane]:
         """Closes every pane whose end has been passed, lateness or not: the end of a recording."""
         self.settle()
         if not len(self.registry) or self.watermark_ms < self.closed_ms:
@@ -163,7 +163,7 @@ class KindEngine:
             for which, stack in stacks([frame for _, frame in found]):
                 rows = [self.registry.rows_of(f) for f in stack.frames]
                 self._pending.setdefault(tick, []).append(
-                    Part(
+                    TickSamples(
                         stack,
                         np.concatenate(rows) if len(rows) > 1 else rows[0],
                         np.array([found[i][0] for i in which]),
@@ -184,7 +184,7 @@ class KindEngine:
         stack, rows, ticks = Stack([frame]), self.registry.rows_of(frame), stamps // self._tick_ms
         for tick in np.unique(ticks[wanted]):
             self._pending.setdefault(int(tick), []).append(
-                Part(stack, rows, np.array([order]), wanted & (ticks == tick))
+                TickSamples(stack, rows, np.array([order]), wanted & (ticks == tick))
             )
 
     def settle(self, before: int = 1 << 62) -> None:
@@ -204,9 +204,9 @@ class KindEngine:
                     ring, k = self._place[name]
                     self._rings[ring].put(slots[ring], k, rows, values if keep is None else values[keep])
 
-    def _joined(self, parts: list[Part]) -> list[Part]:
+    def _joined(self, parts: list[TickSamples]) -> list[TickSamples]:
         """Parts of one tick with one layout as one, in the order of the log."""
-        plain: dict[Layout, list[Part]] = {}
+        plain: dict[Layout, list[TickSamples]] = {}
         out = []
         for part in parts:
             if part.keep is None and part.stack.layout is not None:
@@ -214,7 +214,7 @@ class KindEngine:
             else:
                 out.append(part)
         return out + [
-            Part(
+            TickSamples(
                 Stack([f for p in alike for f in p.stack.frames]),
                 np.concatenate([p.rows for p in alike]),
                 np.concatenate([p.order for p in alike]),
@@ -222,7 +222,7 @@ class KindEngine:
             for alike in plain.values()
         ]
 
-    def _fresh(self, tick: int, parts: Sequence[Part]) -> Iterator[tuple[Part, Rows, Bools | None]]:
+    def _fresh(self, tick: int, parts: Sequence[TickSamples]) -> Iterator[tuple[TickSamples, Rows, Bools | None]]:
         """(part, rows, which samples) with only the first sample of each device in the tick, in the order of the
         log.
         """
@@ -247,20 +247,20 @@ class KindEngine:
                 continue
             yield part, rows, keep
 
-    def _singles(self, part: Part) -> Iterator[Part]:
+    def _singles(self, part: TickSamples) -> Iterator[TickSamples]:
         if len(part.stack.frames) == 1:
             yield part
             return
         each = len(part.rows) // len(part.stack.frames)
         for k, frame in enumerate(part.stack.frames):
-            yield Part(Stack([frame]), part.rows[k * each : (k + 1) * each], part.order[k : k + 1])
+            yield TickSamples(Stack([frame]), part.rows[k * each : (k + 1) * each], part.order[k : k + 1])
 
     def _end_of(self, tick: int) -> int:
         return tick * self._tick_ms // self._pane_ms * self._pane_ms + self._pane_ms
 
-    def _clean(self, name: str, part: Part, end: int) -> Floats:
+    def _clean(self, name: str, part: TickSamples, end: int) -> Floats:
         values = part.stack.column(name)
-        found = impossible(KINDS[self.kind][name], values)
+        found = invalid_masks(KINDS[self.kind][name], values)
         if not found:
             return values
         cleaned = values.copy()
@@ -273,7 +273,7 @@ class KindEngine:
             self.quality.devices(end, reason, self.registry, rows, name)
         return cleaned
 
-    def _columns(self, part: Part, end: int) -> dict[str, Floats]:
+    def _columns(self, part: TickSamples, end: int) -> dict[str, Floats]:
         """The metrics that the frames carry, impossible values missing, derived metrics computed."""
         columns = {name: self._clean(name, part, end) for name in part.stack.names}
         if self.kind == "cooling" and {"flow_lpm", "supply_temp_c", "return_temp_c"} <= columns.keys():
@@ -298,7 +298,7 @@ class KindEngine:
 
     # -- closing panes ---------------------------------------------------------------------------------------------
 
-    def _close_until(self, due: int) -> list[Closed]:
+    def _close_until(self, due: int) -> list[ClosedPane]:
         out = []
         span = HISTORY_PANES * self._pane_ms
         last = self._filled.newest() * self._tick_ms
@@ -320,7 +320,7 @@ class KindEngine:
         self.closed_ms = due
         return out
 
-    def _pane(self, end: int) -> outputs.Pane:
+    def _pane(self, end: int) -> derived_rows.Pane:
         """The raw samples of one pane, a chunk of devices at a time."""
         devices, first = len(self.registry), (end - self._pane_ms) // self._tick_ms
         mean, high = (np.full((len(self._metrics), devices), np.nan, np.float32) for _ in range(2))
@@ -348,18 +348,18 @@ class KindEngine:
             # a new counter counts from its first value
             grown[k] = stats.increase(latest, np.where(np.isnan(self._before[k]), earliest, self._before[k]))
             self._before[k] = np.where(np.isnan(latest), self._before[k], latest)
-        return outputs.Pane(mean, high, grown, self._filled.samples(first, self._pane_ticks))
+        return derived_rows.Pane(mean, high, grown, self._filled.samples(first, self._pane_ticks))
 
-    def _close(self, end: int) -> Closed | None:
+    def _close(self, end: int) -> ClosedPane | None:
         self._grow()
         self._widen()
         pane = self._pane(end)
         slot = (end // self._pane_ms) % HISTORY_PANES
         energy = next((i for i, c in enumerate(self._counters) if self._names[c] == "energy_j"), None)
         self._energy[slot] = pane.grown[energy] if energy is not None else np.nan
-        closed = Closed(end)
+        closed = ClosedPane(end)
         if pane.samples.any():
-            closed.batches[f"rollup_{self.kind}"] = outputs.rollup(
+            closed.batches[f"rollup_{self.kind}"] = derived_rows.rollup(
                 self.kind, end, self.registry, self.registry.chosen(pane.samples > 0), pane
             )
         self._windows(end, closed)
@@ -368,12 +368,14 @@ class KindEngine:
         self._past_ends[slot] = end
         published = np.flatnonzero(scored.score >= scores.PUBLISH_FROM)
         if len(published):
-            closed.batches["score"] = outputs.scores(self.kind, end, self.registry, published, scored, self._metrics)
+            closed.batches["score"] = derived_rows.scores(
+                self.kind, end, self.registry, published, scored, self._metrics
+            )
         if end - self._pane_ms >= self.warm_from_ms:
             self.incidents.adopt(self.registry.__contains__)
-            rows = self.incidents.update(end, outputs.score_rows(self.registry, published, scored, self._metrics))
+            rows = self.incidents.update(end, derived_rows.score_rows(self.registry, published, scored, self._metrics))
             if rows:
-                closed.batches["incident"] = outputs.incidents(rows)
+                closed.batches["incident"] = derived_rows.incidents(rows)
         noted = self.quality.take(end)
         if noted is not None:
             closed.batches["quality"] = noted
@@ -381,7 +383,7 @@ class KindEngine:
             self._rebase(end)
         return closed if closed.batches else None
 
-    def _windows(self, end: int, closed: Closed) -> None:
+    def _windows(self, end: int, closed: ClosedPane) -> None:
         if self._places[0] != self.registry.version:
             self._places = (self.registry.version, Groups(*self.registry.group("site", "rack", "model")))
         names = [self._names[i] for i in self._windowed]
@@ -399,7 +401,7 @@ class KindEngine:
             grown = self._energy[panes]
             energy = np.where(np.isnan(grown).all(axis=0), np.nan, np.nansum(grown, axis=0))
             begin = self._filled.first(first, ticks)  # a window that is not full yet has nothing before
-            rolled = outputs.Rolled.of(
+            rolled = derived_rows.WindowStats.of(
                 names,
                 partial(self._rings[0].window, begin, first + ticks - begin, slice(None)),
                 ticks,
@@ -407,13 +409,13 @@ class KindEngine:
                 energy,
                 self._places[1],
             )
-            windows.append(outputs.window(self.kind, end, width_s, self.registry, rolled))
-            parts.append(outputs.part(self.kind, end, width_s, self.registry, rolled, self._places[1]))
+            windows.append(derived_rows.window(self.kind, end, width_s, self.registry, rolled))
+            parts.append(derived_rows.part(self.kind, end, width_s, self.registry, rolled, self._places[1]))
         if windows:
             closed.batches["window"] = pa.concat_batches(windows)
             closed.batches["part"] = pa.concat_batches(parts)
 
-    def _score(self, end: int, pane: outputs.Pane) -> scores.Scored:
+    def _score(self, end: int, pane: derived_rows.Pane) -> scores.Scored:
         if self._peers[0] != self.registry.version:
             names = {"gpu": ("rack", "job"), "node": ("rack", "model")}.get(self.kind, ("model", "job"))
             self._peers = (self.registry.version, Groups(*self.registry.group(*names)))
@@ -431,10 +433,10 @@ class KindEngine:
         if self.kind == "gpu":
             self._gpu_rules(end, pane, result)
         self.quality.devices(end, "silent", self.registry, np.flatnonzero(missing))
-        result.raise_to(missing, 1.0, outputs.SILENT, np.zeros(len(missing)), float("nan"))
+        result.raise_to(missing, 1.0, derived_rows.SILENT, np.zeros(len(missing)), float("nan"))
         return result
 
-    def _gpu_rules(self, end: int, pane: outputs.Pane, result: scores.Scored) -> None:
+    def _gpu_rules(self, end: int, pane: derived_rows.Pane, result: scores.Scored) -> None:
         """A severe XID counts in the pane in which it appears; an energy counter that stands still while power is
         drawn is frozen.
         """
@@ -448,7 +450,7 @@ class KindEngine:
         energy = pane.grown[int(np.flatnonzero(self._counters == self._names.index("energy_j"))[0])]
         with np.errstate(invalid="ignore"):
             frozen = (energy == 0) & (power > 10) & (pane.samples > 1)
-        result.judge(frozen, 0.9, outputs.FROZEN, power, float("nan"))
+        result.judge(frozen, 0.9, derived_rows.FROZEN, power, float("nan"))
         self.quality.devices(end, "frozen", self.registry, np.flatnonzero(frozen), "energy_j")
 
     def _rebase(self, end: int) -> None:

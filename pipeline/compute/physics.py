@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.arrays import Floats
-from schemas.cooling import PG25_J_PER_L_K
+from schemas.kinds.cooling import PG25_J_PER_L_K
 
 #: Spread of the heat balance of healthy racks about `limits.HEAT_BALANCE`.
 HEAT_BALANCE_SIGMA = 0.03

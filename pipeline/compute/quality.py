@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from pipeline.compute.registry import Registry
+from pipeline.compute.devices import Devices
 from schemas.arrays import Bools, Ints
 from schemas.derived import QUALITY
 from schemas.frame import Frame
@@ -65,7 +65,7 @@ class Quality:
         chosen = racks if where is None else [racks[i] for i in np.flatnonzero(where)]
         self._counts.setdefault(end, Counter()).update((site, rack, "", reason) for site, rack in chosen)
 
-    def devices(self, end: int, reason: str, registry: Registry, rows: Ints, metric: str = "") -> None:
+    def devices(self, end: int, reason: str, registry: Devices, rows: Ints, metric: str = "") -> None:
         """Notes registered devices by their rows."""
         if not len(rows):
             return

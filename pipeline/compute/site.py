@@ -19,7 +19,7 @@ from pipeline.compute import physics, scores
 from pipeline.compute.incidents import Incidents
 from schemas.arrays import Bools, Floats, Ints
 from schemas.derived import INCIDENT, PANE_S, RACK, SCORE, SITE
-from schemas.limits import HEAT_BALANCE
+from schemas.thresholds import HEAT_BALANCE
 
 KEEP_MS = 600_000
 BALANCE_WINDOW_S = 60

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import kafka, status
+from pipeline import kafka
 from pipeline.embedded import drain
 from pipeline.embedded.broker import Apache, Broker, Tansu, kafka_at_hand
-from pipeline.embedded.factory import Factory, forget, run_dir, running
 from pipeline.embedded.process import KEEP_MEMORY, Process, ProcessError, free_port, port_open, wait_for
-from pipeline.embedded.tending import Tender
-from pipeline.health import STALL_S
+from pipeline.embedded.watchdog import Watchdog
+from pipeline.instance import Instance, forget, run_dir, running
+from pipeline.monitoring import status
+from pipeline.monitoring.health import STALL_S
 from pipeline.store import client as store_client
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC
@@ -74,10 +75,10 @@ class Supervisor:
     cpu_before: dict[str, float] = field(default_factory=dict)
     rotations: int = 0
     stopped: set[str] = field(default_factory=set)
-    tender: Tender = field(init=False)
+    tender: Watchdog = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tender = Tender(self)
+        self.tender = Watchdog(self)
 
     @property
     def run_dir(self) -> Path:
@@ -121,7 +122,7 @@ class Supervisor:
             port = free_port(self.plan.watch_port)
             self.watch = f"http://127.0.0.1:{port}"
             self.spawn("watch", ["watch", "--clickhouse", self.clickhouse, "--port", str(port)])
-        Factory(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000), self.watch).save(
+        Instance(os.getpid(), self.bootstrap, self.clickhouse, round(self.plan.tick_s * 1000), self.watch).save(
             self.plan.data_dir
         )
         if self.plan.consumers:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.embedded.factory import running
+from pipeline.instance import running
 from pipeline.store.client import connect, open_folder
 
 

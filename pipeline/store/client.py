@@ -10,7 +10,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from pipeline import security
+from pipeline import settings
 
 
 class StoreError(RuntimeError):
@@ -22,22 +22,22 @@ def connect(url: str, *, readonly: bool = False) -> Client:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise StoreError(f"ClickHouse address {url!r}: wants http://[USER:PASSWORD@]HOST:8123")
-    settings = {"readonly": 2} if readonly else {}
+    server_settings = {"readonly": 2} if readonly else {}
     try:
         return clickhouse_connect.get_client(
             host=parts.hostname,
             port=parts.port or (8443 if parts.scheme == "https" else 8123),
             secure=parts.scheme == "https",
-            username=unquote(parts.username or "") or security.value("clickhouse", "user") or "default",
-            password=unquote(parts.password or "") or security.value("clickhouse", "password"),
+            username=unquote(parts.username or "") or settings.value("clickhouse", "user") or "default",
+            password=unquote(parts.password or "") or settings.value("clickhouse", "password"),
             ca_cert=_authority(parts.scheme),
             autogenerate_session_id=False,
-            settings=settings,
+            settings=server_settings,
             send_receive_timeout=120,
             connect_timeout=5,
             compress=False,
         )
-    except security.SecurityError as err:
+    except settings.SecurityError as err:
         raise StoreError(str(err)) from err
     except (ClickHouseError, OperationalError, OSError) as err:
         innermost: BaseException = err
@@ -57,10 +57,10 @@ def connect(url: str, *, readonly: bool = False) -> Client:
 
 
 def _authority(scheme: str) -> str | None:
-    found = security.value("clickhouse", "ca") if scheme == "https" else ""
+    found = settings.value("clickhouse", "ca") if scheme == "https" else ""
     if found in ("", "system"):
         return None
-    security.context("clickhouse", found)  # says what is wrong with the file
+    settings.context("clickhouse", found)  # says what is wrong with the file
     return found
 
 

@@ -1,4 +1,4 @@
-"""Dead letters in the store: found by name, reason or topic; judged again; marked as replayed or dropped."""
+"""Dead letters in the store: found by name, reason or topic, and marked as replayed or dropped."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.batcher import Batcher, Record
 from pipeline.store.tables import DATABASE
-from schemas import topics
 from schemas.deadletter import DeadLetter
 
 KEPT, REPLAYED, DROPPED = "kept", "replayed", "dropped"
@@ -89,19 +86,6 @@ def letters(client: Client, wanted: Wanted, limit: int = 1000) -> list[DeadLette
         column_formats={"d.value": "bytes", "value": "bytes"},
     ).result_rows
     return [DeadLetter(*row) for row in rows]
-
-
-def judge(letter: DeadLetter, now_ms: int, max_age_ms: int) -> tuple[bytes | None, str]:
-    """What the sink would say of it now: (its Kafka key, "") when it would take it, else (None, reason and detail)."""
-    if letter.topic not in topics.TOPICS or letter.topic == topics.DEAD_LETTERS:
-        return None, f"no topic of ours: {letter.topic!r}"
-    batcher = Batcher(max_age_ms=max_age_ms)
-    batcher.take(Record(letter.topic, letter.partition, letter.offset, now_ms, letter.value), 0.0)
-    batch = batcher.close()
-    if batch.dead:
-        return None, f"{batch.dead[0].reason}: {batch.dead[0].detail}"
-    content = next(iter(batch.pieces.values()))[0].content
-    return (b"" if isinstance(content, pa.RecordBatch) else content.key()), ""
 
 
 def mark(client: Client, ids: Sequence[str], state: str) -> None:

@@ -22,7 +22,7 @@ class AskError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class HistoryQuery:
     """`place` is a site, rack, node, device or job, `*` at its end for all that begin so; empty for everything.
 
     `first` and `last` bound the time range (UTC); `every_s` is the width of a row, 0 for what suits the range; `by` is
@@ -61,7 +61,7 @@ def find_metric(name: str) -> tuple[str, Metric]:
     return found[0]
 
 
-def history(client: Client, ask: Ask) -> pa.Table:
+def history(client: Client, ask: HistoryQuery) -> pa.Table:
     """Columns: `ts` (start of the row, UTC), `ask.by`, `mean`, `max`, `samples`; for a counter `increase` instead.
 
     Tiers: raw up to an hour, 10 s up to a day, 1 min up to 60 days, 1 h beyond.
@@ -94,7 +94,7 @@ def history(client: Client, ask: Ask) -> pa.Table:
     return client.query_arrow(sql, parameters=parameters)
 
 
-def _sql(kind: str, metric: Metric, tier: str, width: int, ask: Ask) -> str:
+def _sql(kind: str, metric: Metric, tier: str, width: int, ask: HistoryQuery) -> str:
     name = metric.name
     if tier:
         # a roll-up row is named by its end: put it back to its start

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from pipeline.store.multiples import MISSING
+from pipeline.store.quantize import MISSING
 from schemas import derived, topics
 from schemas.catalogue import KINDS
 from schemas.metric import Metric

@@ -16,13 +16,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
 from pipeline import kafka
-from pipeline.status import Status
+from pipeline.monitoring.status import Status
 from pipeline.stream.names import CONSUMED
 from pipeline.stream.transport import HeldTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
-from schemas.batch import single
 from schemas.codec import InvalidFrame
+from schemas.record_batch import single
 
 log = logging.getLogger("gigawatch.stream")
 

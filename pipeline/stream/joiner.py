@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.compute.site import KEEP_MS, SiteEngine
-from pipeline.stream.partition import Message
 from schemas import derived
 from schemas.codec import InvalidFrame
+from schemas.log_record import LogRecord
 
 #: Parts of one window arrive within this much event time of each other.
 SPREAD_MS = 30_000
@@ -36,7 +36,7 @@ class Joiner:
         """Nothing before this offset is wanted, and nothing after it may be missing."""
         self.position = offset
 
-    def add(self, messages: Iterable[Message]) -> dict[str, pa.RecordBatch]:
+    def add(self, messages: Iterable[LogRecord]) -> dict[str, pa.RecordBatch]:
         found: list[pa.RecordBatch] = []
         for message in messages:
             self.counts["received"] += 1

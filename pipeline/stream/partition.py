@@ -6,22 +6,14 @@ import bisect
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from pipeline.compute.engine import HORIZON_MS, PANE_MS, Closed, KindEngine
+from pipeline.compute.engine import HORIZON_MS, PANE_MS, ClosedPane, KindEngine
 from schemas.codec import Decoder, InvalidFrame
 from schemas.frame import Frame
-from schemas.quality import MAX_AGE_MS, how_far_behind, judge_times
+from schemas.log_record import LogRecord
+from schemas.validation import MAX_AGE_MS, classify_delay, validate_timestamps
 
 log = logging.getLogger("gigawatch.stream")
-
-
-class Message(NamedTuple):
-    """A raw message: offset, Kafka's time stamp (ms) and bytes."""
-
-    offset: int
-    kafka_ms: int
-    value: bytes
 
 
 class Partition:
@@ -45,13 +37,13 @@ class Partition:
         """Nothing before this offset is wanted, and nothing after it may be missing."""
         self.position = offset
 
-    def add(self, messages: Iterable[Message]) -> list[Closed]:
+    def add(self, messages: Iterable[LogRecord]) -> list[ClosedPane]:
         """Processes messages in offset order; returns the panes that closed."""
         frames: list[Frame] = []
-        out: list[Closed] = []
+        out: list[ClosedPane] = []
         received = processed = 0
         decode, kind = self._decoder.decode, self.engine.kind
-        for offset, kafka_ms, value in messages:
+        for _, _, offset, kafka_ms, value, _ in messages:
             received += 1
             first = not self._begun
             if offset != self.position and self.position is not None:
@@ -68,13 +60,13 @@ class Partition:
             try:
                 frame = decode(value, kind)
                 oldest, newest = frame.span()
-                judge_times(oldest, newest, kafka_ms, MAX_AGE_MS)
+                validate_timestamps(oldest, newest, kafka_ms, MAX_AGE_MS)
             except InvalidFrame as err:
                 self.counts[f"discarded:{err.reason}"] += 1
                 if frame is not None:
                     self.engine.quality.frame(self._pane(kafka_ms), err.reason, frame)
                 continue
-            behind = how_far_behind(newest, kafka_ms)
+            behind = classify_delay(newest, kafka_ms)
             if behind:
                 self.counts[behind] += frame.rows
                 self.engine.quality.frame(self._pane(kafka_ms), behind, frame)

@@ -21,7 +21,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from pipeline.stream.partition import Message
+from schemas.log_record import LogRecord
 
 #: Asked for the offset that may be committed for a partition; set by the app before it starts.
 NeededFrom = Callable[[str, int], int | None]
@@ -35,7 +35,7 @@ MOST_RECORDS = 1024
 class Bundle:
     """Records of one partition in log order."""
 
-    records: list[Message]
+    records: list[LogRecord]
 
 
 class HeldConsumer(driver.Consumer):
@@ -79,5 +79,10 @@ def _bundled(records: list[Any]) -> list[Any]:
     out = []
     for at in range(0, len(records), MOST_RECORDS):
         part = records[at : at + MOST_RECORDS]
-        out.append(replace(part[-1], value=Bundle([Message(r.offset, r.timestamp, r.value or b"") for r in part])))
+        out.append(
+            replace(
+                part[-1],
+                value=Bundle([LogRecord.of(r) for r in part]),
+            )
+        )
     return out

@@ -19,15 +19,16 @@ import pyarrow as pa
 
 from pipeline.stream.joiner import Joiner
 from pipeline.stream.names import PART_TOPIC
-from pipeline.stream.partition import Message, Partition
+from pipeline.stream.partition import Partition
 from schemas import topics
 from schemas.codec import encode_batch
+from schemas.log_record import LogRecord
 
 log = logging.getLogger("gigawatch.stream")
 
 #: Publishes (topic, key, value) and returns when Kafka has it.
 Publish = Callable[[str, bytes, bytes], Awaitable[None]]
-SNAPSHOT_VERSION = 4
+SNAPSHOT_VERSION = 5
 MOST_REWINDS, REWIND_PAUSE_S = 3, 1.0
 #: Rows of one derived message: a few megabytes.
 MOST_ROWS = 16_384
@@ -70,9 +71,9 @@ class Worker:
         self.assigned = 0
         self.idle = asyncio.Lock()
 
-    async def take(self, topic: str, bundles: Sequence[tuple[int, Sequence[Message]]]) -> None:
+    async def take(self, topic: str, bundles: Sequence[tuple[int, Sequence[LogRecord]]]) -> None:
         """(partition, messages) of one topic, in log order per partition; returns when all results are with Kafka."""
-        grouped: dict[int, list[Message]] = {}
+        grouped: dict[int, list[LogRecord]] = {}
         for partition, messages in bundles:
             grouped.setdefault(partition, []).extend(messages)
         if self._began is None:
@@ -90,14 +91,14 @@ class Worker:
                 return
         await asyncio.Event().wait()  # unprocessed and unacknowledged: read again by whoever comes next
 
-    async def _roll(self, topic: str, number: int, batch: list[Message]) -> None:
+    async def _roll(self, topic: str, number: int, batch: list[LogRecord]) -> None:
         held = self._partition(topic, number)
         for closed in held.add(await self._whole(topic, number, held, batch)):
             await asyncio.gather(
                 *(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
             )
 
-    async def _join(self, number: int, batch: list[Message]) -> None:
+    async def _join(self, number: int, batch: list[LogRecord]) -> None:
         joiner = self._joiners.get(number)
         if joiner is None:
             joiner = self._joiners[number] = Joiner()
@@ -105,7 +106,9 @@ class Worker:
         for name, rows in joiner.add(await self._whole(PART_TOPIC, number, joiner, batch)).items():
             await self._send(name, rows, b"site")
 
-    async def _whole(self, topic: str, number: int, held: Partition | Joiner, batch: list[Message]) -> list[Message]:
+    async def _whole(
+        self, topic: str, number: int, held: Partition | Joiner, batch: list[LogRecord]
+    ) -> list[LogRecord]:
         """The messages up to the first that is missing, which is then read again; all of them once that has been tried
         in vain.
         """

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards import alerts, build
-from dashboards.clickhouse import UID
+from dashboards import build
+from dashboards.alerts import rules
+from dashboards.datasource import UID
 from dashboards.watch.server import Table
 from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
-from producers.synthetic.faults import FAULTS
+from producers.sources.synthetic.faults import FAULTS
 from tests import plants
 from tests.conftest import ROOT
 
@@ -50,14 +51,14 @@ def yesterday(minute: int) -> int:
 
 
 def fired(ask: Any, at_s: float) -> set[tuple[str, str]]:
-    found = alerts.evaluate(ask, dt.datetime.fromtimestamp(at_s, dt.UTC))
+    found = rules.evaluate(ask, dt.datetime.fromtimestamp(at_s, dt.UTC))
     return {(f.rule.name, f.labels.get("device") or f.labels.get("rack") or f.labels.get("site") or "") for f in found}
 
 
 def test_every_fault_of_the_plant_has_a_rule_that_is_tested() -> None:
     assert {spec.split("@")[0] for spec in EXPECTED} == set(FAULTS)
     assert {rule for rule, _ in EXPECTED.values()} | {"telemetry-late", "dead-letters"} == {
-        rule.name for rule in alerts.RULES
+        rule.name for rule in rules.RULES
     }
 
 
@@ -91,7 +92,7 @@ async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> Non
     )
     assert [
         f.summary
-        for f in alerts.evaluate(ask, dt.datetime.fromtimestamp(start + ticks - 10, dt.UTC))
+        for f in rules.evaluate(ask, dt.datetime.fromtimestamp(start + ticks - 10, dt.UTC))
         if f.rule.name == "dead-letters"
     ] == ["1 messages were set aside in the last five minutes; the newest: not-arrow"]
     client.close()
@@ -110,7 +111,7 @@ async def test_an_hour_of_healthy_plant_is_quiet(own_clickhouse: str) -> None:
 
 
 def test_a_rule_fires_only_when_it_has_held_for_its_time() -> None:
-    rule = alerts.Rule(
+    rule = rules.Rule(
         "x", "X", "warning", "{device} at {value:.1f}", ("site", "rack", "device"), "SELECT $__toTime", 1.0, for_s=60
     )
     now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -122,14 +123,14 @@ def test_a_rule_fires_only_when_it_has_held_for_its_time() -> None:
 
         return ask
 
-    assert [f.summary for f in alerts.evaluate(answers({0: 2.0, 30: 3.0, 60: 4.0}), now, (rule,))] == ["d at 2.0"]
+    assert [f.summary for f in rules.evaluate(answers({0: 2.0, 30: 3.0, 60: 4.0}), now, (rule,))] == ["d at 2.0"]
     for dip in (0, 30, 60):
         values = {0: 2.0, 30: 2.0, 60: 2.0} | {dip: 0.5}
-        assert alerts.evaluate(answers(values), now, (rule,)) == []
+        assert rules.evaluate(answers(values), now, (rule,)) == []
 
 
 def test_a_store_in_which_nothing_is_stored_any_more_is_told() -> None:
-    found = alerts.evaluate(lambda _: Table(("site", "value"), []), dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
+    found = rules.evaluate(lambda _: Table(("site", "value"), []), dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
     assert [(f.rule.name, f.summary) for f in found] == [
         ("telemetry-late", "nothing at all was stored in the last 900 s")
     ]
@@ -139,11 +140,11 @@ def test_a_store_in_which_nothing_is_stored_any_more_is_told() -> None:
 def test_provisioned_rules_are_the_rules() -> None:
     body = yaml.safe_load(build.ALERTS.read_text())
     provisioned = {rule["uid"]: rule for group in body["groups"] for rule in group["rules"]}
-    assert set(provisioned) == {f"gigawatch-{rule.name}" for rule in alerts.RULES}
-    for rule in alerts.RULES:
+    assert set(provisioned) == {f"gigawatch-{rule.name}" for rule in rules.RULES}
+    for rule in rules.RULES:
         made = provisioned[f"gigawatch-{rule.name}"]
         assert made["for"] == f"{rule.for_s}s"
-        assert rule.for_s >= alerts.EVERY_S, "a rule without a duration flaps"
+        assert rule.for_s >= rules.EVERY_S, "a rule without a duration flaps"
         assert made["labels"]["severity"] in ("critical", "warning")
         assert made["data"][0]["datasourceUid"] == UID
         assert made["condition"] in {d["refId"] for d in made["data"]}

@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards import build, check, model, push
 from dashboards.boards import factory
-from dashboards.clickhouse import TYPE, UID
+from dashboards.datasource import TYPE, UID
 from dashboards.macros import MacroError, Range, expand
 from schemas.catalogue import KINDS
 from tests.conftest import ROOT

@@ -12,9 +12,9 @@ from dashboards import build, model
 from dashboards.macros import Range, expand
 from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
-from pipeline.store.questions import QUESTIONS
+from pipeline.store.named_queries import QUESTIONS
 from pipeline.store.tables import TABLES
-from pipeline.top.data import Store
+from pipeline.terminal.top.queries import Store
 from tests import plants
 
 pytestmark = pytest.mark.service

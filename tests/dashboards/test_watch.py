@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dashboards import build, model
 from dashboards.macros import Range, expand
-from dashboards.watch import guard, units
-from dashboards.watch.draw import Scene, draw
+from dashboards.watch import auth, units
 from dashboards.watch.links import address
+from dashboards.watch.render import PanelData, draw
 from dashboards.watch.server import Page, Table, covering, moment
 
 NOW = dt.datetime(2026, 1, 2, 3, 0, tzinfo=dt.UTC)
@@ -24,8 +24,8 @@ EVIL = "R'; DROP TABLE gpu; --<img src=x onerror=alert(1)>\x1b[31m\\"
 Client = TestClient[Any, Any]
 
 
-def scene(names: tuple[str, ...], rows: list[tuple[Any, ...]], **values: Any) -> Scene:
-    return Scene(
+def scene(names: tuple[str, ...], rows: list[tuple[Any, ...]], **values: Any) -> PanelData:
+    return PanelData(
         names,
         rows,
         (round(NOW.timestamp() * 1000) - 600_000, round(NOW.timestamp() * 1000)),
@@ -351,9 +351,9 @@ async def test_strangers_are_refused(opened: Opened) -> None:
             "/d/gigawatch-factory/factory", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
         )
     ).status == 200, "a link may lead here"
-    assert guard.is_here("localhost:1")
-    assert guard.is_here("[::1]:80")
-    assert not guard.is_here("localhost.evil.example")
+    assert auth.is_here("localhost:1")
+    assert auth.is_here("[::1]:80")
+    assert not auth.is_here("localhost.evil.example")
 
 
 async def test_a_token_is_wanted_and_given_once(opened: Opened) -> None:

@@ -17,7 +17,7 @@ from schemas.catalogue import KINDS
 from schemas.codec import Decoder, InvalidFrame, encode, encode_batch
 from schemas.frame import IDENTITY, build, schema
 from schemas.metric import BLANK_FP64, BLANK_INT32, BLANK_INT64
-from schemas.quality import clean, judge_times
+from schemas.validation import mask_invalid, validate_timestamps
 from tests.make_samples import START_MS, goldens, small_frame
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -109,7 +109,7 @@ def test_unknown_metrics_are_not_built() -> None:
 def test_sentinels_become_missing_and_are_counted(blank: float) -> None:
     identity = {"device": ["a", "b"]}
     counts: Counter[tuple[str, str]] = Counter()
-    cleaned = clean(build("gpu", START_MS, identity, {"temp_c": [blank, 50.0], "energy_j": [1.0, 2.0]}), counts)
+    cleaned = mask_invalid(build("gpu", START_MS, identity, {"temp_c": [blank, 50.0], "energy_j": [1.0, 2.0]}), counts)
     assert np.isnan(cleaned.values("temp_c")[0])
     assert cleaned.values("temp_c")[1] == 50.0
     assert counts == {("temp_c", "sentinel"): 1}
@@ -120,13 +120,13 @@ def test_impossible_and_infinite_values_are_counted_apart() -> None:
     frame = build(
         "gpu", START_MS, {"device": ["a", "b", "c", "d"]}, {"temp_c": [-200.0, float("inf"), float("nan"), 50.0]}
     )
-    assert np.isnan(clean(frame, counts).values("temp_c")[:3]).all()
+    assert np.isnan(mask_invalid(frame, counts).values("temp_c")[:3]).all()
     assert counts == {("temp_c", "range"): 1, ("temp_c", "infinite"): 1}
 
 
 def test_a_clean_frame_is_not_copied() -> None:
     frame = small_frame()
-    assert clean(frame, Counter()) is frame
+    assert mask_invalid(frame, Counter()) is frame
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_a_clean_frame_is_not_copied() -> None:
 )
 def test_times_that_cannot_be(first: int, last: int, reason: str) -> None:
     with pytest.raises(InvalidFrame) as caught:
-        judge_times(START_MS + first, START_MS + last, START_MS, 86_400_000)
+        validate_timestamps(START_MS + first, START_MS + last, START_MS, 86_400_000)
     assert caught.value.reason == reason
 
 
 def test_times_that_can_be() -> None:
-    judge_times(START_MS - 86_000_000, START_MS + 59_000, START_MS, 86_400_000)
+    validate_timestamps(START_MS - 86_000_000, START_MS + 59_000, START_MS, 86_400_000)
 
 
 @pytest.mark.parametrize("name", derived.DERIVED)

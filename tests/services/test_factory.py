@@ -18,7 +18,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from pipeline import api
-from pipeline.embedded.factory import running
+from pipeline.instance import running
 from pipeline.store.access import opened
 from tests.conftest import DATA
 from tests.factories import Running, processes, run

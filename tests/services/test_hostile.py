@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaProducer
 from dashboards import build as build_boards
 from dashboards import model
 from dashboards.macros import Range, expand
-from dashboards.watch.draw import Scene, draw
-from pipeline.embedded.factory import running
+from dashboards.watch.render import PanelData, draw
+from pipeline.instance import running
 from pipeline.store.access import opened
 from schemas.codec import encode
 from schemas.frame import build
@@ -58,7 +58,7 @@ def _every_panel_of_every_rack(folder: Path) -> None:
                 for panel in model.panels(body):
                     found = client.query(expand(panel["targets"][0]["rawSql"], model.shown(panel, over), values))
                     shown[panel["title"]] = draw(
-                        panel, Scene(found.column_names, found.result_rows, (0, 1), ("now-5m", "now"), values)
+                        panel, PanelData(found.column_names, found.result_rows, (0, 1), ("now-5m", "now"), values)
                     )["kind"]
                 assert shown["GPU power" if board.endswith("rack") else "Who"] in ("plot", "numbers"), name
 

@@ -22,7 +22,7 @@ from playwright.async_api import Locator, Page, async_playwright, expect
 
 from dashboards import build
 from dashboards.panels import NO_DATA
-from pipeline.embedded.factory import running
+from pipeline.instance import running
 from tests.factories import GIGAWATCH, Running, factories, run
 
 pytestmark = pytest.mark.service

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.bench import readme
-from pipeline.bench.parts import Bench, Result
+from pipeline.bench import markdown_table
 from pipeline.bench.peers import stores, streams
+from pipeline.bench.stages import Bench, Result
 
 HEADERS = ("what", "Gigawatch", "peer", "peer's figure", "Gigawatch / peer")
 
@@ -37,7 +37,7 @@ def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
 
 def page(result: Mapping[str, Any]) -> list[str]:
     """The README's table: what, peer and ratio."""
-    lines = readme.table(
+    lines = markdown_table.table(
         (HEADERS[0], HEADERS[2], HEADERS[4]), [(what, peer, ratio) for what, _, peer, _, ratio in rows(result)]
     )
     return [*lines, *(f"| not measured here | {name} | |" for name in result["absent"])]

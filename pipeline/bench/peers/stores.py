@@ -16,13 +16,14 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from clickhouse_connect.driver.client import Client
 
-from pipeline import kafka, status
-from pipeline.bench.parts import Bench, Result
+from pipeline import kafka
 from pipeline.bench.peers import environment, remote_write, samples
 from pipeline.bench.peers.samples import TOPIC, Samples
 from pipeline.bench.peers.streams import fill
+from pipeline.bench.stages import Bench, Result
 from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
 from pipeline.embedded.supervisor import Supervisor
+from pipeline.monitoring import status
 from pipeline.store import client as store_client
 from pipeline.store.tables import DATABASE
 

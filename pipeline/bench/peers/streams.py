@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import status
-from pipeline.bench.parts import Bench, Result
 from pipeline.bench.peers import environment, samples
 from pipeline.bench.peers.rolling import HOP_MS, WINDOW_MS
 from pipeline.bench.peers.samples import TOPIC, Samples
+from pipeline.bench.stages import Bench, Result
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.supervisor import Supervisor
+from pipeline.monitoring import status
 
 GPUS, TICKS = 1_440, 180
 _TIMEOUT_S = 420

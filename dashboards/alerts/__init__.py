@@ -1,0 +1,1 @@
+"""What should wake an operator: rules, their evaluation, their provisioning in Grafana."""

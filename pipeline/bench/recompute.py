@@ -1,0 +1,140 @@
+"""The same log, read by a worker that nobody disturbs: what it publishes is what the store must hold, to the last
+bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from clickhouse_connect.driver.client import Client
+
+from pipeline import kafka
+from pipeline.store.tables import DATABASE, STORED, TABLES
+from pipeline.stream.names import PART_TOPIC, TELEMETRY
+from pipeline.stream.worker import Worker
+from schemas import derived
+from schemas.log_record import LogRecord
+
+Compared = dict[str, Any]
+#: Streams whose rows are a function of the log alone, and an incident's columns that are (how long it has been quiet is
+#: not).
+_COMPARED = ("rollup_gpu", "rollup_node", "rollup_power", "rollup_cooling", "window", "rack", "score")
+_INCIDENT = ("incident", "opened", "kind", "device", "cause")
+
+
+async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
+    """Rows by derived stream, the last of each key, from the telemetry on the log."""
+    out: dict[str, list[pa.RecordBatch]] = {}
+    parts: list[bytes] = []
+
+    async def publish(topic: str, _: bytes, value: bytes) -> None:
+        stream, batch = derived.decode(value)
+        out.setdefault(stream.name, []).append(batch)
+        if topic == PART_TOPIC:
+            parts.append(value)
+
+    worker = Worker(publish, tick_ms)
+    for topic in TELEMETRY:
+        for partition, messages in (await _log(bootstrap, topic)).items():
+            await worker.take(topic, [(partition, messages)])
+    await worker.take(PART_TOPIC, [(0, [LogRecord("", 0, n, 0, value) for n, value in enumerate(parts)])])
+    return {
+        name: _last(
+            pa.concat_tables([pa.table(b) for b in batches], promote_options="default"), derived.DERIVED[name].key
+        )
+        for name, batches in out.items()
+    }
+
+
+async def _log(bootstrap: str, topic: str) -> dict[int, list[LogRecord]]:
+    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
+    await consumer.start()
+    try:
+        mine = [tp for tp in await kafka.partitions(bootstrap) if tp.topic == topic]
+        consumer.assign(mine)
+        await consumer.seek_to_beginning(*mine)
+        ends = await consumer.end_offsets(mine)
+        found: dict[int, list[LogRecord]] = {tp.partition: [] for tp in mine}
+        while not await _at(consumer, ends):
+            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                found[tp.partition] += [LogRecord.of(r) for r in records if r.offset < ends[tp]]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def _at(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
+    return all([await consumer.position(tp) >= end for tp, end in ends.items()])
+
+
+def differences(client: Client, expected: dict[str, pa.Table]) -> dict[str, Compared]:
+    """By stream: rows expected, stored, and `wrong`: missing, too many, or not the same to the last bit."""
+    found: dict[str, Compared] = {}
+    for name in _COMPARED:
+        if name not in expected:
+            continue
+        columns = [c for c in derived.DERIVED[name].names if c in expected[name].column_names]
+        found[name] = _compare(
+            _columns(expected[name], columns, derived.DERIVED[name].key), _stored(client, name, columns)
+        )
+    if "incident" in expected:
+        found["incident"] = _compare(
+            _columns(expected["incident"], list(_INCIDENT), _INCIDENT),
+            _stored(client, "incident", list(_INCIDENT), _INCIDENT),
+        )
+    return found
+
+
+def _stored(client: Client, name: str, columns: list[str], key: tuple[str, ...] = ()) -> dict[str, Any]:
+    table = TABLES[STORED[name]]
+    final = "" if table.frames else " FINAL"
+    return _columns(
+        client.query_arrow(f"SELECT {', '.join(columns)} FROM {DATABASE}.{table.name}{final}"),
+        columns,
+        key or derived.DERIVED[name].key,
+    )
+
+
+def _columns(table: pa.Table, columns: list[str], key: tuple[str, ...]) -> dict[str, Any]:
+    """numpy columns, sorted by key; NULL is NaN, time stamps are ms."""
+    out: dict[str, Any] = {}
+    for name in columns:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp("ms")).cast(pa.int64())
+        if pa.types.is_floating(column.type):
+            column = column.fill_null(float("nan"))
+        if pa.types.is_binary(column.type):
+            column = column.cast(pa.string())
+        out[name] = column.to_numpy(zero_copy_only=False)
+    order = np.lexsort([out[name].astype(str) for name in reversed(key)])
+    return {name: values[order] for name, values in out.items()}
+
+
+def _compare(expected: dict[str, Any], stored: dict[str, Any]) -> Compared:
+    rows, kept = (len(next(iter(side.values()))) for side in (expected, stored))
+    if rows != kept:
+        return {"rows": rows, "stored": kept, "wrong": max(abs(rows - kept), 1), "columns": []}
+    wrong, columns = np.zeros(rows, bool), []
+    for name, values in expected.items():
+        mine = stored[name]
+        if values.dtype.kind == "f":
+            differs = ~((values == mine.astype(values.dtype)) | (np.isnan(values) & np.isnan(mine)))
+        else:
+            differs = values.astype(str) != mine.astype(str)
+        if differs.any():
+            at = int(np.flatnonzero(differs)[0])
+            columns.append(f"{name}: {int(differs.sum())}, such as {mine[at]} for {values[at]}")
+        wrong |= differs
+    return {"rows": rows, "stored": kept, "wrong": int(wrong.sum()), "columns": columns}
+
+
+def _last(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
+    """The last row of each key, as the store keeps it."""
+    rows = {who: number for number, who in enumerate(zip(*(table.column(n).to_pylist() for n in key), strict=True))}
+    return table.take(pa.array(sorted(rows.values())))

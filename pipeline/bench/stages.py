@@ -1,0 +1,249 @@
+"""The parts of the benchmark: each brings up the real processes, loads them, and returns what it measured."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.bench.check import check
+from pipeline.embedded.process import ProcessError
+from pipeline.embedded.run_summary import bytes_per_value, summary
+from pipeline.embedded.supervisor import Plan, Supervisor
+from pipeline.monitoring import status
+from pipeline.store import client as store_client
+
+Result = dict[str, Any]
+#: The embedded broker's log of a benchmark is kept whole, MB: two minutes of a gigawatt are about 6 GB.
+BROKER_MB = 14_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where and on what a part runs; `say` tells people how far it is."""
+
+    broker: str = "embedded"
+    folder: Path | None = None
+    say: Callable[[str], None] = lambda _: None
+
+    @asynccontextmanager
+    async def factory(
+        self, producer: tuple[str, ...], *, made: type[Supervisor] = Supervisor, spool: bool = False, **more: Any
+    ) -> AsyncIterator[Supervisor]:
+        """Services in a folder that is new and goes afterwards, unless something went wrong; a producer may have a
+        `spool` there.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="gigawatch-bench-", dir=self.folder))
+        try:
+            argv = (*producer, "--spool", str(folder / "spool")) if spool else producer
+            async with made(
+                Plan(folder, argv, self.broker, broker_memory_mb=BROKER_MB, max_age_days=2.0, **more), self.say
+            ) as factory:
+                yield factory
+        except ProcessError:
+            self.say(f"what went wrong stays in {folder}")
+            raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _premade(gpus: int, per: str, *more: object) -> tuple[str, ...]:
+    return (f"premade:{gpus}/{per}", *map(str, more))
+
+
+async def end_to_end(
+    bench: Bench, gpus: int, seconds: float, per: str = "rack", speed: float = 1.0, workers: int = 1
+) -> Result:
+    """All of it: publisher, broker, workers, sink, ClickHouse, for `seconds` at `speed` times real time; then drained
+    and checked.
+    """
+    began = time.monotonic()
+    back = 30 + seconds * max(0.0, speed - 1) if speed > 1 else 0  # so that event time does not run ahead of the clock
+    merge = ("--merge", "0.25") if per == "node" else ()
+    async with bench.factory(
+        _premade(gpus, per, "--speed", speed, *(("--back", back) if back else ()), *merge), workers=workers
+    ) as factory:
+        tending = asyncio.create_task(factory.tender.run())
+        for passed in range(int(seconds)):
+            await asyncio.sleep(1)
+            if passed % 10 == 9:
+                bench.say(_progress(factory))
+        tending.cancel()
+        await asyncio.gather(tending, return_exceptions=True)
+        drained = await factory.finish(drain_s=600 + 10 * seconds)
+        client = store_client.connect(factory.clickhouse)
+        result = summary(
+            client,
+            factory.statuses(),
+            factory.cpu_s(),
+            tick_s=1.0,
+            wall_s=time.monotonic() - began,
+            drained=drained,
+            rotations=factory.rotations,
+            source=f"premade:{gpus}/{per}",
+        )
+        checked = check(client)
+        client.close()
+        restarts = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
+    return {
+        **result,
+        "speed": speed,
+        "per": per,
+        "workers": workers,
+        "checked": checked,
+        "restarts": restarts,
+        "worker_rss_mb": result["peak_rss_mb"].get("stream-0"),
+        "wrong": checked["wrong"]
+        + result["rows_missing"]
+        + result["rows_duplicate"]
+        + result["dead_letters"]
+        + (not drained),
+    }
+
+
+def _progress(factory: Supervisor) -> str:
+    said = factory.statuses()
+    sent = said.get("producer", {}).get("rows", {}).get("telemetry.gpu", 0)
+    stored = said.get("sink", {}).get("rows", {}).get("gpu", 0)
+    return f"{sent:,} GPU samples sent, {stored:,} stored"
+
+
+async def worker(
+    bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str = "rack", partitions: int = 4
+) -> Result:
+    """GPUs a second a worker core: faust workers on a log that is already full, from the first message to the last
+    result in Kafka.
+    """
+    async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", partitions) as (
+        factory,
+        rows,
+    ):
+        for n in range(workers):
+            factory.spawn(f"stream-{n}", ["stream", "--broker", factory.bootstrap])
+        if not await factory.drained(600, sink=False):
+            raise ProcessError("the workers did not come to the end of the log within 10 minutes")
+        await asyncio.sleep(1.5)  # a last status
+        said = [status.read(factory.run_dir / f"stream-{n}.json") for n in range(workers)]
+    busy = [s["busy"] for s in said]
+    wall = max(b["ended"] for b in busy) - min(b["began"] for b in busy)
+    cpu = sum(b["cpu_s"] for b in busy)
+    return {
+        "gpus": gpus,
+        "ticks": ticks,
+        "workers": workers,
+        "rows": rows,
+        "gpu_samples": gpus * ticks,
+        "cpu_s": round(cpu, 3),
+        "wall_s": round(wall, 3),
+        "gpus_per_core_s": round(gpus * ticks / cpu),
+        "gpus_per_wall_s": round(gpus * ticks / wall),
+        "peak_rss_mb": max(s["peak_rss_mb"] for s in said),
+        "partitions_each": [s["assigned"] for s in said],
+        "wrong": int(sum(s["counts"].get("rows:rows", 0) for s in said) != rows),
+    }
+
+
+async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result:
+    """Rows a second a core from Kafka to durable: the sink and ClickHouse on a log that is already full."""
+    async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", 4) as (factory, rows):
+        await asyncio.to_thread(factory.start_clickhouse)
+        before = factory.processes["clickhouse"].cpu_s()
+        factory.spawn(
+            "sink",
+            [
+                "sink",
+                "--broker",
+                factory.bootstrap,
+                "--clickhouse",
+                factory.clickhouse,
+                "--max-age",
+                "2",
+                "--roll-every",
+                "3600",
+            ],
+        )
+        if not await factory.drained(600, stream=False):
+            raise ProcessError("the sink did not come to the end of the log within 10 minutes")
+        await asyncio.sleep(1.5)
+        said = status.read(factory.run_dir / "sink.json")
+        clickhouse = factory.processes["clickhouse"].cpu_s() - before
+    own, wall = said["busy"]["cpu_s"], said["busy"]["ended"] - said["busy"]["began"]
+    stored = sum(n for table, n in said["rows"].items() if table in ("gpu", "power", "cooling"))
+    return {
+        "gpus": gpus,
+        "ticks": ticks,
+        "rows": rows,
+        "sink_cpu_s": round(own, 3),
+        "clickhouse_cpu_s": round(clickhouse, 3),
+        "wall_s": round(wall, 3),
+        "rows_per_core_s": round(rows / (own + clickhouse)),
+        "rows_per_sink_core_s": round(rows / own),
+        "rows_per_wall_s": round(rows / wall),
+        "wrong": int(stored != rows),
+    }
+
+
+async def size(bench: Bench, racks: int, ticks: int) -> Result:
+    """Bytes a stored value of the raw tier once its parts are merged: the simulated plant's own ticks, none of them
+    twice.
+    """
+    source = ("synthetic", "--racks", str(racks), "--speed", "0", "--ticks", str(ticks), "--back", str(ticks))
+    async with _filled(bench, source, f"{ticks} ticks of {racks} racks", 4) as (factory, rows):
+        await asyncio.to_thread(factory.start_clickhouse)
+        factory.spawn(
+            "sink",
+            [
+                "sink",
+                "--broker",
+                factory.bootstrap,
+                "--clickhouse",
+                factory.clickhouse,
+                "--max-age",
+                "2",
+                "--roll-every",
+                "3600",
+            ],
+        )
+        if not await factory.drained(600, stream=False):
+            raise ProcessError("the sink did not come to the end of the log within 10 minutes")
+        metrics = int(status.read(factory.run_dir / "producer.json")["metrics"]["gpu"])
+        client = store_client.connect(factory.clickhouse)
+        client.command("OPTIMIZE TABLE gigawatch.gpu_frames FINAL")
+        found = bytes_per_value(client, metrics)
+        client.close()
+    return {
+        "racks": racks,
+        "ticks": ticks,
+        "rows": rows,
+        "metrics": metrics,
+        "bytes_per_value": found,
+        "wrong": int(not found),
+    }
+
+
+def premade(gpus: int, ticks: int, per: str) -> tuple[str, ...]:
+    """The arguments of `gigawatch produce` that fill a log with ticks that end about now."""
+    return _premade(gpus, per, "--speed", 0, "--ticks", ticks, "--back", ticks)
+
+
+@asynccontextmanager
+async def _filled(
+    bench: Bench, source: tuple[str, ...], what: str, partitions: int
+) -> AsyncIterator[tuple[Supervisor, int]]:
+    """(a broker with the source's ticks in its log and nothing that reads it, rows in it)."""
+    async with bench.factory((), consumers=False, partitions=partitions, services=("broker",)) as factory:
+        bench.say(f"filling the log with {what}")
+        producer = factory.spawn("producer", ["produce", *source, "--broker", factory.bootstrap])
+        while producer.running:  # noqa: ASYNC110 - a process ends without telling the loop
+            await asyncio.sleep(0.2)
+        if producer.code:
+            raise ProcessError(f"the producer ended with code {producer.code}: {producer.tail()}")
+        yield factory, sum(status.read(factory.run_dir / "producer.json")["rows"].values())

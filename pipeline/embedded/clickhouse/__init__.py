@@ -1,0 +1,1 @@
+"""ClickHouse's HTTP interface over chDB, on one machine."""

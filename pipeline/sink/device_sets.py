@@ -1,0 +1,129 @@
+"""Who the rows of messages are: devices that are stored together get a number, `who`, that names exactly them.
+
+A message whose identity columns were met before is compared as bytes, not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.store.tables import NAMED
+from schemas.arrays import Ints
+from schemas.frame import IDENTITY, Frame
+
+_MOST_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Rows that are stored together; `rack` is empty where they are of several."""
+
+    site: str
+    rack: str
+    who: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroups:
+    """The runs of a message; `order` is how its rows must be taken for them, None when they lie so."""
+
+    runs: tuple[RowGroup, ...]
+    order: Ints | None
+
+
+#: Racks of derived messages that are stored together fall into so many groups, by their names: whoever publishes them,
+#: and in whichever order.
+_GROUPS = 16
+
+
+class DeviceSets:
+    """Of one table. `new` collects rows for the identities table that have not been taken by `taken` yet."""
+
+    def __init__(self, by_rack: bool) -> None:
+        self._by_rack = by_rack
+        self._blocks: dict[tuple[int, bytes], RowGroups] = {}
+        self._columns: dict[tuple[int, Any, Any], tuple[list[pa.Buffer | None], RowGroups]] = {}
+        self._bytes = 0
+        self._whos: set[int] = set()
+        self.new: dict[int, dict[str, Any]] = {}
+
+    def of_frame(self, frame: Frame) -> RowGroups:
+        """The place of a frame of one moment."""
+        if frame.layout is None:
+            return self.of_columns({name: frame.batch.column(1 + i) for i, name in enumerate(IDENTITY)}, whole=True)
+        key = frame.rows, frame.block
+        found = self._blocks.get(key)
+        if found is None:
+            self._make_room(len(frame.block))
+            found = self._blocks[key] = self._learn(
+                {name: frame.batch.column(1 + i) for i, name in enumerate(IDENTITY)}, whole=True
+            )
+        return found
+
+    def of_columns(self, columns: Mapping[str, pa.Array], whole: bool = False) -> RowGroups:
+        """The place of rows with these identity columns; `whole` when a message is a unit whoever sends it."""
+        device = columns["device"]
+        key = len(device), device[0].as_py(), device[-1].as_py()
+        buffers = [b for name in IDENTITY for b in columns[name].buffers()[1:]]
+        plain = all(columns[name].offset == 0 for name in IDENTITY)
+        found = self._columns.get(key)
+        if found is not None and plain and all(_same(a, b) for a, b in zip(found[0], buffers, strict=True)):
+            return found[1]
+        place = self._learn(columns, whole)
+        if plain:
+            self._make_room(sum(b.size for b in buffers if b is not None))
+            self._columns[key] = [None if b is None else pa.py_buffer(b.to_pybytes()) for b in buffers], place
+        return place
+
+    def taken(self, rows: Mapping[int, Any]) -> None:
+        """These are stored."""
+        self._whos |= rows.keys()
+        self.new = {who: row for who, row in self.new.items() if who not in rows}
+
+    def _make_room(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > _MOST_BYTES:
+            self._bytes = size
+            self._blocks.clear()
+            self._columns.clear()
+
+    def _learn(self, columns: Mapping[str, pa.Array], whole: bool = False) -> RowGroups:
+        """Together is a rack, or what of a message shares a group (`whole`: all of it); within, rows go by name: so
+        that the same devices have the
+        same number wherever they are met."""
+        lists = {name: columns[name].to_pylist() for name in IDENTITY}
+        device, racks = lists["device"], lists["rack"]
+        keys = {
+            rack: rack if self._by_rack else "" if whole else zlib.crc32(rack.encode()) % _GROUPS for rack in set(racks)
+        }
+        together: dict[tuple[str, object], list[int]] = {}
+        for row, (site, rack) in enumerate(zip(lists["site"], racks, strict=True)):
+            together.setdefault((site, keys[rack]), []).append(row)
+        runs, order = [], list[int]()
+        for (site, _), rows in sorted(together.items(), key=lambda item: str(item[0])):
+            rows.sort(key=lambda row: (racks[row], device[row]))
+            named = {name: [lists[name][row] for row in rows] for name in ("rack", *NAMED)}
+            who = _number(site, named)
+            if who not in self._whos:
+                self.new[who] = {"who": who, "site": site, **named}
+            runs.append(RowGroup(site, racks[rows[0]] if self._by_rack else "", who, len(rows)))
+            order += rows
+        return RowGroups(tuple(runs), None if order == list(range(len(device))) else np.array(order))
+
+
+def _number(site: str, named: Mapping[str, Sequence[str]]) -> int:
+    """64 bits of a hash: of a million identities, two are taken for each other once in forty million installations."""
+    text = "\x1e".join((site, *("\x1f".join(names) for names in named.values())))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _same(a: pa.Buffer | None, b: pa.Buffer | None) -> bool:
+    return a is b if a is None or b is None else bool(a.equals(b))

@@ -1,0 +1,115 @@
+"""Writes one batch to ClickHouse: retries what is transient, isolates what is poison, stops at what only a person can
+mend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+
+from pipeline.sink.array_rows import identities_table
+from pipeline.sink.batcher import Batch
+from pipeline.sink.device_sets import DeviceSets
+from pipeline.sink.insert import Refusal, Sender, block, classify, token
+from pipeline.sink.stored_message import StoredMessage
+from pipeline.store.tables import IDENTITIES, TABLES, Table
+from schemas.validation import Counts
+
+log = logging.getLogger("gigawatch.sink")
+
+
+class StoppedByConfig(RuntimeError):
+    """ClickHouse refused in a way that retrying cannot mend; the message says what."""
+
+
+class Aborted(RuntimeError):
+    """Told to stop while ClickHouse was not taking inserts; nothing of this batch's offsets may be committed."""
+
+
+class Writer:
+    """Blocking; runs in a thread. `poison` collects the pieces that ClickHouse will never take, with its reason."""
+
+    def __init__(
+        self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2
+    ) -> None:
+        self._sender, self._log_id, self._stopping, self._wait_s = Sender(client), log_id, stopping, wait_s
+        self._identities: dict[str, DeviceSets] = {}
+        self.rows: Counter[str] = Counter()
+        self.missing: Counts = Counter()
+        self.retries = 0
+        self.trouble = ""
+
+    def write(self, batch: Batch) -> list[tuple[str, StoredMessage, str]]:
+        """Stores every piece of the batch; returns (table, piece, why) of those that cannot be.
+
+        Raises StoppedByConfig, Aborted.
+        """
+        poison: list[tuple[str, StoredMessage, str]] = []
+        for (name, day), pieces in batch.pieces.items():
+            self._store(TABLES[name], day, pieces, poison)
+        return poison
+
+    def _store(
+        self, table: Table, day: str, pieces: Sequence[StoredMessage], poison: list[tuple[str, StoredMessage, str]]
+    ) -> None:
+        try:
+            identities = self._identities.setdefault(table.name, DeviceSets(table.by_rack))
+            body = block(table, pieces, self._log_id, identities, self.missing)
+            self._identify(identities)
+            self._insert(table, body, token(table, pieces, self._log_id, day))
+        except (StoppedByConfig, Aborted):
+            raise
+        except Exception as err:  # classified: only poison comes here, the rest was retried or raised above
+            if classify(err) is not Refusal.POISON:
+                raise
+            if len(pieces) > 1:
+                half = len(pieces) // 2
+                self._store(table, day, pieces[:half], poison)
+                self._store(table, day, pieces[half:], poison)
+            else:
+                log.warning(
+                    "%s: set aside partition %d offset %d: %s", table.name, pieces[0].partition, pieces[0].offset, err
+                )
+                poison.append((table.name, pieces[0], str(err).split("\n")[0][:300]))
+            return
+        self.rows[table.name] += sum(p.rows for p in pieces)
+
+    def _identify(self, identities: DeviceSets) -> None:
+        """Who frames are of is stored before them."""
+        rows = identities.new
+        if rows:
+            name = hashlib.blake2b(b"".join(who.to_bytes(8, "little") for who in rows), digest_size=12).hexdigest()
+            self._insert(IDENTITIES, identities_table(rows), f"{IDENTITIES.name}/{name}")
+            identities.taken(rows)
+
+    def _insert(self, table: Table, body: pa.Table, name: str) -> None:
+        pause = self._wait_s
+        while True:
+            try:
+                self._sender.send(table, body, name)
+                self.trouble = ""
+                return
+            except Exception as err:
+                verdict = classify(err)
+                if verdict is Refusal.CONFIG:
+                    raise StoppedByConfig(
+                        f"ClickHouse refused rows for {table.name}: {str(err).splitlines()[0][:300]}"
+                    ) from err
+                if verdict is Refusal.POISON:
+                    raise
+                self.retries += 1
+                self.trouble = f"{table.name}: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}"
+                log.warning("insert into %s failed, trying again in %.1f s: %s", table.name, pause, self.trouble)
+            deadline = time.monotonic() + pause * random.uniform(0.7, 1.3)  # noqa: S311 - jitter
+            while time.monotonic() < deadline:
+                if self._stopping():
+                    raise Aborted(self.trouble)
+                time.sleep(0.05)
+            pause = min(pause * 2, 10.0)

@@ -1,0 +1,1 @@
+"""The terminal: tables, the overview, and `gigawatch top`."""

@@ -1,0 +1,1 @@
+"""NVIDIA DSX Exchange: the building's points."""

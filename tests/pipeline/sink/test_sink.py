@@ -1,0 +1,313 @@
+"""The store without a server: tables from the catalogue, batches, refusals, roll-up spans, freshness, questions asked
+wrongly.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+
+from pipeline.embedded.run_summary import pace
+from pipeline.sink import dedup, insert
+from pipeline.sink.batcher import Batch, Batcher
+from pipeline.sink.freshness import Freshness
+from pipeline.sink.insert import Refusal, classify
+from pipeline.sink.stored_message import StoredMessage
+from pipeline.sink.writer import Aborted, StoppedByConfig, Writer
+from pipeline.store.history import AskError, find_metric, span_s
+from pipeline.store.rollup import _spans
+from pipeline.store.tables import BY_TOPIC, TABLES, TTL_DAYS
+from schemas import topics
+from schemas.catalogue import KINDS
+from schemas.codec import encode
+from schemas.deadletter import DeadLetter
+from schemas.frame import build
+from schemas.log_record import LogRecord
+from tests.conftest import ROOT
+from tests.make_samples import START_MS, small_frame
+
+
+def record(
+    offset: int, value: bytes | None = None, topic: str = "telemetry.gpu", kafka_ms: int = START_MS
+) -> LogRecord:
+    return LogRecord(topic, 0, offset, kafka_ms, encode(small_frame()) if value is None else value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_tables_have_every_metric(kind: str) -> None:
+    columns = dict(TABLES[kind].columns)
+    for metric in KINDS[kind].metrics:
+        assert metric.name in columns
+        assert metric.kind == "derived" or "CODEC" in columns[metric.name]
+    stored = dict(TABLES[kind].stored)
+    assert all(stored[m.name].startswith(f"Array({m.dtype.title()})") for m in KINDS[kind].stored)
+    assert all(
+        stored[f"{m.name}_n"].startswith(f"Array(Int{m.dtype.removeprefix('float')}) COMMENT")
+        for m in KINDS[kind].stored
+    )
+    assert TABLES[kind].order[-2:] == ("ts", "who")
+
+
+def test_every_stored_topic_exists_and_every_topic_is_dealt_with() -> None:
+    assert set(BY_TOPIC) <= set(topics.TOPICS)
+    assert set(topics.TOPICS) - set(BY_TOPIC) == {topics.derived("part")}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_ddl_for_one_server_and_for_a_cluster(name: str) -> None:
+    table = TABLES[name]
+    single, *view = table.ddl()
+    assert "ENGINE = ReplacingMergeTree(" in single
+    assert ("PARTITION BY toDate(" in single) is (name != "identities"), "who is who is kept for good"
+    assert bool(re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)) is (name != "identities")
+    assert len(view) == table.frames
+    local, spread, *view = table.ddl("prod")
+    assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/" in local
+    assert "ON CLUSTER 'prod'" in local
+    assert f"Distributed('prod', 'gigawatch', '{table.stored_as}_local'" in spread
+    assert all("GLOBAL INNER JOIN" in v and "ON CLUSTER 'prod'" in v for v in view)
+
+
+def test_tiers_are_kept_longer_the_coarser_they_are() -> None:
+    assert TTL_DAYS["raw"] < TTL_DAYS["10s"] < TTL_DAYS["1m"] < TTL_DAYS["1h"]
+
+
+def test_batches_close_by_rows_bytes_or_age() -> None:
+    for batcher, close_at in (
+        (Batcher(max_rows=4, max_wait_s=100), 2),
+        (Batcher(max_bytes=2 * len(record(0).value), max_wait_s=100), 2),
+    ):
+        for n in range(close_at):
+            assert not batcher.due(0.0)
+            batcher.take(record(n), 0.0)
+        assert batcher.due(0.0)
+    old = Batcher(max_wait_s=1.0)
+    old.take(record(0), 10.0)
+    old.take(record(1), 10.9)
+    assert not old.due(10.99)
+    assert old.due(11.0), "age counts from the first record"
+
+
+def test_a_dead_letter_with_headers_out_of_all_bounds_is_stored_all_the_same() -> None:
+    """Found by fuzzing: a partition that fits no column would have ended the sink."""
+    headers = [(name, b"9" * 18) for name in ("partition", "offset", "timestamp")] + [("reason", b"\xff\xfe")]
+    row = DeadLetter.read(b"value", headers, 5).row().to_pylist()[0]
+    assert (row["partition"], row["offset"], row["ts"].timestamp(), row["bytes"]) == (0, int("9" * 18), 0.005, 5)
+
+
+def test_a_bad_record_is_a_dead_letter_and_its_offset_advances() -> None:
+    batcher = Batcher()
+    for n, value in enumerate([encode(small_frame()), b"garbage", encode(small_frame())]):
+        batcher.take(record(n, value), 0.0)
+    batch = batcher.close()
+    assert batch.offsets == {("telemetry.gpu", 0): 3}
+    assert [(d.offset, d.reason) for d in batch.dead] == [(1, "not-arrow")]
+    assert [p.offset for pieces in batch.pieces.values() for p in pieces] == [0, 2]
+    assert not batcher.batch
+
+
+@pytest.mark.parametrize(("kafka_ms", "reason"), [(START_MS - 120_000, "future"), (START_MS + 7 * 86_400_000, "stale")])
+def test_impossible_times_are_dead_letters(kafka_ms: int, reason: str) -> None:
+    batcher = Batcher()
+    batcher.take(record(0, kafka_ms=kafka_ms), 0.0)
+    assert [d.reason for d in batcher.close().dead] == [reason]
+
+
+def test_a_derived_message_on_the_wrong_topic_is_a_dead_letter() -> None:
+    batcher = Batcher()
+    batcher.take(record(0, topic="scores"), 0.0)
+    assert [d.reason for d in batcher.close().dead] == ["schema"]
+
+
+def test_what_is_stored_is_not_taken_again() -> None:
+    batcher = Batcher()
+    day = dt.datetime.fromtimestamp(START_MS / 1000, dt.UTC).date()
+    batcher.take(record(0), 0.0, {day})
+    batch = batcher.close()
+    assert batch.offsets == {("telemetry.gpu", 0): 1}
+    assert not batch.pieces
+    assert batcher.discarded == {"stored-before": 1}
+
+
+def midnight() -> pa.RecordBatch:
+    noon = START_MS // 86_400_000 * 86_400_000
+    return build(
+        "gpu", noon + pa.array([-1000, 0, 500]).to_numpy(), {"device": ["a", "b", "c"]}, {"power_w": [1.0, 2.0, 3.0]}
+    ).batch
+
+
+def test_days_are_inserted_apart_and_recognised_apart() -> None:
+    split = dedup.by_day(midnight(), "ts")
+    assert [(rows.num_rows) for _, rows in split] == [1, 2]
+    first = dt.date.fromisoformat(split[0][0])
+    left = dedup.remaining(midnight(), "ts", {first})
+    assert left.column("device").to_pylist() == ["b", "c"]
+
+
+def test_tokens_name_exact_content() -> None:
+    a, b = (StoredMessage(small_frame(), 0, n, START_MS) for n in (1, 2))
+    table = TABLES["gpu"]
+    assert insert.token(table, [a, b], "l", "d") == insert.token(table, [a, b], "l", "d")
+    assert (
+        len(
+            {
+                insert.token(table, pieces, log, day)
+                for pieces, log, day in (
+                    ([a], "l", "d"),
+                    ([a, b], "l", "d"),
+                    ([b], "l", "d"),
+                    ([a], "m", "d"),
+                    ([a], "l", "e"),
+                )
+            }
+        )
+        == 5
+    )
+
+
+class Refuses(DatabaseError):
+    """ClickHouse's error with a code, as the driver raises it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"Code: {code}. DB::Exception: told to")
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("err", "verdict"),
+    [
+        (Refuses(252), Refusal.TRANSIENT),
+        (Refuses(241), Refusal.TRANSIENT),
+        (Refuses(53), Refusal.POISON),
+        (Refuses(60), Refusal.CONFIG),
+        (Refuses(516), Refusal.CONFIG),
+        (OperationalError("gone"), Refusal.TRANSIENT),
+        (ConnectionError("reset"), Refusal.TRANSIENT),
+        (pa.ArrowInvalid("bad"), Refusal.POISON),
+        (Refuses(99999), Refusal.TRANSIENT),
+    ],
+)
+def test_refusals_are_told_apart(err: Exception, verdict: Refusal) -> None:
+    assert classify(err) is verdict
+
+
+class FakeClient:
+    """Takes inserts like ClickHouse: by token once; `plan` raises errors in turn; a block with a guilty offset is
+    poison.
+    """
+
+    def __init__(self, plan: list[Exception] | None = None, guilty: frozenset[int] = frozenset()) -> None:
+        self.plan, self.guilty = list(plan or []), guilty
+        self.tokens: dict[str, bytes] = {}
+        self.offsets: list[int] = []
+        self.identities: list[list[str]] = []
+
+    def raw_insert(
+        self, table: str, columns: Any, insert_block: memoryview, fmt: str, settings: dict[str, Any]
+    ) -> None:
+        if self.plan:
+            raise self.plan.pop(0)
+        data = bytes(insert_block)
+        body = pa.ipc.open_stream(data).read_all()
+        if table == "gigawatch.identities":
+            self.identities += body["device"].to_pylist()
+            return
+        offsets = body["kafka_offset"].to_pylist()
+        if set(offsets) & self.guilty:
+            raise Refuses(53)
+        name = settings["insert_deduplication_token"]
+        if name in self.tokens:
+            assert self.tokens[name] == data, "the same token for other bytes would lose rows"
+            return
+        self.tokens[name] = data
+        self.offsets += offsets
+
+
+def batch_of(count: int) -> Batch:
+    batcher = Batcher()
+    for n in range(count):
+        batcher.take(record(n), 0.0)
+    return batcher.close()
+
+
+def test_transient_errors_are_retried_with_the_same_bytes() -> None:
+    client = FakeClient([Refuses(252), OperationalError("time-out"), Refuses(241)])
+    writer = Writer(client, "log", wait_s=0.01)  # type: ignore[arg-type]
+    assert writer.write(batch_of(3)) == []
+    assert writer.retries == 3
+    assert sorted(set(client.offsets)) == [0, 1, 2]
+    assert writer.rows == {"gpu": 6}
+    assert len(client.identities) == 1, "who is who is stored once"
+
+
+def test_poison_is_isolated_and_the_rest_is_stored() -> None:
+    client = FakeClient(guilty=frozenset({5, 11}))
+    writer = Writer(client, "log")  # type: ignore[arg-type]
+    poison = writer.write(batch_of(16))
+    assert [(t, p.offset) for t, p, _ in poison] == [("gpu", 5), ("gpu", 11)]
+    assert sorted(set(client.offsets)) == [n for n in range(16) if n not in (5, 11)]
+
+
+def test_a_missing_table_stops_and_dead_letters_nothing() -> None:
+    with pytest.raises(StoppedByConfig, match="refused rows for identities"):
+        Writer(FakeClient([Refuses(60)]), "log").write(batch_of(2))  # type: ignore[arg-type]
+
+
+def test_an_abort_while_clickhouse_is_away_commits_nothing() -> None:
+    client = FakeClient([OperationalError("away")] * 100)
+    with pytest.raises(Aborted):
+        Writer(client, "log", lambda: True).write(batch_of(1))  # type: ignore[arg-type]
+
+
+def test_freshness_quantiles_and_slope() -> None:
+    fresh = Freshness()
+    for n in range(1000):
+        fresh.add(1.0 + n / 1000, 72, START_MS + n)
+    assert fresh.quantile(0.5) == pytest.approx(1.5, rel=0.06)
+    assert fresh.quantile(0.99) == pytest.approx(1.99, rel=0.06)
+    assert fresh.slope() == pytest.approx(1.0, rel=0.02), "a second staler every second: half the pace"
+    assert Freshness().summary()["p99_s"] is None
+    assert [pace(slope) for slope in (0.0, 1.0, -0.5, -1.0, -3.0)] == [1.0, 0.5, 2.0, 2.0, 2.0]
+    stale = Freshness()
+    for n in range(100):
+        stale.add(4.0 + 16 * (n % 25 > 3), 72, START_MS + 1000 * n)
+    assert stale.slope() > 0.15, "a backlog that was there from the start counts"
+
+
+def test_rollup_spans_join_adjacent_buckets() -> None:
+    at = dt.datetime(2026, 1, 1)
+    minute = dt.timedelta(minutes=1)
+    assert _spans([at, at + minute, at + 5 * minute], 60) == [
+        (at - minute, at + minute),
+        (at + 4 * minute, at + 5 * minute),
+    ]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("6h", 21600), ("2d", 172800)])
+def test_spans(text: str, seconds: int) -> None:
+    assert span_s(text) == seconds
+
+
+def test_questions_asked_wrongly_say_what_there_is() -> None:
+    with pytest.raises(AskError, match="15m"):
+        span_s("soon")
+    with pytest.raises(AskError, match=r"gpu\.mem_temp_c"):
+        find_metric("temp")
+    with pytest.raises(AskError, match="no kind 'x'"):
+        find_metric("x.temp_c")
+    assert find_metric("cooling.heat_w")[0] == "cooling"
+
+
+def test_no_client_of_clickhouse_outside_the_store() -> None:
+    users = [
+        p
+        for top in ("producers", "schemas", "dashboards")
+        for p in (ROOT / top).rglob("*.py")
+        if "clickhouse_connect" in p.read_text()
+    ]
+    assert users == []
