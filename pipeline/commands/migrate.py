@@ -8,7 +8,7 @@ import click
 
 from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.settings import SecurityError
 from pipeline.store import users
 from pipeline.store.access import opened

@@ -8,7 +8,7 @@ import click
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.named_queries import QUESTIONS

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from pipeline import kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
 from pipeline.monitoring.status import Status
 from pipeline.settings import SecurityError
 from pipeline.sink.batcher import Batcher
@@ -87,8 +87,8 @@ def sink(
 
     Stop it with SIGTERM: it drains and commits.
     """
-    options.setup_logging()
-    options.tame_gc()
+    runtime.setup_logging()
+    runtime.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     url = clickhouse or options.need_factory(data_dir, "--clickhouse URL").clickhouse
 
@@ -145,7 +145,7 @@ def sink(
         return 0
 
     try:
-        code = options.until_signal(work)
+        code = runtime.until_signal(work)
     except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError) as err:
         raise CommandError(str(err)) from err
     sys.exit(code)

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from pipeline import api, kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
 from pipeline.terminal.escape import plain
 from schemas.catalogue import KINDS
 from schemas.frame import IDENTITY, Frame
@@ -48,7 +48,7 @@ def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker:
         return 0
 
     try:
-        code = options.until_signal(work)
+        code = runtime.until_signal(work)
     except kafka.BrokerError as err:
         raise CommandError(str(err)) from err
     except BrokenPipeError:
