@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from schemas.frame import VERSION
+from schemas.identity import VERSION
 
 _TS = pa.timestamp("ms", "UTC")
 _LAST_MS = 4_102_444_800_000  # the year 2100: what ClickHouse's dates hold

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
 from schemas.codec import InvalidFrame, encode_batch, read_batch, read_schema
-from schemas.frame import VERSION
+from schemas.identity import VERSION
 
 _TS = pa.timestamp("ms", "UTC")
 _F = pa.float32()
@@ -31,12 +31,26 @@ _DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A derived stream. `key` names the columns that identify a row; a later row with the same key replaces it."""
+    """A derived stream, from its Kafka topic to its ClickHouse table.
+
+    `key` names the columns that identify a row; a later row with the same key replaces it. `table` is empty for a
+    stream that is not stored. `partitions` of the topic: 1, or 0 for as many as telemetry has. `dated` is the column by
+    which the table is partitioned and forgotten, after the days of `tier` (`schemas.tables.TTL_DAYS`). `stored_by`:
+    rows of devices are stored together, a rack's or a message's; empty: a row is a row. `from_log`: rows are a function
+    of the log alone, so that recomputing them gives the same bits.
+    """
 
     name: str
     help: str
     columns: tuple[tuple[str, pa.DataType], ...]
     key: tuple[str, ...]
+    topic: str
+    table: str = ""
+    partitions: Literal[0, 1] = 0
+    dated: str = "ts"
+    tier: str = "derived"
+    stored_by: Literal["", "rack", "message"] = ""
+    from_log: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,10 +91,17 @@ def _rollup(kind: str) -> Derived:
         f"10 s roll-up of every {kind} metric: mean and max, or a counter's increase.",
         (("ts", _TS), *_DEVICE, ("samples", pa.uint32()), *stats),
         ("site", "rack", "device", "ts"),
+        topic=f"rollups.{kind}",
+        table=f"{kind}_10s",
+        tier="10s",
+        stored_by=KINDS[kind].stored_by,
+        from_log=True,
     )
 
 
 ROLLUPS: dict[str, Derived] = {kind: _rollup(kind) for kind in KINDS}
+
+_WINDOWED = tuple(m for catalogue in KINDS.values() for m in catalogue.metrics if m.windowed)
 
 WINDOW = Derived(
     "window",
@@ -91,15 +112,15 @@ WINDOW = Derived(
         ("window_s", pa.uint32()),
         *_DEVICE,
         ("samples", pa.uint32()),
-        *(
-            (f"{m}_{s}", _F)
-            for m in ("util_pct", "power_w", "temp_c", "flow_lpm", "supply_temp_c", "return_temp_c", "heat_w")
-            for s in ("mean", "max", "p95")
-        ),
+        *dict.fromkeys((c, _F) for m in _WINDOWED if m.kind != "counter" for c in m.windows),
         ("busy_fraction", _F),
-        ("energy_j", _D),
+        *dict.fromkeys((c, _D) for m in _WINDOWED if m.kind == "counter" for c in m.windows),
     ),
     ("kind", "site", "rack", "device", "window_s", "ts"),
+    topic="rollups.window",
+    table="device_windows",
+    stored_by="rack",
+    from_log=True,
 )
 
 RACK = Derived(
@@ -122,7 +143,7 @@ RACK = Derived(
         ("gpu_temp_c_max", _F),
         ("gpu_temp_c_p95", _F),
         ("gpu_energy_j", _D),
-        ("node_power_w", _F),
+        *((f"{kind}_power_w", _F) for kind, catalogue in KINDS.items() if catalogue.load and kind != "gpu"),
         ("rack_power_w", _F),
         ("flow_lpm", _F),
         ("supply_temp_c", _F),
@@ -133,6 +154,10 @@ RACK = Derived(
         ("kinds", pa.uint8()),
     ),
     ("site", "rack", "window_s", "ts"),
+    topic="rollups.rack",
+    table="rack_windows",
+    partitions=1,
+    from_log=True,
 )
 
 PART = Derived(
@@ -164,6 +189,8 @@ PART = Derived(
         ("util_counts", pa.list_(pa.uint32())),
     ),
     ("kind", "site", "rack", "model", "window_s", "ts"),
+    topic="rollups.part",
+    partitions=1,
 )
 
 SITE = Derived(
@@ -190,6 +217,9 @@ SITE = Derived(
         ("heat_balance", _F),
     ),
     ("site", "window_s", "ts"),
+    topic="rollups.site",
+    table="site_windows",
+    partitions=1,
 )
 
 SCORE = Derived(
@@ -207,6 +237,9 @@ SCORE = Derived(
         ("z_peer", _F),
     ),
     ("kind", "site", "rack", "device", "cause", "ts"),
+    topic="scores",
+    table="scores",
+    from_log=True,
 )
 
 INCIDENT = Derived(
@@ -225,6 +258,10 @@ INCIDENT = Derived(
         ("cause", _S),
     ),
     ("incident",),
+    topic="incidents",
+    table="incidents",
+    partitions=1,
+    dated="opened",
 )
 
 LABEL = Derived(
@@ -242,6 +279,10 @@ LABEL = Derived(
         ("severity", _F),
     ),
     ("fault", "started"),
+    topic="events.label",
+    table="labels",
+    partitions=1,
+    dated="started",
 )
 
 QUALITY = Derived(
@@ -249,6 +290,9 @@ QUALITY = Derived(
     "Telemetry that was not taken at face value, by place, metric and reason.",
     (("ts", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("metric", _S), ("reason", _S), ("count", pa.uint64())),
     ("kind", "site", "rack", "metric", "reason", "ts"),
+    topic="events.quality",
+    table="quality",
+    partitions=1,
 )
 
 DERIVED: dict[str, Derived] = {

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from schemas.arrays import Bools, Floats
 from schemas.codec import InvalidFrame
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 from schemas.metric import Metric
 
 Counts = Counter[tuple[str, str]]

@@ -17,9 +17,10 @@ from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.history import AskError, span_s
-from pipeline.store.tables import DATABASE
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame, concat, schema
+from schemas.frame import Frame, concat, schema
+from schemas.identity import IDENTITY
+from schemas.tables import DATABASE
 
 
 @click.command()

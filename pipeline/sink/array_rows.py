@@ -18,7 +18,8 @@ from pipeline.sink.stored_message import StoredMessage, origin
 from pipeline.store.quantize import multiples
 from pipeline.store.tables import IDENTITIES, Table
 from schemas.arrays import Floats, Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 from schemas.stack import Stack
 from schemas.validation import Counts, mask_invalid, mask_invalid_values
 
@@ -70,7 +71,7 @@ def identities_table(rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
     return pa.table(
         {
             name: pa.array([row[name] for row in rows.values()], kinds.get(name, pa.list_(pa.string())))
-            for name, _ in IDENTITIES.columns
+            for name in (c.name for c in IDENTITIES.columns)
         }
     )
 
@@ -121,7 +122,7 @@ def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) 
         "ts": pa.array(np.repeat(np.array([m.ts_ms for m in moments], np.int64), each), _STAMP)
     }
     for name in ("kind", "window_s"):
-        if name in dict(table.stored):
+        if name in table.inserted:
             columns[name] = pa.array(
                 [
                     m.batch.column(m.batch.schema.get_field_index(name))[0].as_py()
@@ -137,9 +138,8 @@ def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) 
         "who": pa.array(np.array([run.who for run in runs], np.uint64)),
         "rows": pa.array(sizes.astype(np.uint32)),
     }
-    resolutions = dict(table.resolutions)
     for name, values in _values(table, moments, counts):
-        whole = multiples(values, resolutions[name]) if name in resolutions else None
+        whole = multiples(values, table.resolutions[name]) if name in table.resolutions else None
         column, found = (name, values) if whole is None else (f"{name}_n", whole)
         columns[column] = pa.ListArray.from_arrays(offsets, pa.array(found if order is None else found[order]))
     return pa.table(columns | origin([m.piece for m in moments], each, log_id))

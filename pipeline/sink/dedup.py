@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE, Table
+from pipeline.store.tables import Table
+from schemas.tables import DATABASE
 
 #: (offset, Kafka time stamp in ms) -> the days whose rows of that message are stored.
 Stored = dict[tuple[int, int], set[dt.date]]

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from pipeline.store.tables import NAMED
 from schemas.arrays import Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 
 _MOST_BYTES = 256 << 20
 
@@ -58,14 +59,12 @@ class DeviceSets:
     def of_frame(self, frame: Frame) -> RowGroups:
         """The place of a frame of one moment."""
         if frame.layout is None:
-            return self.of_columns({name: frame.batch.column(1 + i) for i, name in enumerate(IDENTITY)}, whole=True)
+            return self.of_columns({name: frame.batch.column(name) for name in IDENTITY}, whole=True)
         key = frame.rows, frame.block
         found = self._blocks.get(key)
         if found is None:
             self._make_room(len(frame.block))
-            found = self._blocks[key] = self._learn(
-                {name: frame.batch.column(1 + i) for i, name in enumerate(IDENTITY)}, whole=True
-            )
+            found = self._blocks[key] = self._learn({name: frame.batch.column(name) for name in IDENTITY}, whole=True)
         return found
 
     def of_columns(self, columns: Mapping[str, pa.Array], whole: bool = False) -> RowGroups:

@@ -14,8 +14,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from pipeline.sink import array_rows
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.stored_message import StoredMessage, origin
-from pipeline.store.tables import DATABASE, Table
+from pipeline.store.tables import Table
 from schemas.frame import Frame
+from schemas.tables import DATABASE
 from schemas.validation import Counts
 
 #: One insert is one block and so one part: it is stored whole or not at all.

@@ -21,13 +21,15 @@ from pipeline.sink.stored_message import StoredMessage
 from pipeline.sink.writer import Aborted, StoppedByConfig, Writer
 from pipeline.store.history import AskError, find_metric, span_s
 from pipeline.store.rollup import _spans
-from pipeline.store.tables import BY_TOPIC, TABLES, TTL_DAYS
+from pipeline.store.tables import BY_TOPIC, TABLES
+from pipeline.store.views import statements
 from schemas import topics
 from schemas.catalogue import KINDS
 from schemas.codec import encode
 from schemas.deadletter import DeadLetter
 from schemas.frame import build
 from schemas.log_record import LogRecord
+from schemas.tables import TTL_DAYS
 from tests.conftest import ROOT
 from tests.make_samples import START_MS, small_frame
 
@@ -40,11 +42,11 @@ def record(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_tables_have_every_metric(kind: str) -> None:
-    columns = dict(TABLES[kind].columns)
+    columns = {c.name: c.ddl for c in TABLES[kind].columns}
     for metric in KINDS[kind].metrics:
         assert metric.name in columns
         assert metric.kind == "derived" or "CODEC" in columns[metric.name]
-    stored = dict(TABLES[kind].stored)
+    stored = {c.name: c.ddl for c in TABLES[kind].stored}
     assert all(stored[m.name].startswith(f"Array({m.dtype.title()})") for m in KINDS[kind].stored)
     assert all(
         stored[f"{m.name}_n"].startswith(f"Array(Int{m.dtype.removeprefix('float')}) COMMENT")
@@ -61,12 +63,12 @@ def test_every_stored_topic_exists_and_every_topic_is_dealt_with() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_ddl_for_one_server_and_for_a_cluster(name: str) -> None:
     table = TABLES[name]
-    single, *view = table.ddl()
+    single, *view = statements(table)
     assert "ENGINE = ReplacingMergeTree(" in single
     assert ("PARTITION BY toDate(" in single) is (name != "identities"), "who is who is kept for good"
     assert bool(re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)) is (name != "identities")
     assert len(view) == table.frames
-    local, spread, *view = table.ddl("prod")
+    local, spread, *view = statements(table, "prod")
     assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/" in local
     assert "ON CLUSTER 'prod'" in local
     assert f"Distributed('prod', 'gigawatch', '{table.stored_as}_local'" in spread
