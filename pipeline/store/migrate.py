@@ -78,7 +78,8 @@ def _lacks(have: dict[str, tuple[str, str]], table: Table, column: Column) -> bo
     if kind.replace(" ", "") != column.full_type.replace(" ", "") or (column.comment and comment != column.comment):
         raise StoreError(
             f"{DATABASE}.{table.stored_as}.{column.name} is {kind} '{comment}', this version wants "
-            f"{column.full_type} '{column.comment}'. Migrations only add: store the old table elsewhere (RENAME TABLE) and start again"
+            f"{column.full_type} '{column.comment}'. Migrations only add: store the old table elsewhere "
+            "(RENAME TABLE) and start again"
         )
     return False
 
