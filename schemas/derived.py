@@ -25,7 +25,7 @@ _S = pa.string()
 PANE_S = 10
 WINDOWS: tuple[tuple[int, int], ...] = ((10, 10), (60, 10), (300, 60))
 
-#: The columns that tell one row of a derived table from another; the store keeps one row per key.
+#: The columns that identify a row of a derived table; the store keeps one row per key.
 _DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _S), ("job", _S))
 
 

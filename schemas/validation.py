@@ -28,7 +28,7 @@ def invalid_masks(metric: Metric, values: Floats) -> dict[str, Bools]:
     impossible), `infinite`; empty
     when nothing is wrong."""
     with np.errstate(invalid="ignore"):
-        # min and max skip no NaN, so one fast pass tells whether all is well
+        # min and max skip no NaN, so one fast pass finds whether all values are valid
         low, high = np.fmin.reduce(values), np.fmax.reduce(values)
         if np.isnan(low) or (low >= metric.lo and high <= metric.hi):
             return {}

@@ -106,7 +106,7 @@ def sink(
             clients[1],
             await kafka.log_id(bootstrap),
             batcher=batcher,
-            storm=CircuitBreaker(dead_most),
+            breaker=CircuitBreaker(dead_most),
         )
         roller = Roller(clients[2])
 

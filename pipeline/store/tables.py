@@ -1,6 +1,6 @@
 """ClickHouse tables derived from the catalogue: columns, codecs, partitions, TTL; for one server or a cluster.
 
-What devices give is stored a rack (or a message) and moment a row (`<name>_frames`: a metric is an array over the
+Device samples are stored one row a rack (or message) and time stamp (`<name>_frames`: a metric is an array over the
 devices, `who` names them in `identities`) and read through a view (`<name>`, see `views`) that shows a row a device.
 See docs/decisions/0009.
 """
@@ -68,9 +68,9 @@ NAMED = ("node", "device", "model", "job")
 class Table:
     """`columns` are those that a reader sees; `order` is the sorting key, which identifies a row; `topic` feeds it.
 
-    With `frames` rows of one moment are stored together, and `order` is a frame's: `by_rack` those of a rack, so that
-    a rack is found by the key; else all of a message, for kinds with a few devices a rack. `resolutions`: metrics that
-    are stored as whole multiples (in `<name>_n`) where they are, and as they came where they are not.
+    With `frames` rows of one time stamp are stored together, and `order` is a frame's: `by_rack` those of a rack, so
+    that a rack is found by the key; else all of a message, for kinds with a few devices a rack. `resolutions`: metrics
+    that are stored as whole multiples (in `<name>_n`) where they are, and as they came where they are not.
     """
 
     name: str

@@ -15,7 +15,7 @@ _BITS = {"Float32": "32", "Float64": "64"}
 def device_view(table: Table, cluster: str = "") -> str:
     """The statement that makes a row a device of the stored frames; arrays that a frame lacks, and NaN, read as NULL.
 
-    One SELECT, since ClickHouse plans each level with all its columns anew.
+    One SELECT, since ClickHouse plans every level with all its columns.
     """
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
     joined = [f"i.{n} AS name_{n}" for n in table.named]
