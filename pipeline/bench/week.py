@@ -22,7 +22,8 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.embedded.process import Process, free_port, port_open, wait_for
 from pipeline.store.client import StoreError, connect
-from pipeline.store.tables import TABLES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
 

@@ -16,7 +16,8 @@ from pipeline.monitoring.status import Status
 from pipeline.settings import SecurityError
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.circuit_breaker import CircuitBreaker
-from pipeline.sink.sink import GROUP, Clients, Sink
+from pipeline.sink.clients import GROUP, Clients
+from pipeline.sink.sink import Sink
 from pipeline.sink.writer import Aborted, StoppedByConfig
 from pipeline.store.client import StoreError, connect
 from pipeline.store.migrate import migrate

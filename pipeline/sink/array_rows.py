@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from pipeline.sink.device_sets import DeviceSets, RowGroups
 from pipeline.sink.stored_message import StoredMessage, provenance
 from pipeline.store.quantize import multiples
-from pipeline.store.tables import IDENTITIES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import IDENTITIES
 from schemas.arrays import Floats, Ints
 from schemas.frame import Frame
 from schemas.identity import IDENTITY

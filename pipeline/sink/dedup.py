@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import Table
+from pipeline.store.table import Table
 from schemas.tables import DATABASE
 
 #: (offset, Kafka time stamp in ms) -> the days whose rows of that message are stored.

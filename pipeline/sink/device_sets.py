@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.store.tables import NAMED
+from pipeline.store.table import NAMED
 from schemas.arrays import Ints
 from schemas.frame import Frame
 from schemas.identity import IDENTITY

@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from pipeline.sink import array_rows
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.stored_message import StoredMessage, provenance
-from pipeline.store.tables import Table
+from pipeline.store.table import Table
 from schemas.frame import Frame
 from schemas.tables import DATABASE
 from schemas.validation import Counts

@@ -23,6 +23,7 @@ from pipeline import kafka
 from pipeline.sink import dedup
 from pipeline.sink.batcher import Batcher, Flush
 from pipeline.sink.circuit_breaker import CircuitBreaker
+from pipeline.sink.clients import Clients
 from pipeline.sink.freshness import Freshness
 from pipeline.sink.writer import Aborted, Writer
 from pipeline.store.tables import BY_TOPIC, TABLES
@@ -33,21 +34,6 @@ from schemas.frame import Frame
 from schemas.log_record import LogRecord
 
 log = logging.getLogger("gigawatch.sink")
-
-GROUP = "gigawatch-sink"
-
-
-class Clients:
-    """Makes the sink's clients of Kafka; tests make others."""
-
-    def __init__(self, bootstrap: str, group: str) -> None:
-        self._bootstrap, self._group = bootstrap, group
-
-    def consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**kafka.consumer_options(self._bootstrap, self._group))
-
-    def producer(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**kafka.client_options(self._bootstrap), acks="all", max_request_size=32 << 20)
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -19,7 +19,8 @@ from pipeline.sink.batcher import Flush
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.insert import Refusal, Sender, build_body, classify, token
 from pipeline.sink.stored_message import StoredMessage
-from pipeline.store.tables import IDENTITIES, TABLES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import IDENTITIES, TABLES
 from schemas.validation import Counts
 
 log = logging.getLogger("gigawatch.sink")

@@ -8,7 +8,8 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
 from pipeline.store.columns import Column
-from pipeline.store.tables import HEURISTICS, TABLES, Table
+from pipeline.store.table import HEURISTICS, Table
+from pipeline.store.tables import TABLES
 from pipeline.store.views import device_view, raw_view
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.store.columns import Column
 from pipeline.store.quantize import MISSING
-from pipeline.store.tables import NAMED, Table
+from pipeline.store.table import NAMED, Table
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
 

@@ -15,8 +15,8 @@ from aiokafka.abc import ConsumerRebalanceListener
 
 from pipeline import kafka
 from pipeline.sink import dedup
+from pipeline.sink.clients import Clients
 from pipeline.sink.insert import Sender
-from pipeline.sink.sink import Clients
 from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC, TABLES
