@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.compute.engine import HORIZON_MS, ClosedPane, KindEngine
+from pipeline.compute.derived_rows import ClosedPane
+from pipeline.compute.engine import KindEngine
+from pipeline.compute.timing import HORIZON_MS
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.source import Synthetic
 from schemas.codec import encode_batch
@@ -158,10 +160,10 @@ def test_a_worker_that_starts_later_gives_the_same_windows() -> None:
     whole = as_bytes(KindEngine("gpu").add(frames))
     start = 120
     late = KindEngine("gpu")
-    late.warm_from_ms = START + start * 1000 + HORIZON_MS
+    late.emit_from_ms = START + start * 1000 + HORIZON_MS
     again = as_bytes(late.add(frames[start:]))
     assert again
-    warm = {key: value for key, value in whole.items() if key[0] - PANE_S * 1000 >= late.warm_from_ms}
+    warm = {key: value for key, value in whole.items() if key[0] - PANE_S * 1000 >= late.emit_from_ms}
     windowed = {k: v for k, v in warm.items() if k[1] in ("window", "part", "score", "rollup_gpu")}
     assert {k: v for k, v in again.items() if k[1] != "incident"} == windowed
 
