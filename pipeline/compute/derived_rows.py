@@ -17,16 +17,11 @@ from pipeline.compute.windows import Pane, WindowStats
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import INCIDENT, PART, ROLLUPS, SCORE, WINDOW
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 
-#: Counters whose increase a window carries under the counter's own name.
+#: Counters whose increase a window carries, under the counter's own name.
 WINDOW_COUNTERS = tuple(
-    dict.fromkeys(
-        m.name
-        for c in KINDS.values()
-        for m in c.metrics
-        if m.kind == "counter" and m.windowed and m.name in WINDOW.names
-    )
+    dict.fromkeys(m.name for c in KINDS.values() for m in c.metrics if m.windowed and m.kind == "counter")
 )
 #: Columns of PART that are sums, and averages, of the devices' means.
 SUMMED, AVERAGED = ("power_w", "flow_lpm", "heat_w"), ("supply_temp_c", "return_temp_c")
@@ -61,9 +56,7 @@ def rollup_rows(kind: str, end: int, devices: Devices, rows: Ints | slice, pane:
 
 
 def window_rows(kind: str, end: int, width_s: int, devices: Devices, rolled: WindowStats) -> pa.RecordBatch:
-    """Returns the window's row of every device that gave a sample; of the metrics, those windowed ones of the kind that
-    WINDOW has columns for.
-    """
+    """Returns the window's row of every device that gave a sample, with all windowed metrics of the kind."""
     rows = devices.present_rows(rolled.present)
     samples = rolled.samples[rows]
     unknown = np.full(len(samples), np.nan)
@@ -78,7 +71,7 @@ def window_rows(kind: str, end: int, width_s: int, devices: Devices, rolled: Win
     if "util_pct" in rolled.names:
         columns["busy_fraction"] = rolled.busy[rows]
     for stat, source in (("mean", rolled.mean), ("max", rolled.max), ("p95", rolled.p95)):
-        columns |= {f"{name}_{stat}": source[name][rows] for name in rolled.names if f"{name}_{stat}" in WINDOW.names}
+        columns |= {f"{name}_{stat}": source[name][rows] for name in rolled.names}
     return WINDOW.build(columns)
 
 

@@ -17,10 +17,6 @@ from pipeline.compute.windows import Pane
 from schemas.arrays import Bools, Floats
 from schemas.catalogue import KINDS
 
-#: Devices that share all of these are peers, by kind.
-PEERS = {"gpu": ("rack", "job"), "node": ("rack", "model")}
-OTHER_PEERS = ("model", "job")
-
 
 class Detector:
     """Judges each device of a pane, and keeps its past: pane means of five minutes, and the baseline made of them."""
@@ -37,6 +33,9 @@ class Detector:
             np.zeros((len(self._scored), 0), np.float32),
         )
         self._peers: Versioned[Groups] = Versioned()
+        counters = [m.name for m in metrics if m.kind == "counter"]
+        self._index = {m.name: i for i, m in enumerate(metrics)}
+        self._counter_index = {name: i for i, name in enumerate(counters)}
         self._states: dict[str, RuleState] = {}
 
     def grow_history(self) -> None:
@@ -50,9 +49,7 @@ class Detector:
 
         The pane becomes part of their past.
         """
-        peers = self._peers.get(
-            self._devices.version, lambda: Groups(*self._devices.group(*PEERS.get(self._kind, OTHER_PEERS)))
-        )
+        peers = self._peers.get(self._devices.version, lambda: Groups(*self._devices.group(*KINDS[self._kind].peers)))
         current = pane.mean[self._scored_at]
         result = scores.score(self._scored, current, self._baseline, peers)
         self._apply_rules(end, pane, known, result)
@@ -62,7 +59,9 @@ class Detector:
         return result
 
     def _apply_rules(self, end: int, pane: Pane, known: Bools, result: Scored) -> None:
-        view = PaneView(self._kind, pane.mean, pane.max, pane.increase, pane.carried, pane.samples, known)
+        view = PaneView(
+            self._index, self._counter_index, pane.mean, pane.max, pane.increase, pane.carried, pane.samples, known
+        )
         for rule in rules_of(self._kind):
             if not view.carries(rule.needs):
                 continue

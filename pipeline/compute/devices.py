@@ -10,7 +10,8 @@ import pyarrow as pa
 from pipeline.compute.groups import as_slice
 from pipeline.compute.versioned import Versioned
 from schemas.arrays import Bools, Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 
 _CACHE = 65_536
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
 
 OPEN_AT = SCORE_BAD

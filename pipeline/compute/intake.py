@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.compute import physics
 from pipeline.compute.devices import Devices
 from pipeline.compute.groups import as_slice
 from pipeline.compute.quality import Quality
@@ -74,6 +73,7 @@ class Intake:
             for ring, which in enumerate((windowed, others, counters))
             for k, i in enumerate(which)
         }
+        self._formulas = {m.name: m.formula for m in metrics if m.formula is not None}
         self._order = 0
         self._pending: dict[int, list[TickSamples]] = {}
 
@@ -179,9 +179,12 @@ class Intake:
         return tick * self.tick_ms // PANE_MS * PANE_MS + PANE_MS
 
     def _columns(self, samples: TickSamples, end: int) -> dict[str, Floats]:
-        """Returns the metrics that the frames carry, impossible values missing, and what derives from them."""
+        """Returns the metrics that the frames carry, impossible values missing, and the derived metrics of these."""
         columns = {name: self._clean(name, samples, end) for name in samples.stack.names}
-        return columns | derived_columns(self.kind, columns)
+        for name, formula in self._formulas.items():
+            if columns.keys() >= set(formula.inputs):
+                columns[name] = formula.compute(*(columns[n].astype(np.float64) for n in formula.inputs))
+        return columns
 
     def _clean(self, name: str, samples: TickSamples, end: int) -> Floats:
         values = samples.stack.column(name)
@@ -196,14 +199,6 @@ class Intake:
             self.missing[name, reason] += len(rows)
             self._quality.note_devices(end, reason, self._devices, rows, name)
         return cleaned
-
-
-def derived_columns(kind: str, columns: dict[str, Floats]) -> dict[str, Floats]:
-    """Returns the kind's derived metrics whose inputs are all carried, float64."""
-    if kind == "cooling" and {"flow_lpm", "supply_temp_c", "return_temp_c"} <= columns.keys():
-        flow, supply, back = (columns[n].astype(np.float64) for n in ("flow_lpm", "supply_temp_c", "return_temp_c"))
-        return {"heat_w": physics.coolant_heat_w(flow, supply, back)}
-    return {}
 
 
 def _joined(parts: list[TickSamples]) -> list[TickSamples]:

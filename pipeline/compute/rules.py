@@ -7,10 +7,10 @@ module imports numpy and schemas only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -30,10 +30,12 @@ DRAWN_W = 10.0
 class PaneView:
     """What a rule sees of one pane, as arrays [devices]; NaN where a device gave nothing.
 
-    `carried`: bool[metrics]; `samples`: uint32[devices]; `known`: devices seen before the pane began.
+    `index` and `counter_index` give a metric's and a counter's row; `carried`: bool[metrics]; `samples`:
+    uint32[devices]; `known`: devices seen before the pane began.
     """
 
-    kind: str
+    index: Mapping[str, int]
+    counter_index: Mapping[str, int]
     means: Floats
     maxima: Floats
     increases: Floats
@@ -42,17 +44,17 @@ class PaneView:
     known: Bools
 
     def mean(self, metric: str) -> Floats:
-        return np.asarray(self.means[_places(self.kind)[0][metric]])
+        return np.asarray(self.means[self.index[metric]])
 
     def max(self, metric: str) -> Floats:
-        return np.asarray(self.maxima[_places(self.kind)[0][metric]])
+        return np.asarray(self.maxima[self.index[metric]])
 
     def increase(self, counter: str) -> Floats:
-        return np.asarray(self.increases[_places(self.kind)[1][counter]])
+        return np.asarray(self.increases[self.counter_index[counter]])
 
     def carries(self, metrics: tuple[str, ...]) -> bool:
         """Whether any device gave each of these metrics."""
-        return all(self.carried[_places(self.kind)[0][name]] for name in metrics)
+        return all(self.carried[self.index[name]] for name in metrics)
 
 
 class RuleState:
@@ -123,14 +125,6 @@ class Rule:
         return bool(self.alert) and self.applies_to(kind) and (not self.alert_kinds or kind in self.alert_kinds)
 
 
-@lru_cache
-def _places(kind: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Returns (index of each metric, index of each counter among the counters)."""
-    metrics = KINDS[kind].metrics
-    counters = [m.name for m in metrics if m.kind == "counter"]
-    return {m.name: i for i, m in enumerate(metrics)}, {name: i for i, name in enumerate(counters)}
-
-
 def _alarm(metric: Metric, view: PaneView, _: RuleState) -> Finding:
     """A counter's increase, or a state's maximum, at or above the metric's `alarm_at`."""
     seen = view.increase(metric.name) if metric.kind == "counter" else view.max(metric.name)
@@ -159,16 +153,6 @@ def _silent(view: PaneView, _: RuleState) -> Finding:
     return view.known & (view.samples == 0), np.zeros(len(view.known))
 
 
-#: The alert that a metric's alarm raises, by kind and metric.
-_ALARM_ALERTS = {
-    ("gpu", "row_remap_failure"): "gpu-lost",
-    ("gpu", "ecc_dbe_total"): "gpu-lost",
-    ("gpu", "row_remap_uncorrectable_total"): "gpu-lost",
-    ("power", "psu_failed"): "psu-loss",
-    ("cooling", "leak"): "leak",
-}
-
-
 def _alarm_rules() -> Iterator[Rule]:
     """Yields a rule for every metric with `alarm_at`."""
     for kind, catalogue in KINDS.items():
@@ -182,7 +166,7 @@ def _alarm_rules() -> Iterator[Rule]:
                     kinds=(kind,),
                     needs=(metric.name,),
                     expected=0.0,
-                    alert=_ALARM_ALERTS.get((kind, metric.name), ""),
+                    alert=metric.alert,
                 )
 
 

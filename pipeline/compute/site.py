@@ -16,7 +16,7 @@ from pipeline.compute import physics, scores
 from pipeline.compute.incidents import Incidents, Judgement
 from pipeline.compute.site_join import JoinedWindow, Key, values_of
 from schemas.derived import INCIDENT, PANE_S, RACK, SCORE, SITE
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 from schemas.thresholds import HEAT_BALANCE
 
 KEEP_MS = 600_000

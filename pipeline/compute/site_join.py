@@ -15,11 +15,11 @@ from schemas.catalogue import KINDS
 
 Key = tuple[str, int, int]  # site, window in seconds, its end in ms
 
-#: The parts that rack and site figures are made of: (kind, model), "" is any. A new kind of device with power of its
-#: own joins `loads` to be counted beside the GPUs; where racks are metered by other devices, these join `rack meter`.
+#: The kinds whose power is part of what a rack draws.
+LOADS = tuple(kind for kind, catalogue in KINDS.items() if catalogue.load)
+#: The parts that other rack and site figures are made of: (kind, model), "" is any.
 ROLES: dict[str, tuple[tuple[str, str], ...]] = {
     "gpus": (("gpu", ""),),
-    "loads": (("node", ""),),
     "rack meter": (("power", "rack-meter"),),
     "rack loop": (("cooling", "rack-loop"),),
     "utility meter": (("", "utility-meter"),),
@@ -112,7 +112,7 @@ class JoinedWindow:
         """
         site, window_s, ts = self.key
         by, count = self._rack, len(self._names)
-        gpus, loads, meter, loop = (self._where(role) for role in ("gpus", "loads", "rack meter", "rack loop"))
+        gpus, meter, loop = (self._where(role) for role in ("gpus", "rack meter", "rack loop"))
         models = np.full(count, "", object)
         rows = np.flatnonzero(gpus)[::-1]
         models[by[rows]] = self._is["model"][rows]
@@ -132,12 +132,11 @@ class JoinedWindow:
             "util_pct_max": self._max(gpus, "util_pct_max", by, count),
             "util_pct_p95": self._util_p95(gpus, count),
             "busy_fraction": self._weighted(gpus, "busy_fraction", by, count),
-            "gpu_power_w": self._sum(gpus, "power_w", by, count),
+            **{f"{k}_power_w": self._sum(self._matches("kind", k), "power_w", by, count) for k in LOADS},
             "gpu_temp_c_mean": self._weighted(gpus, "temp_c_mean", by, count),
             "gpu_temp_c_max": self._max(gpus, "temp_c_max", by, count),
             "gpu_temp_c_p95": self._max(gpus, "temp_c_p95", by, count),
             "gpu_energy_j": self._sum(gpus, "energy_j", by, count),
-            "node_power_w": self._sum(loads, "power_w", by, count),
             "rack_power_w": power,
             "flow_lpm": self._only(loop, "flow_lpm", count),
             "supply_temp_c": self._only(loop, "supply_temp_c", count),
