@@ -110,9 +110,9 @@ async def end_to_end(
 
 
 def _progress(factory: Supervisor) -> str:
-    said = factory.statuses()
-    sent = said.get("producer", {}).get("rows", {}).get("telemetry.gpu", 0)
-    stored = said.get("sink", {}).get("rows", {}).get("gpu", 0)
+    producer, sink = (status.read(factory.run_dir / f"{name}.json") for name in ("producer", "sink"))
+    sent = producer.get("rows", {}).get("telemetry.gpu", 0)
+    stored = sink.get("rows", {}).get("gpu", 0)
     return f"{sent:,} GPU samples sent, {stored:,} stored"
 
 

@@ -19,8 +19,9 @@ from pipeline.commands.watch import PORT as WATCH_PORT
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.run_summary import summary
 from pipeline.embedded.supervisor import Plan, Supervisor
-from pipeline.monitoring import status
+from pipeline.monitoring import http
 from pipeline.monitoring.health import STALL_S
+from pipeline.monitoring.http import ListenError
 from pipeline.settings import SecurityError
 from pipeline.store import client as store_client
 from pipeline.store.client import StoreError
@@ -122,7 +123,7 @@ def up(
             )
             if factory.watch:
                 say(f"dashboards: {factory.watch} in your browser")
-            runner = await status.serve(metrics, factory.statuses) if metrics else None
+            runner = await http.serve(metrics, factory.statuses) if metrics else None
             await _watch(factory, stop, seconds, quiet, data_dir)
             if runner is not None:
                 await runner.cleanup()
@@ -154,7 +155,7 @@ def up(
 
     try:
         code = runtime.until_signal(work)
-    except (ProcessError, StoreError, kafka.BrokerError, SecurityError) as err:
+    except (ProcessError, StoreError, kafka.BrokerError, SecurityError, ListenError) as err:
         raise CommandError(str(err)) from err
     sys.exit(code)
 
@@ -219,6 +220,8 @@ def _report(result: dict[str, Any], path: Path | None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2) + "\n")
+    if result["refused_rows"]:
+        click.echo(f"{result['refused_rows']} rows were dropped in messages larger than Kafka takes", err=True)
     click.echo(
         f"{result['rows_produced']} rows produced, {result['rows_stored']} stored, {result['rows_missing']} missing, "
         f"{result['rows_duplicate']} twice, {result['dead_letters']} dead letters; fresh within "

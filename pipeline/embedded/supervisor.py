@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pipeline import kafka
 from pipeline.embedded import drain
@@ -23,6 +23,7 @@ from pipeline.embedded.watchdog import Watchdog
 from pipeline.instance import Instance, forget, run_dir, running
 from pipeline.monitoring import status
 from pipeline.monitoring.health import STALL_S
+from pipeline.monitoring.statuses import ProcessStatus, parse
 from pipeline.store import client as store_client
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC
@@ -263,8 +264,9 @@ class Supervisor:
             for prefix, wanted in readers.items()
         ]
 
-    def statuses(self) -> dict[str, dict[str, Any]]:
-        return {name: status.read(self.run_dir / f"{name}.json") for name in self.processes}
+    def statuses(self) -> dict[str, ProcessStatus]:
+        """The last status of every process, by name."""
+        return {name: parse(name, status.read(self.run_dir / f"{name}.json")) for name in self.processes}
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds by process, restarts included."""
