@@ -35,6 +35,7 @@ from schemas import topics
 
 OLDEST_CLICKHOUSE, OLDEST_JAVA = 25, 17
 Verdict = tuple[str, str]  # ok | warn | bad, and a sentence
+Check = tuple[str, Callable[[], Verdict]]
 
 
 @click.command()
@@ -50,7 +51,7 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
     factory = running(data_dir)
     address = broker or (factory.bootstrap if factory else None)
     url = clickhouse or (factory.clickhouse if factory else None)
-    checks: list[tuple[str, Callable[[], Verdict]]] = [
+    checks: list[Check] = [
         ("Python", lambda: ("ok", f"{platform.python_version()} on {os.cpu_count()} cores")),
         ("packages", _packages),
         ("disk", lambda: _disk(data_dir)),
@@ -73,15 +74,7 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
                 else ("warn", f"none runs on {data_dir}: `gigawatch up`")
             ),
         ),
-        *(
-            [
-                (name, partial(_process, data_dir, name))
-                for name in sorted(status.read_all(run_dir(data_dir)))
-                if kind_of(name) in METRICS
-            ]
-            if factory
-            else []
-        ),
+        *(processes(data_dir) if factory else []),
         ("Kafka", lambda: _kafka(address)),
         ("ClickHouse", lambda: _clickhouse(url, data_dir)),
         *([("watch page", lambda: _answers(factory.watch, "/live"))] if factory and factory.watch else []),
@@ -129,6 +122,12 @@ def _packages() -> Verdict:
         if wrong
         else ("ok", "all as this version needs them")
     )
+
+
+def processes(data_dir: Path) -> list[Check]:
+    """A check of each process that has written a status under `data_dir`; the watch page has a check of its own."""
+    names = sorted(n for n in status.read_all(run_dir(data_dir)) if kind_of(n) in METRICS)
+    return [(name, partial(_process, data_dir, name)) for name in names]
 
 
 def _process(data_dir: Path, name: str) -> Verdict:

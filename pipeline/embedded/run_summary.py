@@ -63,7 +63,7 @@ def summary(
     tick_s: float,
     wall_s: float,
     drained: bool,
-    rotations: int,
+    recycles: int,
     source: str,
 ) -> dict[str, Any]:
     """The keys of a run's JSON summary, without `restarts`. Times are seconds."""
@@ -99,7 +99,7 @@ def summary(
         "missing_values": producer.missing,
         "silent": producer.silent,
         "drained": drained,
-        "broker_rotations": rotations,
+        "broker_rotations": recycles,
     }
 
 

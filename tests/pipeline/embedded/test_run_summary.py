@@ -31,7 +31,7 @@ def made(statuses: dict[str, ProcessStatus]) -> dict[str, Any]:
         tick_s=1.0,
         wall_s=12.0,
         drained=True,
-        rotations=0,
+        recycles=0,
         source="synthetic",
     )
 
