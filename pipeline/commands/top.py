@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console, Group
@@ -34,14 +33,11 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
     Without a terminal, or with --once, it is printed once.
     """
 
-    def statuses() -> dict[str, dict[str, Any]]:
-        return {p.stem: status.read(p) for p in run_dir(data_dir).glob("*.json")}
-
     factory = running(data_dir)
     try:
         with opened(clickhouse, data_dir) as client:
             if once or not sys.stdout.isatty():
-                drawn = overview.draw(overview.take(client, 16), statuses() if factory else {})
+                drawn = overview.draw(overview.take(client, 16), status.read_all(run_dir(data_dir)) if factory else {})
                 if svg:
                     _picture(drawn, svg)
                 else:
