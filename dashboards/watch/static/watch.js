@@ -5,7 +5,6 @@ const RANGES = { "now-5m": "last 5 minutes", "now-15m": "last 15 minutes", "now-
   "now-24h": "last day", "now-7d": "last week", "now-30d": "last 30 days" };
 const REFRESHES = { "0": "paused", "5": "5 s", "10": "10 s", "30": "30 s", "60": "1 min" };
 const AT_ONCE = 3;
-const shift = new Date().getTimezoneOffset() * 60000;
 const one = (id) => document.getElementById(id);
 const state = { board: null, timer: 0, round: 0, every: null };
 
@@ -83,6 +82,15 @@ function variable(v) {
 }
 
 const every = (board) => state.every ?? (parseInt(board.refresh, 10) || 0);
+
+// --- time: the server and the address have milliseconds since 1970; Plotly puts numbers on a time axis into the browser's zone itself ---
+
+// The instant, ms since 1970, of an axis end as Plotly writes it: the browser's wall clock, "2026-01-02 03:04:05.678" or shorter.
+function instant(text) {
+  const [year, month, day, hour = 0, minute = 0, second = 0] = text.split(/[- :]/).map(Number);
+  return new Date(year, month - 1, day, hour, minute).getTime() + Math.round(second * 1000);
+}
+
 const clock = (text) => /^\d+$/.test(text) ? new Date(Number(text)).toLocaleString() : text;
 
 // --- panels ------------------------------------------------------------------------------------------------------------------------
@@ -171,14 +179,7 @@ const SHOWN = {
       plot = made("div", null, { class: "plot" });
       clean(body).append(plot);
     }
-    for (const trace of drawn.data) {
-      if (drawn.timed && trace.base) trace.base = trace.base.map((ms) => ms - shift);
-      else if (drawn.timed && trace.x) trace.x = trace.x.map((ms) => ms - shift);
-    }
-    if (drawn.timed) {
-      drawn.layout.xaxis.range = drawn.layout.xaxis.range.map((ms) => ms - shift);
-      if (drawn.layout.yaxis.type !== "category") annotate(drawn.layout, board.annotations);
-    }
+    if (drawn.timed && drawn.layout.yaxis.type !== "category") annotate(drawn.layout, board.annotations);
     Plotly.react(plot, drawn.data, drawn.layout, { displayModeBar: false, responsive: true });
     if (!plot.dataset.ready) {
       plot.dataset.ready = "yes";
@@ -188,8 +189,8 @@ const SHOWN = {
         if (href) follow(href);
       });
       plot.on("plotly_relayout", (change) => {
-        const [from, to] = [change["xaxis.range[0]"], change["xaxis.range[1]"]].map((t) => t === undefined ? 0 : new Date(t).getTime());
-        if (from && to) go((next) => { next.set("from", Math.round(from)); next.set("to", Math.round(to)); });
+        const [from, to] = [change["xaxis.range[0]"], change["xaxis.range[1]"]].map((end) => end === undefined ? 0 : instant(end));
+        if (from && to) go((next) => { next.set("from", from); next.set("to", to); });
       });
     }
   },
@@ -257,7 +258,7 @@ function annotate(layout, marks) {
   layout.annotations = [];
   const faint = Math.min(0.1, 0.2 / Math.max(1, marks.length)); // many at once must not hide what they mark
   for (const mark of marks) {
-    const [x0, x1] = [mark.time - shift, (mark.end ?? mark.time) - shift];
+    const [x0, x1] = [mark.time, mark.end ?? mark.time];
     layout.shapes.push({ type: mark.end ? "rect" : "line", xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1, layer: "below", fillcolor: mark.colour,
       opacity: mark.end ? faint : 0.9, line: { color: mark.colour, width: mark.end ? 0 : 1, dash: "dot" } });
     layout.annotations.push({ x: Math.max(x0, layout.xaxis.range[0]), y: 1, xref: "x", yref: "paper", yanchor: "bottom", xanchor: "left", text: "▾", showarrow: false,
