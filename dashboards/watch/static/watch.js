@@ -6,7 +6,10 @@ const RANGES = { "now-5m": "last 5 minutes", "now-15m": "last 15 minutes", "now-
 const REFRESHES = { "0": "paused", "5": "5 s", "10": "10 s", "30": "30 s", "60": "1 min" };
 const AT_ONCE = 3;
 const one = (id) => document.getElementById(id);
-const state = { board: null, timer: 0, round: 0, every: null };
+// The server answers within 40 s, be it that the store does not.
+const ANSWER_MS = 45000;
+// `complete`: when the newest round that everything shown belongs to began; `waiting`: since when a board without one is awaited (ms).
+const state = { board: null, timer: 0, round: 0, every: null, complete: null, waiting: Date.now(), left: new AbortController() };
 
 function made(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -16,9 +19,18 @@ function made(tag, text, attributes = {}) {
 }
 
 async function asked(path, body) {
-  const answer = await fetch(path, body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {});
-  if (!answer.ok && !(answer.headers.get("Content-Type") || "").includes("json")) throw new Error((await answer.text()).trim() || `answer ${answer.status}`);
-  return answer.json();
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), ANSWER_MS);
+  const signal = AbortSignal.any([late.signal, state.left.signal]);
+  try {
+    const answer = await fetch(path, body ? { signal, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : { signal });
+    if (!answer.ok && !(answer.headers.get("Content-Type") || "").includes("json")) throw new Error((await answer.text()).trim() || `answer ${answer.status}`);
+    return await answer.json();
+  } catch (error) {
+    throw late.signal.aborted ? new Error(`no answer within ${ANSWER_MS / 1000} s`) : error;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // --- where we are: the address holds the board, the range and the variables, so that it can be shared -----------------------------
@@ -133,7 +145,9 @@ async function panel(board, p, round) {
     drawn = await asked(`/api/boards/${encodeURIComponent(board.uid)}/panels/${p.id}`,
       { from: board.from, to: board.to, points: Math.round(section.clientWidth / 2), variables });
   } catch (error) {
+    if (round !== state.round) return;
     drawn = { kind: "error", text: `no answer: ${error.message}` };
+    state.failed = true;
   }
   if (round !== state.round) return;
   section.classList.remove("busy");
@@ -270,12 +284,15 @@ function annotate(layout, marks) {
 
 async function look() {
   clearTimeout(state.timer);
-  const round = ++state.round;
-  const said = query();
+  const round = ++state.round, began = Date.now();
+  state.left.abort(); // of the round before: a request that nobody waits for holds one of the browser's few connections
+  state.left = new AbortController();
+  state.failed = false;
+  const address = query();
   delete document.body.dataset.shown;
   let board;
   try {
-    board = await asked(`/api/boards/${encodeURIComponent(uid())}?${said}`);
+    board = await asked(`/api/boards/${encodeURIComponent(uid())}?${address}`);
     one("trouble").hidden = true;
   } catch (error) {
     if (round !== state.round) return;
@@ -287,18 +304,36 @@ async function look() {
   if (round !== state.round) return;
   const fresh = state.board?.uid !== board.uid || state.board.panels.length !== board.panels.length;
   state.board = board;
-  if (fresh) frames(board);
+  if (fresh) {
+    Object.assign(state, { complete: null, waiting: began });
+    frames(board);
+  }
   if (!one("variables").contains(document.activeElement) || fresh) head(board);
   const queue = [...board.panels];
   await Promise.all(Array.from({ length: AT_ONCE }, async () => {
     while (queue.length && round === state.round) await panel(board, queue.shift(), round);
   }));
   if (round !== state.round) return;
-  one("clock").textContent = new Date().toLocaleTimeString([], { hour12: false });
-  await alerts();
+  await alerts(round);
   if (round !== state.round) return;
+  one("clock").textContent = new Date().toLocaleTimeString([], { hour12: false });
+  if (!state.failed) state.complete = began;
+  age();
   document.body.dataset.shown = `${location.pathname}${location.search}`; // all of this address is drawn
   again();
+}
+
+// States how old what is shown is, as soon as that is more than two refreshes; by its own timer, since an answer may never come.
+function age() {
+  const seconds = state.board ? every(state.board) : 10;
+  const old = (Date.now() - (state.complete ?? state.waiting)) / 1000;
+  const late = seconds > 0 && old > 2 * seconds;
+  one("clock").classList.toggle("late", late);
+  one("age").hidden = !late;
+  if (!late) return;
+  const length = old < 120 ? `${Math.floor(old)} s` : old < 7200 ? `${Math.floor(old / 60)} min` : `${Math.floor(old / 3600)} h`;
+  one("age").textContent = state.complete === null ? `No complete answer for ${length}.`
+    : `What is shown is ${length} old: the last complete answer is of ${new Date(state.complete).toLocaleTimeString([], { hour12: false })}.`;
 }
 
 function again() {
@@ -307,12 +342,19 @@ function again() {
   if (seconds) state.timer = setTimeout(() => document.hidden ? again() : look(), seconds * 1000);
 }
 
-async function alerts() {
+async function alerts(round) {
   const found = await asked("/api/alerts").catch(() => null);
+  if (round !== state.round) return;
   const box = one("alerts");
-  box.hidden = found === null;
-  if (!found) return;
-  box.classList.toggle("well", !found.length);
+  box.hidden = false;
+  box.classList.toggle("unknown", found === null);
+  if (found === null) {
+    state.failed = true;
+    box.querySelector("summary").textContent = "alerts unknown";
+    box.querySelector("div").replaceChildren(made("p", "The rules could not be evaluated: the store does not answer."));
+    return;
+  }
+  box.classList.toggle("quiet", !found.length);
   box.querySelector("summary").textContent = found.length ? `${found.length} alert${found.length > 1 ? "s" : ""}` : "no alerts";
   box.querySelector("div").replaceChildren(...(found.length ? found.map((a) => {
     const line = made("p");
@@ -324,6 +366,7 @@ async function alerts() {
 one("range").addEventListener("change", (event) => event.target.value && go((next) => { next.set("from", event.target.value); next.set("to", "now"); }));
 one("refresh").addEventListener("change", (event) => { state.every = Number(event.target.value); again(); });
 one("variables").addEventListener("submit", (event) => event.preventDefault());
+setInterval(age, 1000);
 addEventListener("popstate", look);
 document.addEventListener("visibilitychange", () => !document.hidden && state.board && every(state.board) && look());
 boards().then(look, (error) => { one("trouble").textContent = `This page's server does not answer: ${error.message}`; one("trouble").hidden = false; });
