@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
 from schemas.catalogue import KINDS
 from schemas.metric import Metric
+from schemas.tables import DATABASE
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
