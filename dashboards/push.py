@@ -11,7 +11,8 @@ from grafana_api.grafana_api import GrafanaClientError, GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 
 from dashboards import build
-from dashboards.datasource import DATABASE, TYPE, UID
+from dashboards.datasource import TYPE, UID
+from schemas.tables import DATABASE
 
 FOLDER_UID, FOLDER_TITLE = "gigawatch", "Gigawatch"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, VERSION, Frame, schema
+from schemas.frame import Frame, schema
+from schemas.identity import VERSION
 from schemas.layout import Layout
 
 MAX_BYTES = 64 << 20
@@ -24,7 +26,7 @@ _HINT = 24  # enough of the first device's name to tell one place from another; 
 
 
 class InvalidFrame(ValueError):
-    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` says what was seen."""
+    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` is what was found."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -32,13 +34,14 @@ class InvalidFrame(ValueError):
         self.detail = detail
 
 
-# a cache on purpose
-def encode_batch(batch: pa.RecordBatch, _cache: dict[pa.Schema, bytes] = {}) -> bytes:  # noqa: B006
+@lru_cache(maxsize=_CACHE_SIZE)
+def _schema_bytes(schema: pa.Schema) -> bytes:
+    return bytes(schema.serialize())
+
+
+def encode_batch(batch: pa.RecordBatch) -> bytes:
     """One record batch as a whole Arrow IPC stream; the schema's bytes are made once per schema."""
-    head = _cache.get(batch.schema)
-    if head is None:
-        head = _cache[batch.schema] = batch.schema.serialize().to_pybytes()
-    return b"".join((head, batch.serialize(), _EOS))
+    return b"".join((_schema_bytes(batch.schema), batch.serialize(), _EOS))
 
 
 def encode(frame: Frame) -> bytes:
@@ -219,6 +222,3 @@ def _from_v1(wire: pa.Schema, kind: str) -> Callable[[pa.RecordBatch], pa.Record
         return pa.RecordBatch.from_arrays(arrays, schema=now)
 
     return upgrade
-
-
-__all__ = ["IDENTITY", "Decoder", "InvalidFrame", "encode", "encode_batch", "read_batch", "read_schema"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 DEVICES = 5
 METRICS = ("util_pct", "power_w", "temp_c")

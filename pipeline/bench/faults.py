@@ -25,7 +25,7 @@ from pipeline.embedded.process import ProcessError
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 RACKS, GPUS = 4, 288
 PARTITIONS = 6  # three for each of two workers, two for each of three

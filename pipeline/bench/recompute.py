@@ -12,16 +12,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
-from pipeline.store.tables import DATABASE, STORED, TABLES
+from pipeline.store.tables import TABLES
 from pipeline.stream.names import PART_TOPIC, TELEMETRY
 from pipeline.stream.worker import Worker
 from schemas import derived
 from schemas.log_record import LogRecord
+from schemas.tables import DATABASE, STORED
 
 Compared = dict[str, Any]
-#: Streams whose rows are a function of the log alone, and an incident's columns that are (how long it has been quiet is
-#: not).
-_COMPARED = ("rollup_gpu", "rollup_node", "rollup_power", "rollup_cooling", "window", "rack", "score")
+#: An incident's columns that are a function of the log alone: how long it has been quiet is not.
 _INCIDENT = ("incident", "opened", "kind", "device", "cause")
 
 
@@ -73,7 +72,7 @@ async def _at(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bo
 def differences(client: Client, expected: dict[str, pa.Table]) -> dict[str, Compared]:
     """By stream: rows expected, stored, and `wrong`: missing, too many, or not the same to the last bit."""
     found: dict[str, Compared] = {}
-    for name in _COMPARED:
+    for name in (s.name for s in derived.DERIVED.values() if s.from_log):
         if name not in expected:
             continue
         columns = [c for c in derived.DERIVED[name].names if c in expected[name].column_names]

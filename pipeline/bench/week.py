@@ -22,8 +22,10 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.embedded.process import Process, free_port, port_open, wait_for
 from pipeline.store.client import StoreError, connect
-from pipeline.store.tables import DATABASE, TABLES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
 SEED_RACKS, SEED_S = 10, 75
 GPUS_A_RACK = 72
@@ -167,8 +169,8 @@ def _people(client: Client, copies: int) -> None:
 def _copied(table: Table, k: str, moment: str = "") -> str:
     """The values of a table's columns in copy `k`, at another moment."""
     out = []
+    types = {column.name: column.type for column in table.stored}
     for name in table.inserted:
-        kind = dict(table.stored)[name]
         if name == table.dated and moment:
             out.append(moment)
         elif name == "who":
@@ -179,7 +181,7 @@ def _copied(table: Table, k: str, moment: str = "") -> str:
             out.append(f"{moment} + INTERVAL 1500 MILLISECOND")
         elif name == "kafka_ts" and moment:
             out.append(f"{moment} + INTERVAL 400 MILLISECOND")
-        elif name.endswith("_mean") and kind.startswith("Array(Float32)"):
+        elif name.endswith("_mean") and types[name] == "Array(Float32)":
             out.append(f"arrayMap(v -> toFloat32(round(v * (1 + 0.02 * (rand(v) / 4294967296 - 0.5)), 2)), {name})")
         else:
             out.append(name)

@@ -16,7 +16,7 @@ import click
 
 from pipeline.bench import faults, markdown_table, peers, scale, soak, stages, targets
 from pipeline.bench.stages import Bench, Result
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.embedded.process import ProcessError
 from pipeline.kafka import BrokerError
 from pipeline.terminal.tables import show

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from pipeline import settings
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
 
 
 @click.command()
@@ -28,7 +28,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     from pipeline.embedded.clickhouse import server
     from pipeline.embedded.clickhouse.chdb_engine import Engine, EngineError
 
-    options.setup_logging()
+    runtime.setup_logging()
     password = settings.value("clickhouse", "password")
     if listen not in ("127.0.0.1", "::1", "localhost") and not password:
         raise CommandError(
@@ -53,7 +53,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
         return 0
 
     try:
-        code = options.until_signal(work)
+        code = runtime.until_signal(work)
     except EngineError as err:
         raise CommandError(err.text) from err
     except OSError as err:

@@ -10,7 +10,7 @@ import click
 
 from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 
 
 @click.group()

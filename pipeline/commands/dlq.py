@@ -17,7 +17,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import kafka
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.sink.recheck import recheck
 from pipeline.store import deadletters
 from pipeline.store.access import opened

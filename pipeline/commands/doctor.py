@@ -29,8 +29,9 @@ from pipeline.monitoring import status
 from pipeline.monitoring.health import judge
 from pipeline.monitoring.metrics import kind_of
 from pipeline.store.client import StoreError, connect, open_folder
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.store.tables import TABLES
 from schemas import topics
+from schemas.tables import DATABASE
 
 OLDEST_CLICKHOUSE, OLDEST_JAVA = 25, 17
 Verdict = tuple[str, str]  # ok | warn | bad, and a sentence

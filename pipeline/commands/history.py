@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
 from pipeline.commands.output import STDOUT, OutputFile, written
+from pipeline.commands.runtime import CommandError
 from pipeline.store import history as store_history
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError, reason

@@ -8,13 +8,14 @@ import click
 
 from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.settings import SecurityError
 from pipeline.store import users
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
 from pipeline.store.migrate import migrate as apply
 from pipeline.store.tables import TABLES
+from pipeline.store.views import statements
 
 
 @click.command()
@@ -33,7 +34,7 @@ def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bo
     """Creates missing tables and adds missing columns; never drops or changes any."""
     if show:
         for table in TABLES.values():
-            for statement in table.ddl(cluster):
+            for statement in statements(table, cluster):
                 click.echo(statement + ";\n")
         return
     try:

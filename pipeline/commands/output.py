@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 
 STDOUT = Path("-")
 

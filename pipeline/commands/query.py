@@ -8,12 +8,12 @@ import click
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError, reason
 from pipeline.store.named_queries import QUESTIONS
-from pipeline.store.tables import DATABASE
 from pipeline.terminal.tables import show
+from schemas.tables import DATABASE
 
 _HELP = "Questions:\n\n\b\n" + "\n".join(f"  {q.name:14s}{q.help}" for q in QUESTIONS.values())
 

@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import api, kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
 from pipeline.commands.output import OutputFolder, written
+from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError, reason
 from pipeline.store.history import AskError, span_s
-from pipeline.store.tables import DATABASE
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame, concat, schema
+from schemas.frame import Frame, concat, schema
+from schemas.identity import IDENTITY
+from schemas.tables import DATABASE
 
 
 @click.command()
@@ -96,7 +97,7 @@ def _live(seconds: float, place: str, broker: str | None, data_dir: Path) -> dic
         await asyncio.gather(following, stopping, return_exceptions=True)
         return 0
 
-    options.until_signal(work)
+    runtime.until_signal(work)
     return {kind: pa.table(concat(got).batch) for kind, got in frames.items()}
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 
 from pipeline import api, kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
 from pipeline.terminal.escape import plain
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 
 
 @click.command()
@@ -48,7 +49,7 @@ def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker:
         return 0
 
     try:
-        code = options.until_signal(work)
+        code = runtime.until_signal(work)
     except kafka.BrokerError as err:
         raise CommandError(str(err)) from err
     except BrokenPipeError:
@@ -63,7 +64,7 @@ def _line(frame: Frame) -> None:
         there = values[values == values]
         if len(there) and len(shown) < 6 and (metric.windowed or metric.score):
             shown.append(f"{metric.name} {float(there.mean()):.6g}")
-    stamp = frame.batch.column(0)[0].as_py()
+    stamp = frame.batch.column("ts")[0].as_py()
     click.echo(
         f"{stamp:%H:%M:%S} {frame.kind:8s}{plain(frame.key().decode()):24s}{frame.rows:4d} rows  {'  '.join(shown)}"
     )

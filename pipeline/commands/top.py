@@ -11,8 +11,8 @@ import click
 from rich.console import Console, Group
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
 from pipeline.commands.output import OutputFile, written
+from pipeline.commands.runtime import CommandError
 from pipeline.instance import run_dir, running
 from pipeline.monitoring import status
 from pipeline.store.access import opened

@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from pipeline import kafka
-from pipeline.cli import check_source, source_options
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
+from pipeline.commands.sources import check_source, source_options
 from pipeline.commands.watch import PORT as WATCH_PORT
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.run_summary import summary
@@ -153,7 +153,7 @@ def up(
         return 0 if drained else 1
 
     try:
-        code = options.until_signal(work)
+        code = runtime.until_signal(work)
     except (ProcessError, StoreError, kafka.BrokerError, SecurityError) as err:
         raise CommandError(str(err)) from err
     sys.exit(code)

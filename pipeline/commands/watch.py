@@ -17,8 +17,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import settings
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
 from pipeline.instance import running
 from pipeline.monitoring.status import Status
 from pipeline.store.access import opened
@@ -75,7 +75,7 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     from dashboards.alerts import rules
     from dashboards.watch import server
 
-    options.setup_logging()
+    runtime.setup_logging()
     for driver in ("urllib3", "clickhouse_connect"):  # what they warn of is said by the page, or by our error
         logging.getLogger(driver).setLevel(logging.ERROR)
     try:
@@ -115,7 +115,7 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
             return 0
 
         try:
-            code = options.until_signal(work)
+            code = runtime.until_signal(work)
         except OSError as err:
             raise CommandError(f"cannot listen on {listen}:{port}: {err.strerror}; another --port?") from err
     sys.exit(code)

@@ -16,7 +16,7 @@ from pipeline.compute.scores import Scored
 from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import INCIDENT, PART, ROLLUPS, SCORE, WINDOW
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 from schemas.metric import Metric
 
 #: Causes that are no metric.

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipeline.compute.groups import as_slice
 from schemas.arrays import Bools, Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 
 _CACHE = 65_536
 

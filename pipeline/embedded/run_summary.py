@@ -7,8 +7,9 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
 
 def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, int]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
 from schemas.deadletter import DeadLetter
+from schemas.tables import DATABASE
 
 KEPT, REPLAYED, DROPPED = "kept", "replayed", "dropped"
 _OF = (

@@ -11,9 +11,9 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.select import Select
-from pipeline.store.tables import DATABASE, TTL_DAYS
 from schemas.catalogue import KINDS
 from schemas.metric import Metric
+from schemas.tables import DATABASE, TTL_DAYS
 
 BY = ("device", "rack", "job", "site")
 DEFAULT_SPAN_S = 900.0

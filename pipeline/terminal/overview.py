@@ -20,9 +20,9 @@ from rich.text import Text
 
 from pipeline.store.client import StoreError, connect
 from pipeline.store.named_queries import QUESTIONS, latest
-from pipeline.store.tables import DATABASE
 from pipeline.terminal.escape import cell, plain
 from schemas import thresholds
+from schemas.tables import DATABASE
 
 Statuses = Callable[[], dict[str, dict[str, Any]]]
 

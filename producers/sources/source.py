@@ -11,7 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from producers.publish.encoder import SiteTick
-from schemas.derived import Derived
+from schemas.derived_stream import Derived
 from schemas.frame import Frame
 
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from pipeline import kafka
 from pipeline.bench.proxy import Mood, Proxy
-from pipeline.sink.sink import GROUP
+from pipeline.sink.clients import GROUP
 from schemas.codec import encode
 from schemas.frame import build
 from tests.factories import StartSink, run

@@ -25,7 +25,7 @@ from pipeline.embedded.process import Process, ProcessError, free_port, port_ope
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 #: A day of two racks, a sample a minute.
 RACKS, TICKS, TICK_S = 2, 1_440, 60.0

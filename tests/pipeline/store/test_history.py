@@ -102,14 +102,14 @@ async def fill(client: Client) -> None:
 
     async def publish(topic: str, _: bytes, value: bytes) -> None:
         if topic in BY_TOPIC:
-            batcher.take(record(topic, value, START), 0.0)
+            batcher.add(record(topic, value, START), 0.0)
 
     worker = Worker(publish)
     for tick in range(TICKS + CLOSING):
         frames = [gpus("R1", tick, energy), gpus("R2", tick, energy), cooling(tick)] if tick < TICKS else closing(tick)
         for frame in frames:
             raw = record(topics.telemetry(frame.kind), encode(frame), START + 1000 * tick)
-            batcher.take(raw, 0.0)
+            batcher.add(raw, 0.0)
             await worker.take(raw.topic, [(0, [raw])])
     assert writer.write(batcher.close()) == []
     rollup.Roller(client).roll(everything=True)
