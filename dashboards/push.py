@@ -12,11 +12,12 @@ from grafana_api.grafana_face import GrafanaFace
 
 from dashboards import build
 from dashboards.datasource import DATABASE, TYPE, UID
+from schemas.errors import GigawatchError
 
 FOLDER_UID, FOLDER_TITLE = "gigawatch", "Gigawatch"
 
 
-class PushError(RuntimeError):
+class PushError(GigawatchError, RuntimeError):
     """Grafana did not take it: says what was tried, what it answered, and what to do."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
+from schemas.errors import GigawatchError, first_line
 from schemas.frame import IDENTITY, VERSION, Frame, schema
 from schemas.layout import Layout
 
@@ -23,7 +24,7 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, Ty
 _HINT = 24  # enough of the first device's name to tell one place from another; a clash costs a parse, nothing more
 
 
-class InvalidFrame(ValueError):
+class InvalidFrame(GigawatchError, ValueError):
     """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` says what was seen."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -138,7 +139,7 @@ def read_batch(data: bytes, start: int, wire: pa.Schema) -> pa.RecordBatch:
     except InvalidFrame:
         raise
     except _UNREADABLE as err:
-        raise InvalidFrame("corrupt", str(err).split("\n")[0][:200]) from err
+        raise InvalidFrame("corrupt", first_line(err, 200)) from err
     if batch.num_rows == 0:
         raise InvalidFrame("empty", "a frame without rows")
     for index in range(batch.num_columns):
@@ -165,7 +166,7 @@ def read_schema(head: bytes) -> pa.Schema:
         _ = wire.names
         return wire
     except _UNREADABLE as err:
-        raise InvalidFrame("not-arrow", str(err).split("\n")[0][:200]) from err
+        raise InvalidFrame("not-arrow", first_line(err, 200)) from err
 
 
 def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]:

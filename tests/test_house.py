@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.metadata
 import json
 import re
@@ -36,7 +37,7 @@ ALLOWED = {
         "pipeline.kafka",
         "pipeline.monitoring",
     },
-    "pipeline.store": {"schemas", "pipeline.store", "pipeline.settings", "pipeline.instance"},
+    "pipeline.store": {"schemas", "pipeline.store", "pipeline.settings", "pipeline.tls", "pipeline.instance"},
     "pipeline.monitoring": {"schemas", "pipeline.monitoring", "pipeline.settings"},
     "pipeline.terminal": {"schemas", "pipeline.terminal", "pipeline.store", "pipeline.monitoring"},
     "pipeline.embedded": {
@@ -110,6 +111,22 @@ def test_foreign_libraries_stay_in_their_room() -> None:
         for name in {n.split(".")[0] for n in imports(path)} & set(ONLY_IN):
             if where != "pipeline/bench/peers/faust_json.py":  # what one would write without us
                 assert where.startswith(ONLY_IN[name]), f"{where} imports {name}"
+
+
+def test_every_error_of_ours_is_a_gigawatch_error() -> None:
+    """The command line catches one class, so an error that does not derive from it shows a traceback."""
+    builtin = {n for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)}
+    strangers, ours = [], set[str]()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+                if "GigawatchError" in bases:
+                    ours.add(node.name)
+                elif bases & (builtin | {"ClickException"}) and node.name != "GigawatchError":
+                    strangers.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert not strangers
+    assert {"SettingsError", "SourceError", "StoreError", "BrokerError", "ProcessError", "CommandError"} <= ours
 
 
 def test_no_room_without_a_name() -> None:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from schemas.errors import GigawatchError
+
 _PR_SET_PDEATHSIG = 1
 #: Our own processes keep the memory they have used: the same hundreds of megabytes are wanted again a second later, and
 #: the kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes
@@ -33,7 +35,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _claimed: list[socket.socket] = []
 
 
-class ProcessError(RuntimeError):
+class ProcessError(GigawatchError, RuntimeError):
     """A process could not be started or ended badly; the message has the end of its log."""
 
 

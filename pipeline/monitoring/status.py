@@ -19,6 +19,7 @@ from aiohttp import web
 from pipeline import settings
 from pipeline.monitoring.health import Health, judge
 from pipeline.monitoring.metrics import FIGURES, exposition, kind_of
+from schemas.errors import AddressError
 
 Statuses = Callable[[], Mapping[str, dict[str, Any]]]
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -56,7 +57,7 @@ class Status:
         part.replace(self._path)
 
     async def begin(self) -> Self:
-        """Listens, if asked to. Raises SecurityError when it must not listen there, or cannot."""
+        """Listens, if asked to. Raises AddressError when it must not listen there, or cannot."""
         if self._listen:
             self._runner = await serve(self._listen, lambda: {self._name: self.said()})
             self._address = address(self._runner)
@@ -95,16 +96,16 @@ def overall(statuses: Mapping[str, dict[str, Any]], now: float) -> dict[str, Hea
 
 async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
     """`/metrics` for Prometheus; `/live` and `/ready` answer 200 or 503; `/health` says why, as JSON. Raises
-    SecurityError.
+    AddressError.
 
     Elsewhere than on loopback a token is wanted (GIGAWATCH_METRICS_TOKEN), and every request but `/live` must bear it.
     """
     host, _, port = listen.rpartition(":")
     token = settings.value("metrics", "token")
     if not port.isdigit() or not host:
-        raise settings.SecurityError(f"--metrics {listen!r}: it is HOST:PORT, such as 127.0.0.1:9100")
+        raise AddressError(f"--metrics {listen!r}: it is HOST:PORT, such as 127.0.0.1:9100")
     if host.strip("[]") not in _LOOPBACK and not token:
-        raise settings.SecurityError(
+        raise AddressError(
             f"--metrics {listen} lets others in: set GIGAWATCH_METRICS_TOKEN or GIGAWATCH_METRICS_TOKEN_FILE first"
         )
 
@@ -143,7 +144,7 @@ async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
         await web.TCPSite(runner, host.strip("[]"), int(port)).start()
     except OSError as err:
         await runner.cleanup()
-        raise settings.SecurityError(f"--metrics {listen}: cannot listen there: {err.strerror}") from err
+        raise AddressError(f"--metrics {listen}: cannot listen there: {err.strerror}") from err
     return runner
 
 

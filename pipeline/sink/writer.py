@@ -20,16 +20,17 @@ from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.insert import Refusal, Sender, block, classify, token
 from pipeline.sink.stored_message import StoredMessage
 from pipeline.store.tables import IDENTITIES, TABLES, Table
+from schemas.errors import GigawatchError
 from schemas.validation import Counts
 
 log = logging.getLogger("gigawatch.sink")
 
 
-class StoppedByConfig(RuntimeError):
+class StoppedByConfig(GigawatchError, RuntimeError):
     """ClickHouse refused in a way that retrying cannot mend; the message says what."""
 
 
-class Aborted(RuntimeError):
+class Aborted(GigawatchError, RuntimeError):
     """Told to stop while ClickHouse was not taking inserts; nothing of this batch's offsets may be committed."""
 
 

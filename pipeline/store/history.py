@@ -11,13 +11,14 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.store.tables import DATABASE
 from schemas.catalogue import KINDS
+from schemas.errors import GigawatchError
 from schemas.metric import Metric
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class AskError(ValueError):
+class AskError(GigawatchError, ValueError):
     """A question that cannot be asked; says what was wrong and what there is."""
 
 

@@ -13,7 +13,7 @@ from pipeline.monitoring import status
 from pipeline.monitoring.health import judge
 from pipeline.monitoring.metrics import FIGURES, exposition
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
+from schemas.errors import AddressError
 
 NOW = 1_800_000_000.0
 SINK: dict[str, Any] = {
@@ -136,7 +136,7 @@ async def test_a_process_serves_its_metrics_and_health() -> None:
 )
 async def test_where_it_must_not_listen(listen: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GIGAWATCH_METRICS_TOKEN", raising=False)
-    with pytest.raises(SecurityError, match=complaint):
+    with pytest.raises(AddressError, match=complaint):
         await status.serve(listen, dict)
 
 
@@ -150,6 +150,6 @@ async def test_elsewhere_than_on_loopback_a_token_is_wanted(monkeypatch: pytest.
     await runner.cleanup()
     runner = await status.serve("127.0.0.1:0", dict)
     taken = runner.addresses[0][1]
-    with pytest.raises(SecurityError, match="cannot listen there"):
+    with pytest.raises(AddressError, match="cannot listen there"):
         await status.serve(f"127.0.0.1:{taken}", dict)
     await runner.cleanup()
