@@ -94,8 +94,8 @@ class Supervisor:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         for old in self.run_dir.glob("*.json"):
             old.unlink()
-        (self.run_dir / "hold").unlink(missing_ok=True)
-        (self.run_dir / "stream-0.state").unlink(missing_ok=True)
+        for name in ("hold", "stream-0.state", "inject"):
+            (self.run_dir / name).unlink(missing_ok=True)
         try:
             await self._start()
         except BaseException:
