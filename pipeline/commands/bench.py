@@ -223,7 +223,7 @@ def _work(
             "wrong": one["wrong"] + both["wrong"],
         }
 
-    async def paper() -> BenchResult:
+    async def simulated() -> BenchResult:
         return {"tables": [list(t) for t in scale.tables()], "wrong": 0}
 
     return {
@@ -235,7 +235,7 @@ def _work(
         "flat": flat,
         "two-workers": two,
         "size": lambda: stages.size(made, 4, 10 * ticks),
-        "scale": paper,
+        "scale": simulated,
         "peers": lambda: peers.run(made),
     }
 
