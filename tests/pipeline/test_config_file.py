@@ -97,6 +97,21 @@ def test_paths_are_relative_to_the_file(file: Path) -> None:
     assert found == {"produce": {"spool": str(file.parent / "spool")}, "tail": {"data_dir": "/abs"}}
 
 
+def test_the_environment_may_name_the_file_and_an_option_comes_before_it(file: Path) -> None:
+    file.write_text('[catalogue]\nwhich = "hardware"\n')
+    other = file.with_name("other.toml")
+    other.write_text('[catalogue]\nwhich = "cooling"\n')
+    env = {"GIGAWATCH_CONFIG": str(file)}
+    assert "NVL72-VR200" in CliRunner().invoke(gigawatch, ["catalogue"], env=env).output
+    assert "flow_lpm" in CliRunner().invoke(gigawatch, ["--config", str(other), "catalogue"], env=env).output
+
+
+def test_a_benchmark_measures_defaults_and_not_the_file(file: Path) -> None:
+    done = run(file, "[sink]\nmax-rows = 5\n", "bench", "scale")
+    assert done.exit_code == 0, done.output
+    assert "GIGAWATCH_CONFIG" not in os.environ
+
+
 def test_the_processes_of_a_factory_read_the_same_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
     file.write_text("[sink]\nmax-rows = 5\n")
