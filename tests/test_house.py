@@ -5,6 +5,7 @@ and pages and words are those of the field.
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.metadata
 import re
 import subprocess
@@ -200,6 +201,22 @@ def test_no_two_classes_have_one_name() -> None:
             if isinstance(node, ast.ClassDef) and not place(path).startswith(PEERS):
                 where[node.name].add(place(path))
     assert not {name: paths for name, paths in where.items() if len(paths) > 1}
+
+
+def test_every_error_of_ours_is_a_gigawatch_error() -> None:
+    """The command line catches one class, so an error that does not derive from it shows a traceback."""
+    builtin = {n for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)}
+    strangers, ours = [], set[str]()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+                if "GigawatchError" in bases:
+                    ours.add(node.name)
+                elif bases & (builtin | {"ClickException"}) and node.name != "GigawatchError":
+                    strangers.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert not strangers
+    assert {"SettingsError", "SourceError", "StoreError", "BrokerError", "ProcessError", "CommandError"} <= ours
 
 
 def test_no_room_without_a_name() -> None:

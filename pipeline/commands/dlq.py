@@ -21,7 +21,7 @@ from pipeline.commands.runtime import CommandError
 from pipeline.sink.recheck import recheck
 from pipeline.store import deadletters
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError, reason
+from pipeline.store.client import reason
 from pipeline.store.deadletters import DROPPED, KEPT, REPLAYED, DeadLetterFilter
 from pipeline.terminal.escape import plain
 from pipeline.terminal.tables import show as table
@@ -199,8 +199,6 @@ def _store(url: str | None, data_dir: Path, readonly: bool = True) -> Iterator[C
     try:
         with opened(url, data_dir, readonly) as client:
             yield client
-    except StoreError as err:
-        raise CommandError(str(err)) from err
     except ClickHouseError as err:
         raise CommandError(reason(err)) from err
 

@@ -20,8 +20,8 @@ from pipeline.commands.output import STDOUT, OutputFile, written
 from pipeline.commands.runtime import CommandError
 from pipeline.store import history as store_history
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError, reason
-from pipeline.store.history import BY, AskError, HistoryQuery
+from pipeline.store.client import reason
+from pipeline.store.history import BY, HistoryQuery
 from pipeline.terminal.escape import plain
 from pipeline.terminal.tables import show
 
@@ -80,8 +80,6 @@ def history(
         ask = HistoryQuery(metric, place, first, until, every_s, by, store_history.span_s(last_span))
         with opened(clickhouse, data_dir) as client:
             found = store_history.history(client, ask)
-    except (StoreError, AskError) as err:
-        raise CommandError(str(err)) from err
     except ClickHouseError as err:
         raise CommandError(reason(err)) from err
     if not found.num_rows:

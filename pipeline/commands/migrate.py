@@ -9,10 +9,8 @@ import click
 from pipeline import settings
 from pipeline.commands import options
 from pipeline.commands.runtime import CommandError
-from pipeline.settings import SecurityError
 from pipeline.store import users
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
 from pipeline.store.migrate import migrate as apply
 from pipeline.store.tables import TABLES
 from pipeline.store.views import statements
@@ -37,15 +35,10 @@ def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bo
             for statement in statements(table, cluster):
                 click.echo(statement + ";\n")
         return
-    try:
-        with opened(clickhouse, data_dir, readonly=False) as client:
-            done = apply(client, cluster)
-            if with_users:
-                done += users.make(client, _passwords(), cluster)
-    except StoreError as err:
-        raise CommandError(str(err)) from err
-    except SecurityError as err:
-        raise CommandError(str(err)) from err
+    with opened(clickhouse, data_dir, readonly=False) as client:
+        done = apply(client, cluster)
+        if with_users:
+            done += users.make(client, _passwords(), cluster)
     click.echo("\n".join(done) if done else "nothing to do: the tables are up to date")
 
 

@@ -10,7 +10,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from pipeline.commands import options
 from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError, reason
+from pipeline.store.client import reason
 from pipeline.store.named_queries import QUESTIONS
 from pipeline.terminal.tables import show
 from schemas.tables import DATABASE
@@ -48,8 +48,6 @@ def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt
                 click.echo(client.raw_query(sql, fmt=fmt), nl=False)
                 return
             result = client.query(sql)
-    except StoreError as err:
-        raise CommandError(str(err)) from err
     except ClickHouseError as err:
         raise CommandError(reason(err)) from err
     show(result.column_names, result.result_rows, named.help if named else "")

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pipeline import api, kafka
+from pipeline import api
 from pipeline.commands import options, runtime
 from pipeline.commands.output import OutputFolder, written
 from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError, reason
-from pipeline.store.history import AskError, span_s
+from pipeline.store.client import reason
+from pipeline.store.history import span_s
 from schemas.catalogue import KINDS
 from schemas.frame import Frame, concat, schema
 from schemas.identity import IDENTITY
@@ -56,8 +56,6 @@ def record(
         tables = (
             _stored(last_span, place, clickhouse, data_dir) if last_span else _live(seconds, place, broker, data_dir)
         )
-    except (StoreError, AskError, kafka.BrokerError) as err:
-        raise CommandError(str(err)) from err
     except ClickHouseError as err:
         raise CommandError(reason(err)) from err
     if not tables:

@@ -11,16 +11,13 @@ import click
 
 from pipeline import kafka
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
-from pipeline.monitoring.http import ListenError
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.circuit_breaker import CircuitBreaker
 from pipeline.sink.clients import GROUP, Clients
 from pipeline.sink.sink import Sink
-from pipeline.sink.writer import Aborted, StoppedByConfig
-from pipeline.store.client import StoreError, connect
+from pipeline.sink.writer import Aborted
+from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
 
@@ -146,8 +143,5 @@ def sink(
                 client.close()
         return 0
 
-    try:
-        code = runtime.until_signal(work)
-    except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError, ListenError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

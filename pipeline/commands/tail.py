@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from pipeline import api, kafka
+from pipeline import api
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
 from pipeline.terminal.escape import plain
 from schemas.catalogue import KINDS
 from schemas.frame import Frame
@@ -50,8 +49,6 @@ def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker:
 
     try:
         code = runtime.until_signal(work)
-    except kafka.BrokerError as err:
-        raise CommandError(str(err)) from err
     except BrokenPipeError:
         code = 0
     sys.exit(code)

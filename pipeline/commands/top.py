@@ -11,11 +11,9 @@ from rich.console import Console, Group
 
 from pipeline.commands import options
 from pipeline.commands.output import OutputFile, written
-from pipeline.commands.runtime import CommandError
 from pipeline.instance import run_dir, running
 from pipeline.monitoring import status
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
 from pipeline.terminal import overview
 from pipeline.terminal.escape import without_fonts
 
@@ -35,21 +33,18 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
     """
 
     factory = running(data_dir)
-    try:
-        with opened(clickhouse, data_dir) as client:
-            if once or not sys.stdout.isatty():
-                drawn = overview.draw(overview.take(client, 16), status.read_all(run_dir(data_dir)) if factory else {})
-                if svg:
-                    _draw_svg(drawn, svg)
-                else:
-                    Console(width=None if sys.stdout.isatty() else 130).print(drawn)
-                return
-            from pipeline.terminal.top.app import Top
-            from pipeline.terminal.top.queries import Store
+    with opened(clickhouse, data_dir) as client:
+        if once or not sys.stdout.isatty():
+            drawn = overview.draw(overview.take(client, 16), status.read_all(run_dir(data_dir)) if factory else {})
+            if svg:
+                _draw_svg(drawn, svg)
+            else:
+                Console(width=None if sys.stdout.isatty() else 130).print(drawn)
+            return
+        from pipeline.terminal.top.app import Top
+        from pipeline.terminal.top.queries import Store
 
-            Top(Store(client), every).run()
-    except StoreError as err:
-        raise CommandError(str(err)) from err
+        Top(Store(client), every).run()
 
 
 def _draw_svg(drawn: Group, path: Path) -> None:

@@ -11,21 +11,15 @@ from typing import Any
 
 import click
 
-from pipeline import kafka
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
 from pipeline.commands.sources import check_source, source_options
 from pipeline.commands.watch import PORT as WATCH_PORT
-from pipeline.embedded.process import ProcessError
 from pipeline.embedded.run_summary import summary
 from pipeline.embedded.services import Plan
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import http
 from pipeline.monitoring.health import STALL_S
-from pipeline.monitoring.http import ListenError
-from pipeline.settings import SecurityError
 from pipeline.store import client as store_client
-from pipeline.store.client import StoreError
 from pipeline.terminal.overview import live
 from schemas.topics import PARTITIONS
 
@@ -154,10 +148,7 @@ def up(
         say("stopped")
         return 0 if drained else 1
 
-    try:
-        code = runtime.until_signal(work)
-    except (ProcessError, StoreError, kafka.BrokerError, SecurityError, ListenError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)
 
 

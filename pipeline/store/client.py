@@ -10,10 +10,11 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from pipeline import settings
+from pipeline import settings, tls
+from schemas.errors import GigawatchError, first_line
 
 
-class StoreError(RuntimeError):
+class StoreError(GigawatchError, RuntimeError):
     """ClickHouse cannot be used; the message states what was tried and what to do."""
 
 
@@ -45,7 +46,7 @@ def connect(url: str, *, readonly: bool = False) -> Client:
             connect_timeout=5,
             compress=False,
         )
-    except settings.SecurityError as err:
+    except settings.SettingsError as err:
         raise StoreError(str(err)) from err
     except (ClickHouseError, OperationalError, OSError) as err:
         innermost: BaseException = err
@@ -58,7 +59,7 @@ def connect(url: str, *, readonly: bool = False) -> Client:
                 "name its authority in --clickhouse-ca or GIGAWATCH_CLICKHOUSE_CA"
             ) from err
         raise StoreError(
-            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {str(err).splitlines()[0][:200]}. "
+            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {first_line(err, 200)}. "
             "Is it running? `gigawatch doctor` shows what can be reached"
         ) from err
 
@@ -67,7 +68,7 @@ def _authority(scheme: str) -> str | None:
     found = settings.value("clickhouse", "ca") if scheme == "https" else ""
     if found in ("", "system"):
         return None
-    settings.context("clickhouse", found)  # raises SecurityError for a file that is no certificate
+    tls.context("clickhouse", found)  # names the file at fault
     return found
 
 

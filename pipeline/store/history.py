@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.store.select import Select
 from schemas.catalogue import KINDS
+from schemas.errors import GigawatchError
 from schemas.metric import Metric
 from schemas.tables import DATABASE, TTL_DAYS
 
@@ -27,8 +28,8 @@ _LOOK_BACK_S = 300
 _MS = "toUnixTimestamp64Milli"
 
 
-class AskError(ValueError):
-    """A query that cannot be made; the message states what is wrong and what exists."""
+class AskError(GigawatchError, ValueError):
+    """A question that cannot be asked; says what was wrong and what there is."""
 
 
 @dataclass(frozen=True, slots=True)
