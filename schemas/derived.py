@@ -24,6 +24,15 @@ WINDOWS: tuple[tuple[int, int], ...] = ((10, 10), (60, 10), (300, 60))
 _DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _S), ("job", _S))
 
 
+#: Every derived stream by its name.
+DERIVED: dict[str, Derived] = {}
+
+
+def _declare(stream: Derived) -> Derived:
+    DERIVED[stream.name] = stream
+    return stream
+
+
 def _rollup(kind: str) -> Derived:
     stats = tuple((f"{m.name}_{s}", _D if m.dtype == "float64" else _F) for m in KINDS[kind].metrics for s in m.rolled)
     return Derived(
@@ -39,205 +48,218 @@ def _rollup(kind: str) -> Derived:
     )
 
 
-ROLLUPS: dict[str, Derived] = {kind: _rollup(kind) for kind in KINDS}
+ROLLUPS: dict[str, Derived] = {kind: _declare(_rollup(kind)) for kind in KINDS}
 
 _WINDOWED = tuple(m for catalogue in KINDS.values() for m in catalogue.metrics if m.windowed)
 
-WINDOW = Derived(
-    "window",
-    "Rolling windows per device: utilization or flow, power and temperature.",
-    (
-        ("ts", _TS),
-        ("kind", _S),
-        ("window_s", pa.uint32()),
-        *_DEVICE,
-        ("samples", pa.uint32()),
-        *dict.fromkeys((c, _F) for m in _WINDOWED if m.kind != "counter" for c in m.windows),
-        ("busy_fraction", _F),
-        *dict.fromkeys((c, _D) for m in _WINDOWED if m.kind == "counter" for c in m.windows),
-    ),
-    ("kind", "site", "rack", "device", "window_s", "ts"),
-    topic="rollups.window",
-    table="device_windows",
-    stored_by="rack",
-    from_log=True,
+WINDOW = _declare(
+    Derived(
+        "window",
+        "Rolling windows per device: utilization or flow, power and temperature.",
+        (
+            ("ts", _TS),
+            ("kind", _S),
+            ("window_s", pa.uint32()),
+            *_DEVICE,
+            ("samples", pa.uint32()),
+            *dict.fromkeys((c, _F) for m in _WINDOWED if m.kind != "counter" for c in m.windows),
+            ("busy_fraction", _F),
+            *dict.fromkeys((c, _D) for m in _WINDOWED if m.kind == "counter" for c in m.windows),
+        ),
+        ("kind", "site", "rack", "device", "window_s", "ts"),
+        topic="rollups.window",
+        table="device_windows",
+        stored_by="rack",
+        from_log=True,
+    )
 )
 
-RACK = Derived(
-    "rack",
-    "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
-    (
-        ("ts", _TS),
-        ("window_s", pa.uint32()),
-        ("site", _S),
-        ("rack", _S),
-        ("model", _S),
-        ("gpus", pa.uint32()),
-        ("gpus_expected", pa.uint32()),
-        ("util_pct_mean", _F),
-        ("util_pct_max", _F),
-        ("util_pct_p95", _F),
-        ("busy_fraction", _F),
-        ("gpu_power_w", _F),
-        ("gpu_temp_c_mean", _F),
-        ("gpu_temp_c_max", _F),
-        ("gpu_temp_c_p95", _F),
-        ("gpu_energy_j", _D),
-        *((f"{kind}_power_w", _F) for kind, catalogue in KINDS.items() if catalogue.load and kind != "gpu"),
-        ("rack_power_w", _F),
-        ("flow_lpm", _F),
-        ("supply_temp_c", _F),
-        ("return_temp_c", _F),
-        ("heat_w", _F),
-        ("heat_balance", _F),
-        ("coverage", _F),
-        ("kinds", pa.uint8()),
-    ),
-    ("site", "rack", "window_s", "ts"),
-    topic="rollups.rack",
-    table="rack_windows",
-    partitions=1,
-    from_log=True,
+RACK = _declare(
+    Derived(
+        "rack",
+        "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
+        (
+            ("ts", _TS),
+            ("window_s", pa.uint32()),
+            ("site", _S),
+            ("rack", _S),
+            ("model", _S),
+            ("gpus", pa.uint32()),
+            ("gpus_expected", pa.uint32()),
+            ("util_pct_mean", _F),
+            ("util_pct_max", _F),
+            ("util_pct_p95", _F),
+            ("busy_fraction", _F),
+            ("gpu_power_w", _F),
+            ("gpu_temp_c_mean", _F),
+            ("gpu_temp_c_max", _F),
+            ("gpu_temp_c_p95", _F),
+            ("gpu_energy_j", _D),
+            *((f"{kind}_power_w", _F) for kind, catalogue in KINDS.items() if catalogue.load and kind != "gpu"),
+            ("rack_power_w", _F),
+            ("flow_lpm", _F),
+            ("supply_temp_c", _F),
+            ("return_temp_c", _F),
+            ("heat_w", _F),
+            ("heat_balance", _F),
+            ("coverage", _F),
+            ("kinds", pa.uint8()),
+        ),
+        ("site", "rack", "window_s", "ts"),
+        topic="rollups.rack",
+        table="rack_windows",
+        partitions=1,
+        from_log=True,
+    )
 )
 
-PART = Derived(
-    "part",
-    "One kind's share of a rack's window, from which rack and site figures are joined.",
-    (
-        ("ts", _TS),
-        ("kind", _S),
-        ("window_s", pa.uint32()),
-        ("site", _S),
-        ("rack", _S),
-        ("model", _S),
-        ("devices", pa.uint32()),
-        ("expected", pa.uint32()),
-        ("coverage", _F),
-        ("util_pct_mean", _F),
-        ("util_pct_max", _F),
-        ("util_pct_p95", _F),
-        ("busy_fraction", _F),
-        ("temp_c_mean", _F),
-        ("temp_c_max", _F),
-        ("temp_c_p95", _F),
-        ("power_w", _D),
-        ("energy_j", _D),
-        ("flow_lpm", _F),
-        ("supply_temp_c", _F),
-        ("return_temp_c", _F),
-        ("heat_w", _F),
-        ("util_counts", pa.list_(pa.uint32())),
-    ),
-    ("kind", "site", "rack", "model", "window_s", "ts"),
-    topic="rollups.part",
-    partitions=1,
+PART = _declare(
+    Derived(
+        "part",
+        "One kind's share of a rack's window, from which rack and site figures are joined.",
+        (
+            ("ts", _TS),
+            ("kind", _S),
+            ("window_s", pa.uint32()),
+            ("site", _S),
+            ("rack", _S),
+            ("model", _S),
+            ("devices", pa.uint32()),
+            ("expected", pa.uint32()),
+            ("coverage", _F),
+            ("util_pct_mean", _F),
+            ("util_pct_max", _F),
+            ("util_pct_p95", _F),
+            ("busy_fraction", _F),
+            ("temp_c_mean", _F),
+            ("temp_c_max", _F),
+            ("temp_c_p95", _F),
+            ("power_w", _D),
+            ("energy_j", _D),
+            ("flow_lpm", _F),
+            ("supply_temp_c", _F),
+            ("return_temp_c", _F),
+            ("heat_w", _F),
+            ("util_counts", pa.list_(pa.uint32())),
+        ),
+        ("kind", "site", "rack", "model", "window_s", "ts"),
+        topic="rollups.part",
+        partitions=1,
+    )
 )
 
-SITE = Derived(
-    "site",
-    "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
-    (
-        ("ts", _TS),
-        ("window_s", pa.uint32()),
-        ("site", _S),
-        ("racks", pa.uint32()),
-        ("gpus", pa.uint32()),
-        ("gpus_expected", pa.uint32()),
-        ("util_pct_mean", _F),
-        ("util_pct_max", _F),
-        ("util_pct_p95", _F),
-        ("busy_fraction", _F),
-        ("gpu_power_w", _D),
-        ("gpu_energy_j", _D),
-        ("it_power_w", _D),
-        ("facility_power_w", _D),
-        ("cooling_power_w", _D),
-        ("heat_w", _D),
-        ("pue", _F),
-        ("heat_balance", _F),
-    ),
-    ("site", "window_s", "ts"),
-    topic="rollups.site",
-    table="site_windows",
-    partitions=1,
+SITE = _declare(
+    Derived(
+        "site",
+        "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
+        (
+            ("ts", _TS),
+            ("window_s", pa.uint32()),
+            ("site", _S),
+            ("racks", pa.uint32()),
+            ("gpus", pa.uint32()),
+            ("gpus_expected", pa.uint32()),
+            ("util_pct_mean", _F),
+            ("util_pct_max", _F),
+            ("util_pct_p95", _F),
+            ("busy_fraction", _F),
+            ("gpu_power_w", _D),
+            ("gpu_energy_j", _D),
+            ("it_power_w", _D),
+            ("facility_power_w", _D),
+            ("cooling_power_w", _D),
+            ("heat_w", _D),
+            ("pue", _F),
+            ("heat_balance", _F),
+        ),
+        ("site", "window_s", "ts"),
+        topic="rollups.site",
+        table="site_windows",
+        partitions=1,
+    )
 )
 
-SCORE = Derived(
-    "score",
-    "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
-    (
-        ("ts", _TS),
-        ("kind", _S),
-        *_DEVICE,
-        ("score", _F),
-        ("cause", _S),
-        ("value", _F),
-        ("expected", _F),
-        ("z_self", _F),
-        ("z_peer", _F),
-    ),
-    ("kind", "site", "rack", "device", "cause", "ts"),
-    topic="scores",
-    table="scores",
-    from_log=True,
+SCORE = _declare(
+    Derived(
+        "score",
+        "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
+        (
+            ("ts", _TS),
+            ("kind", _S),
+            *_DEVICE,
+            ("score", _F),
+            ("cause", _S),
+            ("value", _F),
+            ("expected", _F),
+            ("z_self", _F),
+            ("z_peer", _F),
+        ),
+        ("kind", "site", "rack", "device", "cause", "ts"),
+        topic="scores",
+        table="scores",
+        from_log=True,
+    )
 )
 
-INCIDENT = Derived(
-    "incident",
-    "A device that stays anomalous: opened, kept up to date, closed.",
-    (
-        ("incident", _S),
-        ("updated", _TS),
-        ("opened", _TS),
-        ("closed", _TS),
-        ("open", pa.uint8()),
-        ("kind", _S),
-        *_DEVICE,
-        ("peak", _F),
-        ("score", _F),
-        ("cause", _S),
-    ),
-    ("incident",),
-    topic="incidents",
-    table="incidents",
-    partitions=1,
-    dated="opened",
+INCIDENT = _declare(
+    Derived(
+        "incident",
+        "A device that stays anomalous: opened, kept up to date, closed.",
+        (
+            ("incident", _S),
+            ("updated", _TS),
+            ("opened", _TS),
+            ("closed", _TS),
+            ("open", pa.uint8()),
+            ("kind", _S),
+            *_DEVICE,
+            ("peak", _F),
+            ("score", _F),
+            ("cause", _S),
+        ),
+        ("incident",),
+        topic="incidents",
+        table="incidents",
+        partitions=1,
+        dated="opened",
+    )
 )
 
-LABEL = Derived(
-    "label",
-    "Ground truth of an injected fault.",
-    (
-        ("fault", _S),
-        ("started", _TS),
-        ("ended", _TS),
-        ("kind", _S),
-        ("site", _S),
-        ("rack", _S),
-        ("device", _S),
-        ("cause", _S),
-        ("severity", _F),
-    ),
-    ("fault", "started"),
-    topic="events.label",
-    table="labels",
-    partitions=1,
-    dated="started",
+LABEL = _declare(
+    Derived(
+        "label",
+        "Ground truth of an injected fault.",
+        (
+            ("fault", _S),
+            ("started", _TS),
+            ("ended", _TS),
+            ("kind", _S),
+            ("site", _S),
+            ("rack", _S),
+            ("device", _S),
+            ("cause", _S),
+            ("severity", _F),
+        ),
+        ("fault", "started"),
+        topic="events.label",
+        table="labels",
+        partitions=1,
+        dated="started",
+    )
 )
 
-QUALITY = Derived(
-    "quality",
-    "Telemetry that was not taken at face value, by place, metric and reason.",
-    (("ts", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("metric", _S), ("reason", _S), ("count", pa.uint64())),
-    ("kind", "site", "rack", "metric", "reason", "ts"),
-    topic="events.quality",
-    table="quality",
-    partitions=1,
+QUALITY = _declare(
+    Derived(
+        "quality",
+        "Telemetry that was not taken at face value, by place, metric and reason.",
+        (("ts", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("metric", _S), ("reason", _S), ("count", pa.uint64())),
+        ("kind", "site", "rack", "metric", "reason", "ts"),
+        topic="events.quality",
+        table="quality",
+        partitions=1,
+    )
 )
 
-DERIVED: dict[str, Derived] = {
-    d.name: d for d in (*ROLLUPS.values(), WINDOW, PART, RACK, SITE, SCORE, INCIDENT, LABEL, QUALITY)
-}
 _MOST_HEADS = 1024
 _HEADS: dict[bytes, tuple[Derived, pa.Schema]] = {}
 

@@ -22,8 +22,8 @@ from schemas.identity import IDENTITY
 @click.command()
 @click.argument("kind", required=False, type=click.Choice(list(KINDS)))
 @click.option("--place", default="", help="Only places whose site/rack contains this.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many frames.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object per row, all metrics.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per row, with all metrics.")
 @options.broker
 @options.data_dir
 def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker: str | None, data_dir: Path) -> None:

@@ -14,11 +14,19 @@ from pipeline import settings
 
 
 class StoreError(RuntimeError):
-    """ClickHouse cannot be used: says what was tried and what to do."""
+    """ClickHouse cannot be used; the message states what was tried and what to do."""
+
+
+def reason(err: ClickHouseError) -> str:
+    """Returns ClickHouse's own sentence of an error, without what the driver wraps around it."""
+    return str(err).split("server response: ")[-1].split("\n")[0].split("(for url")[0].strip()
 
 
 def connect(url: str, *, readonly: bool = False) -> Client:
-    """`http://[user[:password]@]host:port[/database]` or `https://...`; raises StoreError when it cannot be reached."""
+    """A client for `http://[user[:password]@]host:port[/database]` or `https://...`.
+
+    Raises StoreError when the server cannot be reached.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise StoreError(f"ClickHouse address {url!r}: wants http://[USER:PASSWORD@]HOST:8123")
@@ -49,10 +57,9 @@ def connect(url: str, *, readonly: bool = False) -> Client:
                 f"({innermost.verify_message}): "
                 "name its authority in --clickhouse-ca or GIGAWATCH_CLICKHOUSE_CA"
             ) from err
-        reason = str(err).split("\n")[0][:200]
         raise StoreError(
-            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {reason}. "
-            "Is it running? `gigawatch doctor` tells what can be reached"
+            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {str(err).splitlines()[0][:200]}. "
+            "Is it running? `gigawatch doctor` shows what can be reached"
         ) from err
 
 
@@ -60,7 +67,7 @@ def _authority(scheme: str) -> str | None:
     found = settings.value("clickhouse", "ca") if scheme == "https" else ""
     if found in ("", "system"):
         return None
-    settings.context("clickhouse", found)  # says what is wrong with the file
+    settings.context("clickhouse", found)  # raises SecurityError for a file that is no certificate
     return found
 
 
