@@ -1,4 +1,4 @@
-"""Every reason of data quality: what is done with the samples, and the row that counts them, however messages are batched."""
+"""Every reason of data quality: the samples kept or left out, and the row that counts them, in batches of any size."""
 
 from __future__ import annotations
 
