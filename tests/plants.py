@@ -71,9 +71,9 @@ async def store(
                     keep(topic, value)
         if tick % _AT_ONCE == _AT_ONCE - 1 or tick == ticks - 1:
             for topic, messages in waiting.items():
-                await worker.take(topic, [(0, messages)])
+                await worker.process(topic, [(0, messages)])
             waiting = {}
             taken, parts = parts, []
             if taken:
-                await worker.take(PART_TOPIC, [(0, taken)])
+                await worker.process(PART_TOPIC, [(0, taken)])
             assert writer.write(batcher.close()) == []

@@ -110,7 +110,7 @@ async def fill(client: Client) -> None:
         for frame in frames:
             raw = record(topics.telemetry(frame.kind), encode(frame), START + 1000 * tick)
             batcher.add(raw, 0.0)
-            await worker.take(raw.topic, [(0, [raw])])
+            await worker.process(raw.topic, [(0, [raw])])
     assert writer.write(batcher.close()) == []
     rollup.Roller(client).roll(everything=True)
 
