@@ -17,7 +17,8 @@ import atheris
 with atheris.instrument_imports(include=["schemas", "producers", "pipeline.embedded"]):
     from pipeline.embedded.clickhouse import encoding, sql_guard
     from producers.publish import disk_buffer
-    from producers.sources import dcgm, exposition
+    from producers.sources import exposition
+    from producers.sources.dcgm import parse as dcgm
     from producers.sources.dsx import parse
     from schemas import derived
     from schemas.codec import Decoder, InvalidFrame

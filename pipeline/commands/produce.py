@@ -60,6 +60,7 @@ def produce(
     from producers.publish.disk_buffer import DiskBuffer
     from producers.publish.publisher import Publisher, connect
     from producers.sources.source import SourceError
+    from producers.sources.supervised import SupervisedSource
     from schemas.hardware import HardwareError
 
     runtime.setup_logging()
@@ -67,14 +68,17 @@ def produce(
     bootstrap = options.need_broker(broker, data_dir)
     control = status_file.parent / "inject" if status_file else None
     try:
-        made = make_source(source, opts, control)
+        made = SupervisedSource(source.partition(":")[0], make_source(source, opts, control))
     except (SourceError, HardwareError) as err:
         raise CommandError(str(err)) from err
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
-        said = await Status(
-            "producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics
+        status = await Status(
+            "producer",
+            status_file,
+            lambda: {"source": made.describe, **publisher.status(), **made.status()},
+            metrics,
         ).begin()
         producer = await connect(kafka.client_options(bootstrap))
         publisher = Publisher(
@@ -83,7 +87,7 @@ def produce(
             held=hold.exists if hold else (lambda: False),
             spool=DiskBuffer(spool, spool_mb << 20) if spool else None,
         )
-        keeper = asyncio.create_task(said.keep(0.5))
+        keeper = asyncio.create_task(status.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]
         if not status_file:

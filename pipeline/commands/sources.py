@@ -120,7 +120,8 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
 
         return open_recording(rest, opts["tick_s"], opts["speed"], opts["keep_time"], site)
     if name == "dcgm":
-        from producers.sources.dcgm import Dcgm, Endpoint
+        from producers.sources.dcgm.endpoint import Endpoint
+        from producers.sources.dcgm.source import Dcgm
 
         return Dcgm(
             [Endpoint.parse(e) for e in opts["endpoints"]], opts["tick_s"], site or "site-1", ticks=opts["ticks"]
