@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import click
 
 from pipeline.commands.runtime import CommandError
@@ -18,7 +20,7 @@ def catalogue(which: str, markdown: bool) -> None:
     from schemas import hardware
 
     if markdown:
-        click.echo(metrics.markdown(), nl=False)
+        click.echo(metrics.markdown(other_names()), nl=False)
         return
     from pipeline.terminal.tables import show
 
@@ -28,4 +30,14 @@ def catalogue(which: str, markdown: bool) -> None:
         except hardware.HardwareError as err:
             raise CommandError(str(err)) from err
     else:
-        show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which))
+        show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which, other_names()))
+
+
+def other_names() -> dict[tuple[str, str], list[str]]:
+    """Returns what other systems call each metric, by (kind, metric)."""
+    from producers.sources import points
+
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for point in points.every():
+        names[point.kind, point.metric].append(str(point))
+    return names

@@ -127,7 +127,7 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
             [Endpoint.parse(e) for e in opts["endpoints"]], opts["tick_s"], site or "site-1", ticks=opts["ticks"]
         )
     if name == "nvml":
-        from producers.sources.nvml import Nvml
+        from producers.sources.nvml.source import Nvml
 
         return Nvml(opts["tick_s"], site or "site-1", ticks=opts["ticks"])
     raise SourceError(f"no source {source!r}: it is synthetic, replay:PATH, premade:GPUS, dcgm or nvml")

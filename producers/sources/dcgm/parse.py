@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from producers.sources import points
 from producers.sources.exposition import InvalidLine, samples
 from schemas.catalogue import KINDS
 from schemas.frame import Frame, build
 
 log = logging.getLogger("gigawatch.dcgm")
 
-_ALIASES = KINDS["gpu"].by_alias("dcgm")
-_WANTED = frozenset(_ALIASES)
+_NAMES = points.by_name("dcgm", "gpu")
+_WANTED = frozenset(_NAMES)
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ def parse(text: str, ts_ms: int, site: str = "", rack: str = "", node: str = "")
             known[1] or labels.get("modelName", "").removeprefix("NVIDIA "),
             known[2] or job,
         )
-        metric, scale = _ALIASES[sample.name]
+        metric, scale = _NAMES[sample.name]
         # a sentinel is recognised before scaling, since the scaled one could look like a value
         huge = abs(sample.value) >= min(metric.sentinels) and sample.value * scale > metric.hi
         rows.setdefault(device, {}).setdefault(metric.name, sample.value if huge else sample.value * scale)

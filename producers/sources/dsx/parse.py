@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from producers.sources import points
 from schemas.catalogue import KINDS
 from schemas.frame import Frame, build
 
 #: A point may be silent for its republish interval (100 s) and a little more before its value is no longer held.
 HOLD_MS = 130_000
 
-#: engUnit -> factor to the unit that a DSX alias scale assumes (kW, kVA, LPM, kPa, C, ...).
+#: engUnit -> factor to the unit that the scales of `points/` assume (kW, kVA, LPM, kPa, C, ...).
 _UNITS = {
     "": 1.0,
     "kW": 1.0,
@@ -81,11 +82,7 @@ class Points:
 
     def __init__(self, site: str = "") -> None:
         self._site = site
-        self._aliases = {
-            name: (kind, metric.name, scale)
-            for kind in ("power", "cooling")
-            for name, (metric, scale) in KINDS[kind].by_alias("dsx").items()
-        }
+        self._names = {point.at: (point.kind, point.metric, point.scale) for point in points.of("dsx")}
         self._points: dict[str, Point | None] = {}
         self._held: dict[tuple[str, str, str, str, str], dict[tuple[str, str], _Held]] = {}
         self.unmapped: Counter[str] = Counter()
@@ -164,7 +161,7 @@ class Points:
             name += next((f"/{n}" for n in "123" if any(t.endswith(f"phase{n}") for t in tags)), "")
         elif object_type == "CDU":
             name = self._cdu_point(name, tags, meta)
-        found = self._aliases.get(name)
+        found = self._names.get(name)
         if found is None:
             return None
         kind, metric, scale = found

@@ -20,7 +20,7 @@ from producers.sources.dcgm.endpoint import Endpoint
 from producers.sources.dcgm.parse import parse
 from producers.sources.dcgm.source import MAX_BODY, Dcgm
 from producers.sources.exposition import InvalidLine, samples
-from producers.sources.nvml import Nvml
+from producers.sources.nvml.source import Nvml
 from producers.sources.source import Emission, SourceError, SourceFailure
 from schemas.frame import Frame
 from schemas.validation import Counts, mask_invalid
@@ -272,11 +272,12 @@ class FakeNvml:
     nvmlMemory_v2 = 2  # noqa: N815 - NVML's name
 
     def __init__(self, driver: bool = True) -> None:
-        self.driver, self.calls, self.down = driver, 0, False
+        self.driver, self.calls, self.down = driver, 0, False  # nothing can be read when it is down
 
     def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
         if not self.driver:
             raise NVMLError("Driver Not Loaded")
+        self.down = False
 
     def nvmlShutdown(self) -> None:  # noqa: N802
         self.down = True
@@ -294,6 +295,8 @@ class FakeNvml:
             "nvmlDeviceGetRemappedRows": lambda h: (3, 1, 0, 0),
             "nvmlDeviceGetMemoryInfo": lambda h, v: SimpleNamespace(used=2 << 30, free=78 << 30, reserved=1 << 29),
         }
+        if self.down:
+            raise NVMLError("Uninitialized")
         if name in table:
             return table[name]
 
@@ -330,6 +333,15 @@ async def test_nvml_source_ends_and_shuts_down() -> None:
     found = [e async for e in Nvml(0.05, ticks=3, nvml=fake).emissions()]
     assert len(found) == 3
     assert fake.down
+
+
+async def test_nvml_opens_the_driver_again_when_it_starts_again() -> None:
+    fake = FakeNvml()
+    source = Nvml(0.05, ticks=1, nvml=fake)
+    for _ in range(2):
+        (frame,) = [e async for e in source.emissions()]
+        assert isinstance(frame, Frame)
+        assert frame.values("util_pct")[0] == 97
 
 
 def test_no_driver_says_what_to_do() -> None:
