@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from dashboards.datasource import PLUGIN_VERSION, UID
 from dashboards.watch.server import FIRST
 from pipeline import settings
-from pipeline.commands.catalogue import other_names
+from pipeline.commands.catalogue import other_names, with_table
 from pipeline.compute.quality import RULES
 from pipeline.embedded.broker import KAFKA_VERSION
 from schemas import catalogue
@@ -119,6 +119,11 @@ def test_no_room_without_a_name() -> None:
 
 def test_docs_table_is_the_catalogue() -> None:
     assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue.markdown(other_names()), "run `make docs`"
+
+
+def test_docs_table_of_sources_is_the_registry() -> None:
+    page = (ROOT / "docs" / "producers.md").read_text()
+    assert page == with_table(page), "run `make docs`"
 
 
 def test_every_package_has_a_page_and_the_flow_a_picture() -> None:

@@ -13,10 +13,11 @@ from pipeline import settings
 from pipeline.commands import options, runtime
 from pipeline.commands.runtime import CommandError
 from pipeline.commands.sources import SOURCE_HELP, make_source, source_options
+from producers.sources import registry
 
 
 @click.command(epilog=SOURCE_HELP)
-@click.argument("source", default="synthetic")
+@click.argument("source", default=registry.DEFAULT)
 @source_options
 @options.broker
 @options.data_dir

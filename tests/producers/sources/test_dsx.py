@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from producers.sources.dsx.parse import HOLD_MS, InvalidMessage, Points
-from producers.sources.replay import DsxReplay, open_recording, seconds
+from producers.sources.replay.source import DsxReplay, open_recording, seconds
 from producers.sources.source import SourceError
 from producers.sources.synthetic.source import Synthetic
 from schemas.frame import Frame, concat
@@ -183,13 +183,17 @@ async def test_our_own_frames_replay_as_they_were(tmp_path: Path) -> None:
     [
         ("a.csv", "x,y\n", "first line is"),
         ("a.csv", "offset,topic,payload\n1s,a\n", "line 2: 2 columns"),
+        ("a.csv", b"offset,topic,payload\n1s,a,\xff\n", "not a DSX trace"),
+        ("a.csv", 'offset,topic,payload\n1s,a,"' + "x" * 200_000, "not a DSX trace"),
         ("a.parquet", "nope", "not a Parquet file"),
         ("a.txt", "", "wants a DSX trace"),
     ],
 )
-async def test_a_wrong_recording_says_what_is_wrong(tmp_path: Path, name: str, content: str, complaint: str) -> None:
+async def test_a_wrong_recording_says_what_is_wrong(
+    tmp_path: Path, name: str, content: str | bytes, complaint: str
+) -> None:
     path = tmp_path / name
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SourceError, match=complaint):
         await collect(open_recording(str(path), speed=0.0))
 

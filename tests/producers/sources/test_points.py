@@ -9,7 +9,7 @@ import pytest
 from producers.sources import points
 from producers.sources.nvml.source import readers
 from schemas.catalogue import KINDS
-from tests.producers.sources.test_dcgm import FakeNvml
+from tests.producers.sources.test_nvml import FakeNvml
 
 DEFAULT_DCGM = [
     *(
