@@ -1,7 +1,7 @@
 """Replays recordings: a DSX MQTT trace (CSV of offset, topic, payload) or Parquet of our own frames.
 
-Time stamps are moved so that the recording begins now (`keep_time` leaves them); `speed` 2 plays twice as fast, 0 as
-fast as it goes. With `speed` other than 1 event time still advances as recorded.
+Time stamps move so that the recording begins now (`keep_time` leaves them); `speed` 2 is twice as fast, 0 as fast as it
+goes. Event time advances as recorded at any speed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TO_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 def seconds(duration: str) -> float:
-    """A Go duration such as `1m39.4s` or `3.47ms` in seconds; SourceError when it is none."""
+    """Returns a Go duration such as `1m39.4s` or `3.47ms` in seconds. Raises SourceError."""
     match = _DURATION.fullmatch(duration.strip())
     if not match or not any(match.groupdict().values()):
         raise SourceError(f"{duration!r} is not a duration such as 1m39.4s")
@@ -42,7 +42,7 @@ def seconds(duration: str) -> float:
 def open_recording(
     path: str, tick_s: float = 1.0, speed: float = 1.0, keep_time: bool = False, site: str = ""
 ) -> Replay:
-    """The recording at `path`: a `.csv` DSX trace, a `.parquet` file, or a folder of one `KIND.parquet` a kind."""
+    """Opens a `.csv` DSX trace, a `.parquet` file, or a folder of one `KIND.parquet` a kind. Raises SourceError."""
     where = Path(path)
     if not where.exists():
         raise SourceError(f"recording {path}: no such file or folder")
@@ -55,7 +55,7 @@ def open_recording(
 
 
 class DsxReplay:
-    """A DSX trace: messages are applied in order, and at every tick each place's held values become one frame."""
+    """A DSX trace: ingests messages in order, and at every tick emits a frame of each place's held values."""
 
     def __init__(self, path: Path, tick_s: float, speed: float, site: str = "") -> None:
         self.path, self._tick_s, self._speed = path, tick_s, speed
@@ -90,7 +90,7 @@ class DsxReplay:
                     yield frame
                 stamp = await ticker.wait()
             try:
-                self.points.take(topic, payload, at)
+                self.points.ingest(topic, payload, at)
             except InvalidMessage as err:
                 log.warning("%s: %s", self.path.name, err)
         for frame in self.points.frames(stamp):
@@ -102,7 +102,7 @@ class DsxReplay:
 
 
 class FrameReplay:
-    """Our own frames from Parquet: rows of one kind and tick come out as one frame a rack."""
+    """Our own frames from Parquet: emits rows of one kind and tick as one frame a rack."""
 
     def __init__(self, files: list[Path], tick_s: float, speed: float, keep_time: bool) -> None:
         self._files, self._tick_s, self._speed, self._keep = files, tick_s, speed, keep_time
@@ -181,7 +181,7 @@ def _by_rack(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _runs(values: Floats) -> Iterator[tuple[int, int]]:
-    """(begin, end) of every run of equal values."""
+    """Yields (begin, end) of every run of equal values."""
     edges = np.flatnonzero(values[1:] != values[:-1]) + 1
     yield from zip([0, *edges.tolist()], [*edges.tolist(), len(values)], strict=True)
 

@@ -21,11 +21,11 @@ NOW = 1_750_000_000_000
 
 
 def meta(points: Points, topic: str, **body: object) -> None:
-    points.take(f"BMS/v1/PUB/Metadata/{topic}", json.dumps(body), NOW)
+    points.ingest(f"BMS/v1/PUB/Metadata/{topic}", json.dumps(body), NOW)
 
 
 def value(points: Points, topic: str, number: object, stamp: object = NOW, **more: object) -> None:
-    points.take(
+    points.ingest(
         f"BMS/v1/PUB/Value/{topic}", json.dumps({"value": number, "timestamp": stamp, "quality": 1, **more}), NOW
     )
 
@@ -118,7 +118,7 @@ def test_refusals_say_why_and_cost_nothing(topic: str, payload: str, reason: str
     meta(points, FLOW, rackLocationId="E02", engUnit="LPM")
     value(points, FLOW, 50.0)
     with pytest.raises(InvalidMessage) as caught:
-        points.take(topic, payload, NOW)
+        points.ingest(topic, payload, NOW)
     assert caught.value.reason == reason
     assert next(points.frames(NOW)).values("flow_lpm")[0] == 50.0
 
@@ -218,5 +218,5 @@ def test_a_missing_recording_is_said() -> None:
 def test_payloads_that_would_break_a_careless_reader_are_refused(payload: str) -> None:
     points = Points("s")
     with pytest.raises(InvalidMessage):
-        points.take("BMS/v1/PUB/Value/Rack/RackPower/a/b/R1/power", payload, 1_750_000_000_000)
+        points.ingest("BMS/v1/PUB/Value/Rack/RackPower/a/b/R1/power", payload, 1_750_000_000_000)
     assert list(points.frames(1_750_000_000_000)) == []

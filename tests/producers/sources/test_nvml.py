@@ -22,7 +22,7 @@ class NotSupported(NVMLError):
 
 
 class FakeNvml:
-    """An NVML of one H100 that supports what `table` has; everything else is not supported, as drivers say it."""
+    """An NVML of one H100 that supports what `table` has; it refuses everything else as drivers do."""
 
     NVMLError, NVMLError_NotSupported, NVMLError_FunctionNotFound = NVMLError, NotSupported, NotSupported
     NVML_SUCCESS = 0
