@@ -22,7 +22,12 @@ from pipeline.terminal.escape import without_fonts
 @options.clickhouse
 @options.data_dir
 @click.option("--once", is_flag=True, help="Print it once and stop.")
-@click.option("--svg", type=OutputFile(".svg"), help="With --once: draw it here as a picture, in place of printing it.")
+@click.option(
+    "--svg",
+    metavar="FILE.svg",
+    type=OutputFile(".svg"),
+    help="With --once: draw it here as a picture, in place of printing it.",
+)
 @click.option(
     "--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between refreshes."
 )
