@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Console
 
 from pipeline.commands import options
 from pipeline.commands.output import OutputFile, written
@@ -42,11 +42,15 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
     try:
         with opened(clickhouse, data_dir) as client:
             if once or not sys.stdout.isatty():
-                drawn = overview.draw(overview.take(client, 16), statuses() if factory else {})
+                console = Console(width=None if sys.stdout.isatty() else 130)
                 if svg:
-                    _draw_svg(drawn, svg)
-                else:
-                    Console(width=None if sys.stdout.isatty() else 130).print(drawn)
+                    console = Console(record=True, width=140, file=io.StringIO())
+                snapshot = overview.overview_of(client)
+                console.print(overview.draw(snapshot, statuses() if factory else {}, console.width))
+                if svg:
+                    with written(svg):
+                        svg.write_text(without_fonts(console.export_svg(title="gigawatch top")))
+                    click.echo(f"-> {svg}")
                 return
             from pipeline.terminal.top.app import Top
             from pipeline.terminal.top.queries import Store
@@ -54,12 +58,3 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
             Top(Store(client), every).run()
     except StoreError as err:
         raise CommandError(str(err)) from err
-
-
-def _draw_svg(drawn: Group, path: Path) -> None:
-    console = Console(record=True, width=140, file=io.StringIO())
-    console.print(drawn)
-    text = console.export_svg(title="gigawatch top")
-    with written(path):
-        path.write_text(without_fonts(text))
-    click.echo(f"-> {path}")
