@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline import settings
-from pipeline.compute.quality import RULES
+from pipeline.compute.quality import REASONS
 from schemas import catalogue
 from tests.audit import verdict
 from tests.conftest import ROOT
@@ -293,7 +293,7 @@ def test_an_audit_fails_on_a_hole_and_says_when_it_was_none() -> None:
 
 def test_the_rules_of_data_quality_are_in_the_docs() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
-    for reason, rule in RULES.items():
+    for reason, rule in REASONS.items():
         assert f"| `{reason}` | {rule} |" in page
 
 

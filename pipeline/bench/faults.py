@@ -193,7 +193,7 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
     )
     async with bench.factory(producer, made=_Breakable, workers=2, partitions=PARTITIONS, spool=True) as factory:
         assert isinstance(factory, _Breakable)
-        tending = asyncio.create_task(factory.tender.run())
+        tending = asyncio.create_task(factory.watchdog.run())
         client = store_client.connect(factory.direct)
         stage = Stage(factory, down_s, dice)
         await _caught_up(factory, client, 60)

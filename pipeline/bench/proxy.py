@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from pipeline.embedded.process import free_port
+from pipeline.embedded.ports import free_port
 
 _HOP = ("host", "content-length", "transfer-encoding", "connection", "content-encoding", "keep-alive")
 

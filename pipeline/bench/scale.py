@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from aiokafka.partitioner import murmur2
 
-from pipeline.compute.engine import HORIZON_MS
+from pipeline.compute.timing import HORIZON_MS
 from schemas.arrays import Ints
 
 GPUS_PER_GW = 500_000

@@ -26,7 +26,7 @@ async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = N
     """`racks` of GB200 at one tick a second for `seconds`; then drained and counted."""
     began, samples = time.monotonic(), list[dict[str, float]]()
     async with bench.factory(("synthetic", "--racks", str(racks)), spool=True) as factory:
-        tending = asyncio.create_task(factory.tender.run())
+        tending = asyncio.create_task(factory.watchdog.run())
         while time.monotonic() - began < seconds:
             await asyncio.sleep(EVERY_S)
             samples.append(_sample(factory, time.monotonic() - began))
@@ -46,7 +46,7 @@ async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = N
             tick_s=1.0,
             wall_s=time.monotonic() - began,
             drained=drained,
-            rotations=factory.rotations,
+            recycles=factory.watchdog.recycles,
             source=f"synthetic, {racks} racks",
         )
         client.close()

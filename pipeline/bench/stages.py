@@ -15,7 +15,8 @@ from typing import Any
 from pipeline.bench.check import check
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.run_summary import bytes_per_value, summary
-from pipeline.embedded.supervisor import Plan, Supervisor
+from pipeline.embedded.services import Plan
+from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client
 
@@ -71,7 +72,7 @@ async def end_to_end(
     async with bench.factory(
         _premade(gpus, per, "--speed", speed, *(("--back", back) if back else ()), *merge), workers=workers
     ) as factory:
-        tending = asyncio.create_task(factory.tender.run())
+        tending = asyncio.create_task(factory.watchdog.run())
         for passed in range(int(seconds)):
             await asyncio.sleep(1)
             if passed % 10 == 9:
@@ -87,7 +88,7 @@ async def end_to_end(
             tick_s=1.0,
             wall_s=time.monotonic() - began,
             drained=drained,
-            rotations=factory.rotations,
+            recycles=factory.watchdog.recycles,
             source=f"premade:{gpus}/{per}",
         )
         checked = check(client)
@@ -110,9 +111,9 @@ async def end_to_end(
 
 
 def _progress(factory: Supervisor) -> str:
-    said = factory.statuses()
-    sent = said.get("producer", {}).get("rows", {}).get("telemetry.gpu", 0)
-    stored = said.get("sink", {}).get("rows", {}).get("gpu", 0)
+    producer, sink = (status.read(factory.run_dir / f"{name}.json") for name in ("producer", "sink"))
+    sent = producer.get("rows", {}).get("telemetry.gpu", 0)
+    stored = sink.get("rows", {}).get("gpu", 0)
     return f"{sent:,} GPU samples sent, {stored:,} stored"
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.embedded.process import Process, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, wait_for
 from pipeline.store.client import StoreError, connect
 from pipeline.store.table import Table
 from pipeline.store.tables import TABLES

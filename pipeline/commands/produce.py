@@ -56,6 +56,7 @@ def produce(
 ) -> None:
     """Reads SOURCE and publishes its frames to Kafka until it ends or is stopped; then drains."""
     from pipeline import kafka
+    from pipeline.monitoring.http import ListenError
     from pipeline.monitoring.status import Status
     from producers.publish.disk_buffer import DiskBuffer
     from producers.publish.publisher import Publisher, connect
@@ -106,6 +107,6 @@ def produce(
 
     try:
         code = runtime.until_signal(work)
-    except (SourceError, kafka.BrokerError, settings.SecurityError) as err:
+    except (SourceError, kafka.BrokerError, settings.SecurityError, ListenError) as err:
         raise CommandError(str(err)) from err
     sys.exit(code)

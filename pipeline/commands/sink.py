@@ -12,6 +12,7 @@ import click
 from pipeline import kafka
 from pipeline.commands import options, runtime
 from pipeline.commands.runtime import CommandError
+from pipeline.monitoring.http import ListenError
 from pipeline.monitoring.status import Status
 from pipeline.settings import SecurityError
 from pipeline.sink.batcher import Batcher
@@ -53,7 +54,7 @@ log = logging.getLogger("gigawatch.sink")
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Set aside samples older than so many days.",
+    help="Send samples older than so many days to the dead letters.",
 )
 @click.option(
     "--roll-every",
@@ -147,6 +148,6 @@ def sink(
 
     try:
         code = runtime.until_signal(work)
-    except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError) as err:
+    except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError, ListenError) as err:
         raise CommandError(str(err)) from err
     sys.exit(code)

@@ -11,6 +11,7 @@ import click
 from pipeline import kafka
 from pipeline.commands import options, runtime
 from pipeline.commands.runtime import CommandError
+from pipeline.monitoring.http import ListenError
 from pipeline.monitoring.status import Status
 from pipeline.settings import SecurityError
 
@@ -69,6 +70,6 @@ def stream(
 
     try:
         code = runtime.until_signal(work)
-    except (kafka.BrokerError, SecurityError) as err:
+    except (kafka.BrokerError, SecurityError, ListenError) as err:
         raise CommandError(str(err)) from err
     sys.exit(code)

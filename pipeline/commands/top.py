@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -35,9 +34,6 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
     Without a terminal, or with --once, it is printed once.
     """
 
-    def statuses() -> dict[str, dict[str, Any]]:
-        return {p.stem: status.read(p) for p in run_dir(data_dir).glob("*.json")}
-
     factory = running(data_dir)
     try:
         with opened(clickhouse, data_dir) as client:
@@ -46,7 +42,8 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
                 if svg:
                     console = Console(record=True, width=140, file=io.StringIO())
                 snapshot = overview.overview_of(client)
-                console.print(overview.draw(snapshot, statuses() if factory else {}, console.width))
+                statuses = status.read_all(run_dir(data_dir)) if factory else {}
+                console.print(overview.draw(snapshot, statuses, console.width))
                 if svg:
                     with written(svg):
                         svg.write_text(without_fonts(console.export_svg(title="gigawatch top")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.monitoring.statuses import ProcessStatus, ProducerStatus, SinkStatus, WatchStatus, status_of
 from pipeline.store.client import StoreError, connect
 from pipeline.terminal.escape import cell, plain
 from pipeline.terminal.headline import incidents, sites
@@ -21,13 +22,13 @@ from pipeline.terminal.numbers import balance, counted, number, score
 from pipeline.terminal.snapshot import DeviceScore, RackRow, Snapshot, take
 from schemas.catalogue import KINDS
 
-Statuses = Callable[[], dict[str, dict[str, Any]]]
+Statuses = Callable[[], Mapping[str, ProcessStatus]]
 
 #: Devices and incidents that are shown.
 WORST = 8
 
 
-def draw(snapshot: Snapshot, statuses: dict[str, dict[str, Any]], width: int = 130) -> Group:
+def draw(snapshot: Snapshot, statuses: Mapping[str, ProcessStatus], width: int = 130) -> Group:
     """Returns the snapshot and the processes' statuses for a terminal of `width` columns."""
     parts: list[Any] = [_head(snapshot, statuses, width)]
     if snapshot.racks:
@@ -38,11 +39,10 @@ def draw(snapshot: Snapshot, statuses: dict[str, dict[str, Any]], width: int = 1
     return Group(*parts)
 
 
-def line(snapshot: Snapshot, statuses: dict[str, dict[str, Any]]) -> str:
+def line(snapshot: Snapshot, statuses: Mapping[str, ProcessStatus]) -> str:
     """Returns the snapshot in one line, for logs and pipes."""
-    sink = statuses.get("sink", {})
-    rows = sum(sink.get("rows", {}).get(k, 0) for k in KINDS)
-    words = [f"{rows} rows stored", f"fresh within {(sink.get('freshness') or {}).get('p99_s') or '-'} s"]
+    sink = status_of(statuses, "sink", SinkStatus)
+    words = [f"{_stored(sink)} rows stored", f"fresh within {sink.freshness.p99_s or '-'} s"]
     words += [
         f"{plain(site.site)}: {site.racks} racks, {site.gpus}/{site.expected} GPUs at {number(site.util_pct)} %, "
         f"IT {number(site.it_w, 3, 1e6)} MW, PUE {number(site.pue, 3)}"
@@ -93,26 +93,29 @@ def overview_of(client: Client, racks: int = 16) -> Snapshot:
     return take(client, racks, worst_first=True, worst=WORST)
 
 
+def _stored(sink: SinkStatus) -> int:
+    """Rows of raw telemetry; roll-ups and the like are not counted."""
+    return sum(sink.rows.get(kind, 0) for kind in KINDS)
+
+
 def _titled(title: str, content: Table | Text) -> Panel:
     return Panel(content, title=title, title_align="left", border_style="dim")
 
 
-def _head(snapshot: Snapshot, statuses: dict[str, dict[str, Any]], width: int) -> Panel:
+def _head(snapshot: Snapshot, statuses: Mapping[str, ProcessStatus], width: int) -> Panel:
     text = sites(snapshot, width)
-    producer, sink = statuses.get("producer", {}), statuses.get("sink", {})
-    if sink:
-        fresh = sink.get("freshness", {})
-        rows = sum(sink.get("rows", {}).get(k, 0) for k in KINDS)
-        text.append(f"{plain(producer.get('source', ''))}\n" if producer else "", "dim")
+    producer, sink = status_of(statuses, "producer", ProducerStatus), status_of(statuses, "sink", SinkStatus)
+    if sink.at:
+        text.append(f"{plain(producer.source)}\n" if producer.at else "", "dim")
         text.append(
-            f"produced {sum(v for k, v in producer.get('rows', {}).items()):,}  stored {rows:,} rows  fresh "
-            f"{fresh.get('p50_s') or '-'} s (p50) "
-            f"{fresh.get('p99_s') or '-'} s (p99)  dead letters {sink.get('dead_letters', 0)}",
+            f"produced {sum(producer.rows.values()):,}  stored {_stored(sink):,} rows  fresh "
+            f"{sink.freshness.p50_s or '-'} s (p50) {sink.freshness.p99_s or '-'} s (p99)  "
+            f"dead letters {sink.dead_letters}",
             "dim",
         )
-        if sink.get("trouble"):
-            text.append(f"\n{plain(sink['trouble'])}", "red")
-    url = statuses.get("watch", {}).get("url")
+        if sink.trouble:
+            text.append(f"\n{plain(sink.trouble)}", "red")
+    url = status_of(statuses, "watch", WatchStatus).url
     where = f"dashboards: {plain(url)}" if url else None
     return Panel(
         text, title="Gigawatch", title_align="left", border_style="green", subtitle=where, subtitle_align="left"

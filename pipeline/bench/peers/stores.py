@@ -21,7 +21,8 @@ from pipeline.bench.peers import environment, remote_write, samples
 from pipeline.bench.peers.samples import TOPIC, Samples
 from pipeline.bench.peers.streams import fill
 from pipeline.bench.stages import Bench, Result
-from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, ProcessError, wait_for
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client

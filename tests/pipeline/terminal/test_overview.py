@@ -14,6 +14,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from rich.console import Console
 
+from pipeline.monitoring.statuses import FreshnessStatus, ProcessStatus, ProducerStatus, SinkStatus
 from pipeline.store.client import open_folder
 from pipeline.store.migrate import migrate
 from pipeline.store.named_queries import QUESTIONS
@@ -23,10 +24,14 @@ from pipeline.terminal.top.queries import Store
 from schemas.catalogue import KINDS
 from tests import plants
 
-STATUSES: dict[str, dict[str, Any]] = {
-    "producer": {"source": "a plant", "rows": {"gpu": 10, "node": 5}},
-    "sink": {"rows": dict.fromkeys(KINDS, 1000), "freshness": {"p50_s": 1.2, "p99_s": 2.5}, "dead_letters": 3},
-    "watch": {"url": "http://127.0.0.1:1"},
+STATUSES: dict[str, ProcessStatus] = {
+    "producer": ProducerStatus(at=1.0, source="a plant", rows={"telemetry.gpu": 10, "telemetry.node": 5}),
+    "sink": SinkStatus(
+        at=1.0,
+        rows={**dict.fromkeys(KINDS, 1000), "gpu_10s": 77},
+        freshness=FreshnessStatus(p50_s=1.2, p99_s=2.5),
+        dead_letters=3,
+    ),
 }
 
 
