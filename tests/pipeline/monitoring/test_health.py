@@ -108,6 +108,7 @@ async def _get(url: str, token: str = "") -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
+@pytest.mark.service
 async def test_a_process_serves_its_metrics_and_health() -> None:
     said = dict(SINK, at=NOW)
     process = await Status(
@@ -140,6 +141,7 @@ async def test_where_it_must_not_listen(listen: str, complaint: str, monkeypatch
         await status.serve(listen, dict)
 
 
+@pytest.mark.service
 async def test_elsewhere_than_on_loopback_a_token_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIGAWATCH_METRICS_TOKEN", "open sesame")
     runner = await status.serve("0.0.0.0:0", lambda: {"sink": {**SINK}})

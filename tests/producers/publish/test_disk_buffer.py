@@ -202,7 +202,7 @@ async def test_without_a_spool_the_source_waits_and_order_holds() -> None:
             await box.send(parcel(n))
 
     running = asyncio.create_task(source())
-    await asyncio.sleep(0.3)
+    await until(lambda: box.retries >= 2)
     assert not running.done()
     kafka.up = True
     await asyncio.wait_for(running, 20)
@@ -248,8 +248,9 @@ async def test_a_full_disk_makes_the_source_wait_and_loses_nothing(
             await box.send(parcel(n))
 
     running = asyncio.create_task(source())
-    await until(lambda: len(spool) == 5)
-    await asyncio.sleep(0.2)
+    await until(lambda: len(spool) == 5 and next(room) > 5)
+    tried = box.retries
+    await until(lambda: box.retries > tried)
     assert not running.done()
     kafka.up = True
     await asyncio.wait_for(running, 20)

@@ -96,6 +96,7 @@ async def take(source: Dcgm) -> list[Emission]:
     return [e async for e in source.emissions()]
 
 
+@pytest.mark.service
 async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[..., Any]) -> None:
     async def good(_: web.Request) -> web.Response:
         return web.Response(text=TEXT)
@@ -123,6 +124,7 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
     assert silent == sorted([(urls[1], "timeout"), (urls[2], "http-503"), (dead, "unreachable")] * 3)
 
 
+@pytest.mark.service
 async def test_an_exporter_without_gpus_is_reported(exporter: Callable[..., Any]) -> None:
     async def empty(_: web.Request) -> web.Response:
         return web.Response(text="up 1\n")
