@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pipeline.embedded.broker import Apache
 from pipeline.embedded.process import free_port
-from tests.factories import GIGAWATCH
-from tests.services.test_factory import whole
+from tests.factories import GIGAWATCH, whole
 
 pytestmark = [pytest.mark.service, pytest.mark.apache]
 PASSWORD = "rack and pinion"  # noqa: S105 - a test's own
