@@ -43,6 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     end together.
     """
     items.sort(key=lambda item: (not is_unit(item), -_seconds(item)))
+    # a worker is given its next test while it runs one: short ones wait behind the longest
+    first, workers = sum(map(is_unit, items)), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+    if len(items) > first + 2 * workers:
+        items[first + workers : first + workers] = [items.pop() for _ in range(workers)]
 
 
 @pytest.hookimpl(wrapper=True)

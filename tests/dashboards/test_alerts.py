@@ -118,7 +118,7 @@ async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> Non
     client.close()
 
 
-@pytest.mark.service
+@pytest.mark.service(60)
 async def test_an_hour_of_healthy_plant_is_quiet(own_clickhouse: str) -> None:
     client, ask = connect(own_clickhouse), Asks(own_clickhouse)
     migrate(client)

@@ -36,7 +36,7 @@ def test_the_halves_have_every_fault_once() -> None:
     assert set.union(*(restarts for _, restarts in HALVES)) >= {"sink", "stream-0", "broker", "clickhouse"}
 
 
-@pytest.mark.apache(270)
+@pytest.mark.apache(290)
 @pytest.mark.parametrize(("faults", "restarted"), HALVES, ids=["one half", "the other half"])
 def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(
     tmp_path: Path, faults: Sequence[Fault], restarted: set[str]

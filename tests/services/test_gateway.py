@@ -28,7 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.embedded.process import Process, free_port, port_open, wait_for
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(30), pytest.mark.xdist_group("gateway")]
 
 
 def client(url: str, **more: Any) -> Client:

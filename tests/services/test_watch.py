@@ -25,7 +25,7 @@ from dashboards.panels import NO_DATA
 from pipeline.instance import running
 from tests.factories import GIGAWATCH, Running, factories, run
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(280), pytest.mark.xdist_group("watch")]
 GPU, RACK = "R0002-N03-GPU2", "R0003"
 LOOK_MS = 60_000
 
