@@ -28,6 +28,7 @@ format: $(READY)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
+	@$(BIN)/python -m tests.hygiene
 	@$(BIN)/gigawatch dashboards build --check
 
 types: $(READY)
