@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import sockets
 from tests.factories import broker, clickhouse, factory, own_clickhouse, sink
+from tests.schedule import Groups
 
 __all__ = ["broker", "clickhouse", "factory", "own_clickhouse", "recorded", "sink"]
 
@@ -47,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first, workers = sum(map(is_unit, items)), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
     if len(items) > first + 2 * workers:
         items[first + workers : first + workers] = [items.pop() for _ in range(workers)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With `--dist loadgroup`."""
+    return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(wrapper=True)
