@@ -17,7 +17,7 @@ from pipeline.store.tables import TABLES
 from pipeline.terminal.top.queries import Store
 from tests import plants
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(50)
 
 
 def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
