@@ -21,7 +21,7 @@ class Series:
 
 
 def millis(moment: Any) -> int:
-    """A store's time as ms since 1970, UTC where it does not say."""
+    """A store's time as ms since 1970, UTC where it has no zone."""
     if isinstance(moment, dt.datetime):
         return round((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp() * 1000)
     return round(float(moment) * 1000)
@@ -40,12 +40,12 @@ def split(names: Sequence[str], rows: Sequence[Sequence[Any]], words: bool = Fal
         at = stamps.get(row[0])
         if at is None:
             at = stamps[row[0]] = millis(row[0])
-        who = tuple(row[i] for i in labels)
+        named_by = tuple(row[i] for i in labels)
         for i in values:
-            series = found.get((*who, i))
+            series = found.get((*named_by, i))
             if series is None:
-                named = {names[k]: str(v) for k, v in zip(labels, who, strict=True)}
-                series = found[(*who, i)] = Series(names[i], named, names[i])
+                named = {names[k]: str(v) for k, v in zip(labels, named_by, strict=True)}
+                series = found[(*named_by, i)] = Series(names[i], named, names[i])
             series.x.append(at)
             series.y.append(
                 row[i]

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from playwright.async_api import Browser, expect
 
-from dashboards.watch.server import Ask, Page, Table, serve
+from dashboards.watch.server import Ask, Page, QueryTable, serve
 from tests.dashboards.browser import BoardPage, browsing, opened_page
 
 BOARD = {
@@ -52,9 +52,9 @@ class Freezing:
     def thaw(self) -> None:
         self._runs.set()
 
-    def __call__(self, sql: str) -> Table:
+    def __call__(self, sql: str) -> QueryTable:
         self._runs.wait(60)
-        return Table(("value",), [(7.0,)])
+        return QueryTable(("value",), [(7.0,)])
 
 
 @pytest.fixture

@@ -304,8 +304,8 @@ async def test_live_frames_from_python(factory: Start) -> None:
 
 def test_injected_faults_come_up_within_thirty_seconds(factory: Start) -> None:
     """A GPU and a coolant loop, injected while it runs, lead `gigawatch top` and the factory board's own query."""
-    from dashboards.boards import factory as board
     from dashboards.macros import Range, expand
+    from dashboards.queries import factory as board
 
     up = factory("--racks", "4")
     folder = ("--data-dir", str(up.folder))

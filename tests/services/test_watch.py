@@ -98,13 +98,13 @@ async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_
     await shown.panel("All GPUs").get_by_role("link", name=GPU, exact=True).click()
     await shown.drawn()
     assert shown.variables()["var-gpu"] == [GPU]
-    assert GPU in await shown.panel("Who").inner_text()
+    assert GPU in await shown.panel("Identity").inner_text()
     assert await shown.faulty_panels() == []
     await shown.page.locator("#alerts summary").click()
     told = await shown.page.locator("#alerts div p a").all_inner_texts()
     assert len(told) == 2, told
     assert any(text.startswith(RACK) and "L/min" in text for text in told)
-    assert any(text.startswith(GPU) and "above the GPUs around it" in text for text in told)
+    assert any(text.startswith(GPU) and "above its peers" in text for text in told)
     await shown.page.locator("#alerts div p a").filter(has_text=GPU).click()
     await shown.drawn()
     assert urlsplit(shown.page.url).path == "/d/gigawatch-gpu/gpu"
