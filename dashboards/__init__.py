@@ -1,3 +1,3 @@
-"""How it is seen: Grafana dashboards as code, their built JSON, provisioning, and the check that runs every panel's
-query.
+"""Grafana dashboards as code, their built JSON, alert rules, provisioning, the watch page, and the check that runs every
+panel's query.
 """

@@ -1,4 +1,4 @@
-"""The factory on one screen: is it well, what does it draw, what works and what does not, and where to look."""
+"""The factory on one screen: its health, power, work and heat, and where to look."""
 
 from __future__ import annotations
 

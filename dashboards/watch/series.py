@@ -28,7 +28,7 @@ def millis(moment: Any) -> int:
 
 
 def split(names: Sequence[str], rows: Sequence[Sequence[Any]], words: bool = False) -> list[Series]:
-    """The lines, in the order in which they turn up. With `words` the last column is a word (a state), not a label."""
+    """Returns the lines, in order of appearance. With `words` the last column is a word (a state), not a label."""
     if not rows:
         return []
     text = [i for i, _ in enumerate(names) if i and any(isinstance(row[i], str) for row in rows[:50])]

@@ -89,7 +89,7 @@ async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> Non
         "coolant-flow",
     }, (
         "when telemetry stops, the rules that look at the last minute have nothing to see (three look further "
-        "back), and one says so"
+        "back), and one fires for that"
     )
     client.command(
         "INSERT INTO gigawatch.dead_letters (ts, id, topic, reason) SELECT "

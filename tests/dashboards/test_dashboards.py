@@ -1,5 +1,5 @@
-"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a Grafana that we
-play.
+"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a fake
+Grafana.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_grafanas_typed_model_reads_every_board_without_loss() -> None:
 
 
 def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """Where `after` lacks, or has otherwise, what `before` says."""
+    """Yields the places where `after` lacks a value of `before`, or has another."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             yield from lost(value, after[key], f"{where}/{key}") if key in after else [f"{where}/{key}"]
@@ -191,7 +191,7 @@ def test_panels_read_the_tier_that_fits_and_all_variables_exist() -> None:
             ), link
 
 
-def test_the_check_reads_what_the_range_of_a_panel_says() -> None:
+def test_the_check_reads_the_range_of_a_panel() -> None:
     over = Range(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2026, 1, 8, tzinfo=dt.UTC), 2016)
     assert model.shown({}, over) == over
     assert model.shown({"timeFrom": "5m"}, over) == Range(dt.datetime(2026, 1, 7, 23, 55, tzinfo=dt.UTC), over.last, 1)
@@ -256,7 +256,7 @@ def test_the_check_fails_on_errors_on_emptiness_and_on_variables() -> None:
     assert {r.over for r in results} == {"15 min", "6 h"}
     empty = {r.panel for r in results if r.error.startswith("empty")}
     assert empty >= {"Heat carried", "Power path"}
-    assert not empty & {"Scores", "Worst devices"}, "a panel of troubles may be empty when there are none"
+    assert not empty & {"Scores", "Worst devices"}, "a panel of faults may be empty when there are none"
     assert {r.error for r in results if r.panel == "Open incidents"} == {"Code: 60. no table"}
     assert {r.error for r in results if r.panel == "variable job"} == {"no values"}
     good = [r for r in results if not r.error]
@@ -270,7 +270,7 @@ def test_the_95th_percentile_is_the_nearest_rank() -> None:
     assert check.p95([]) == 0
 
 
-def test_an_empty_store_is_said() -> None:
+def test_an_empty_store_is_an_error_with_what_to_do() -> None:
     assert "no windows are stored" in check.check(check.timed(lambda _: ([[None]], 0)))[0].error
 
 
