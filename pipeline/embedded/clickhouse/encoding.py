@@ -1,4 +1,4 @@
-"""HTTP content encodings, with a bound on what a small body may grow to."""
+"""HTTP content encodings, with a bound on the size of a decompressed body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backports import zstd
 
 
 class EncodingError(ValueError):
-    """A body that does not decode, or grows past its bound."""
+    """A body that does not decode, or decompresses past its bound."""
 
 
 _DECODERS: dict[str, Callable[[], Any]] = {
