@@ -58,6 +58,6 @@ def compress(data: bytes, accepted: str) -> tuple[bytes, str]:
     if "zstd" in names:
         return zstd.compress(data, 1), "zstd"
     if "gzip" in names:
-        packer = zlib.compressobj(1, wbits=31)
-        return packer.compress(data) + packer.flush(), "gzip"
+        compressor = zlib.compressobj(1, wbits=31)
+        return compressor.compress(data) + compressor.flush(), "gzip"
     return data, ""

@@ -1,4 +1,4 @@
-"""The summary of a run says what was dropped, also when nothing else was wrong."""
+"""The summary of a run: what was dropped shows, also when nothing else was wrong."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def running(watchdog: Watchdog) -> AsyncIterator[None]:
 
 async def test_a_process_that_died_is_restarted_after_a_pause_and_its_cpu_seconds_are_kept(services: Services) -> None:
     lines = list[str]()
-    services.say = lines.append
+    services.report = lines.append
     watchdog, sink = Watchdog(services), start(services, "sink", FAILS, status_at=time.time())
     await until(lambda: not sink.running)
     watchdog.restart_dead()
