@@ -11,17 +11,16 @@ import click
 
 from pipeline import kafka
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
-from pipeline.monitoring.http import ListenError
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.circuit_breaker import CircuitBreaker
-from pipeline.sink.sink import GROUP, Clients, Sink
-from pipeline.sink.writer import Aborted, StoppedByConfig
-from pipeline.store.client import StoreError, connect
+from pipeline.sink.clients import GROUP, Clients
+from pipeline.sink.sink import Sink
+from pipeline.sink.writer import Aborted
+from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
+from schemas.errors import first_line
 
 log = logging.getLogger("gigawatch.sink")
 
@@ -107,7 +106,7 @@ def sink(
             clients[1],
             await kafka.log_id(bootstrap),
             batcher=batcher,
-            storm=CircuitBreaker(dead_most),
+            breaker=CircuitBreaker(dead_most),
         )
         roller = Roller(clients[2])
 
@@ -118,7 +117,7 @@ def sink(
                     await asyncio.to_thread(roller.roll)
                 # the next round makes up for it: buckets stay due until they are made
                 except Exception as err:  # noqa: BLE001
-                    log.warning("roll-up failed, again in %.0f s: %s", roll_every, str(err).split("\n")[0][:300])
+                    log.warning("roll-up failed, again in %.0f s: %s", roll_every, first_line(err))
 
         async def watch() -> None:
             await stop.wait()
@@ -145,8 +144,5 @@ def sink(
                 client.close()
         return 0
 
-    try:
-        code = runtime.until_signal(work)
-    except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError, ListenError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

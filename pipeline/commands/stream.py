@@ -10,10 +10,7 @@ import click
 
 from pipeline import kafka
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
-from pipeline.monitoring.http import ListenError
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
 
 
 @click.command()
@@ -68,8 +65,5 @@ def stream(
         task.result()
         return 0
 
-    try:
-        code = runtime.until_signal(work)
-    except (kafka.BrokerError, SecurityError, ListenError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

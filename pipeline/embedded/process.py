@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from schemas.errors import GigawatchError
+
 _PR_SET_PDEATHSIG = 1
 #: Our own processes keep the memory they have used: they need the same hundreds of megabytes again a second later, and
 #: the kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes
@@ -28,8 +30,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class ProcessError(RuntimeError):
-    """A process could not start or ended badly; the message has the end of its log."""
+class ProcessError(GigawatchError, RuntimeError):
+    """A process could not be started or ended badly; the message has the end of its log."""
 
 
 class Process:

@@ -9,8 +9,9 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 
 from pipeline.monitoring.statuses import ProcessStatus, ProducerStatus, SinkStatus, status_of
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
 
 def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, int]]:

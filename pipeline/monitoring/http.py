@@ -12,14 +12,11 @@ from pipeline import settings
 from pipeline.monitoring.health import Health, judge
 from pipeline.monitoring.metrics import METRICS, exposition
 from pipeline.monitoring.statuses import ProcessStatus, kind_of
+from schemas.errors import AddressError
 from schemas.loopback import is_loopback
 
 #: Returns the statuses of processes by name.
 Statuses = Callable[[], Mapping[str, ProcessStatus]]
-
-
-class ListenError(RuntimeError):
-    """The address of `--metrics` is wrong or taken."""
 
 
 def overall(statuses: Mapping[str, ProcessStatus], now: float) -> dict[str, Health]:
@@ -28,7 +25,7 @@ def overall(statuses: Mapping[str, ProcessStatus], now: float) -> dict[str, Heal
 
 
 async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
-    """Serves on HOST:PORT until the runner is cleaned up. Raises ListenError, and SecurityError without a token where
+    """Serves on HOST:PORT until the runner is cleaned up. Raises AddressError when it cannot, or without a token where
     one is needed.
 
     `/metrics` is for Prometheus; `/live` and `/ready` answer 200 or 503; `/health` gives the reasons as JSON. Off
@@ -37,9 +34,9 @@ async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
     host, _, port = listen.rpartition(":")
     token = settings.value("metrics", "token")
     if not port.isdigit() or not host:
-        raise ListenError(f"--metrics {listen!r}: it is HOST:PORT, such as 127.0.0.1:9100")
+        raise AddressError(f"--metrics {listen!r}: it is HOST:PORT, such as 127.0.0.1:9100")
     if not is_loopback(host) and not token:
-        raise settings.SecurityError(
+        raise AddressError(
             f"--metrics {listen} is open to other machines: set GIGAWATCH_METRICS_TOKEN or "
             "GIGAWATCH_METRICS_TOKEN_FILE first"
         )
@@ -59,7 +56,7 @@ async def serve(listen: str, statuses: Statuses) -> web.AppRunner:
     except (OSError, OverflowError) as err:
         await runner.cleanup()
         reason = getattr(err, "strerror", None) or err
-        raise ListenError(f"--metrics {listen}: cannot listen there: {reason}; give another port") from err
+        raise AddressError(f"--metrics {listen}: cannot listen there: {reason}; give another port") from err
     return runner
 
 

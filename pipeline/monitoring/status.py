@@ -50,7 +50,7 @@ class Status:
         part.replace(self._path)
 
     async def begin(self) -> Self:
-        """Listens, if asked to. Raises SecurityError when it must not listen there, ListenError when it cannot."""
+        """Listens, if asked to. Raises AddressError when it must not listen there, or cannot."""
         if self._listen:
             self._runner = await serve(self._listen, lambda: {self._name: parse(self._name, self.snapshot())})
             self._address = address(self._runner)

@@ -82,8 +82,8 @@ class ProducerStatus(ProcessStatus):
     """Messages (`frames`), `rows` and `bytes` are those that Kafka has acknowledged, by topic.
 
     `missing`: values that were no measurement, by metric/reason; `silent`: failed reads, by "place: reason";
-    `refused_messages` with `refused_rows` are larger than Kafka takes, `refused` by topic. `source_errors`: the sentence
-    of each endpoint (or source) that fails now; `source_state`: running, restarting or ended.
+    `refused_messages` (with `refused_rows`) are larger than Kafka takes, `refused` by topic. `source_errors`: the
+    sentence of each endpoint (or source) that fails now; `source_state`: running, restarting or ended.
     """
 
     source: str = ""

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.errors import GigawatchError
+
 #: Table functions and engines that read or write outside of the store.
 OUTSIDE = frozenset(
     (
@@ -83,7 +85,7 @@ _QUOTED = re.compile(
 _FILES = re.compile(r"\b(OUTFILE|INFILE|BACKUP|RESTORE)\b", re.IGNORECASE)
 
 
-class ForbiddenAccessError(ValueError):
+class ForbiddenAccessError(GigawatchError):
     """A statement would touch what its text names, outside of the store."""
 
 

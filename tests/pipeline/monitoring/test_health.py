@@ -11,11 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.monitoring import http
 from pipeline.monitoring.health import judge
-from pipeline.monitoring.http import ListenError
 from pipeline.monitoring.metrics import METRICS, PROCESS, exposition
 from pipeline.monitoring.status import Status
 from pipeline.monitoring.statuses import ProducerStatus, SinkStatus, WatchStatus, parse
-from pipeline.settings import SecurityError
+from schemas.errors import AddressError
 
 NOW = 1_800_000_000.0
 SINK: dict[str, Any] = {
@@ -229,7 +228,7 @@ async def test_a_process_serves_its_metrics_and_health() -> None:
 )
 async def test_where_it_must_not_listen(listen: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GIGAWATCH_METRICS_TOKEN", raising=False)
-    with pytest.raises((ListenError, SecurityError), match=complaint):
+    with pytest.raises(AddressError, match=complaint):
         await http.serve(listen, dict)
 
 
@@ -243,6 +242,6 @@ async def test_off_loopback_a_token_is_needed(monkeypatch: pytest.MonkeyPatch) -
     await runner.cleanup()
     runner = await http.serve("127.0.0.1:0", dict)
     taken = runner.addresses[0][1]
-    with pytest.raises(ListenError, match=r"cannot listen there.*give another port"):
+    with pytest.raises(AddressError, match=r"cannot listen there.*give another port"):
         await http.serve(f"127.0.0.1:{taken}", dict)
     await runner.cleanup()
