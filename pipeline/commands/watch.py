@@ -27,7 +27,7 @@ from schemas.loopback import is_loopback
 
 PORT = 18080
 _CLIENTS = 3
-#: What one panel may cost a store: said by it, not by a page that never comes.
+#: Bounds of one panel's query: it fails with an error instead of never ending.
 _BOUNDS = {"max_execution_time": 30, "max_result_rows": 250_000, "result_overflow_mode": "throw"}
 
 
@@ -62,7 +62,7 @@ class Asker:
     "--listen",
     default="127.0.0.1",
     show_default=True,
-    help="Address. Another than loopback wants GIGAWATCH_WATCH_TOKEN.",
+    help="Address. Other than loopback it needs GIGAWATCH_WATCH_TOKEN.",
 )
 @options.status_file
 def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status_file: Path | None) -> None:
@@ -76,14 +76,13 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     from dashboards.watch import server
 
     runtime.setup_logging()
-    for driver in ("urllib3", "clickhouse_connect"):  # what they warn of is said by the page, or by our error
+    for driver in ("urllib3", "clickhouse_connect"):  # the page, or our error, shows what they warn of
         logging.getLogger(driver).setLevel(logging.ERROR)
     token = settings.value("watch", "token")
     if not is_loopback(listen) and not token:
         raise CommandError(
-            f"--listen {listen} lets others in: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. "
-            "What they read is not encrypted: "
-            "put a TLS proxy before it"
+            f"--listen {listen} is open to other machines: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. "
+            "Traffic is not encrypted: put a TLS proxy before it"
         )
 
     with ExitStack() as stack:
@@ -102,8 +101,8 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
             runner = await server.serve(server.Page(ask, token, alerts=rules.firing), listen, port)
             host = "127.0.0.1" if is_loopback(listen) else listen
             url = f"http://{host}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
-            said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})
-            keeper = asyncio.create_task(said.keep())
+            status = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})
+            keeper = asyncio.create_task(status.keep())
             click.echo(f"dashboards: {url}; Ctrl-C stops it", err=True)
             await stop.wait()
             keeper.cancel()

@@ -1,4 +1,4 @@
-"""The embedded ClickHouse's HTTP server in this process: its scratch files, and requests that no client library sends."""
+"""The embedded ClickHouse's HTTP server in this process: scratch files, and requests that no library sends."""
 
 from __future__ import annotations
 

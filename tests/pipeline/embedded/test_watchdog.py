@@ -1,4 +1,4 @@
-"""The watchdog on real child processes: what dies is restarted, what hangs is killed first, what was stopped stays down."""
+"""The watchdog on real child processes: the dead are restarted, the hung killed first, the stopped stay down."""
 
 from __future__ import annotations
 
