@@ -81,8 +81,8 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     token = settings.value("watch", "token")
     if not is_loopback(listen) and not token:
         raise CommandError(
-            f"--listen {listen} is open to other machines: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. "
-            "Traffic is not encrypted: put a TLS proxy before it"
+            f"--listen {listen} is open to other machines: set GIGAWATCH_WATCH_TOKEN or "
+            "GIGAWATCH_WATCH_TOKEN_FILE first. Traffic is not encrypted: put a TLS proxy before it"
         )
 
     with ExitStack() as stack:
