@@ -27,7 +27,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     With GIGAWATCH_CLICKHOUSE_PASSWORD (or ..._FILE) set, every client must send it.
     """
     from pipeline.embedded.clickhouse import server
-    from pipeline.embedded.clickhouse.chdb_engine import Engine, EngineError
+    from pipeline.embedded.clickhouse.chdb_engine import ChdbEngine, EngineError
 
     runtime.setup_logging()
     password = settings.value("clickhouse", "password")
@@ -41,7 +41,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         shm = Path("/dev/shm")  # noqa: S108 - a mkdtemp folder in it
         scratch = Path(tempfile.mkdtemp(prefix="gigawatch-", dir=shm if shm.is_dir() else None))
-        engine = await asyncio.to_thread(Engine, data_dir / "clickhouse")
+        engine = await asyncio.to_thread(ChdbEngine, data_dir / "clickhouse")
         runner = await server.start(server.ClickHouseServer(engine, scratch, password), listen, port)
         try:
             await stop.wait()

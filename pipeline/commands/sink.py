@@ -20,6 +20,7 @@ from pipeline.sink.writer import Aborted
 from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
+from schemas.errors import first_line
 
 log = logging.getLogger("gigawatch.sink")
 
@@ -116,7 +117,7 @@ def sink(
                     await asyncio.to_thread(roller.roll)
                 # the next round makes up for it: buckets stay due until they are made
                 except Exception as err:  # noqa: BLE001
-                    log.warning("roll-up failed, again in %.0f s: %s", roll_every, str(err).split("\n")[0][:300])
+                    log.warning("roll-up failed, again in %.0f s: %s", roll_every, first_line(err))
 
         async def watch() -> None:
             await stop.wait()

@@ -108,17 +108,17 @@ def up(
     )  # each worker gets as many as any other
     began = time.monotonic()
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         click.echo(f"[{time.monotonic() - began:6.1f} s] {text}", err=True)
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
-        async with Supervisor(plan, say) as factory:
-            say(
+        async with Supervisor(plan, report) as factory:
+            report(
                 f"up: Kafka {factory.bootstrap}, ClickHouse {factory.clickhouse}, data in {data_dir}. "
                 + (f"Runs {seconds:g} s" if seconds else "Ctrl-C stops it")
             )
             if factory.watch:
-                say(f"dashboards: {factory.watch} in your browser")
+                report(f"dashboards: {factory.watch} in your browser")
             runner = await http.serve(metrics, factory.statuses) if metrics else None
             await _watch(factory, stop, seconds, quiet, data_dir)
             if runner is not None:
@@ -129,7 +129,7 @@ def up(
             waiting.cancel()
             if not finishing.done():
                 finishing.cancel()
-                say("stopped at once: what was not stored yet is lost with the embedded broker")
+                report("stopped at once: samples that were not stored yet are lost with the embedded broker")
                 return 130
             drained = finishing.result()
             client = store_client.connect(factory.clickhouse)
@@ -146,7 +146,7 @@ def up(
             client.close()
             result["restarts"] = {n: p.restarts for n, p in factory.processes.items() if p.restarts}
         _report(result, summary_file)
-        say("stopped")
+        report("stopped")
         return 0 if drained else 1
 
     code = runtime.until_signal(work)

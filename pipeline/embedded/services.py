@@ -54,13 +54,13 @@ class Plan:
 
 @dataclass(slots=True)
 class Services:
-    """Processes by name, and their addresses once they are started; `say` prints progress for people.
+    """Processes by name, and their addresses once they are started; `report` shows progress to people.
 
     `stopped`: processes that were stopped on purpose and stay down.
     """
 
     plan: Plan
-    say: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     bootstrap: str = ""
     clickhouse: str = ""
     log_id: str = ""

@@ -56,7 +56,7 @@ class Supervisor(Services):
 
     async def _start(self) -> None:
         if self.plan.broker == "apache" and not kafka_at_hand():
-            self.say("fetching Apache Kafka with Maven, once; this takes a minute")
+            self.report("fetching Apache Kafka with Maven, once; this takes a minute")
         with self._step(_BROKERS.get(self.plan.broker, "Kafka")):
             await asyncio.to_thread(self.start_broker)
             await self.prepare_broker()
@@ -85,9 +85,9 @@ class Supervisor(Services):
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:
         began = time.monotonic()
-        self.say(f"starting {what} ...")
+        self.report(f"starting {what} ...")
         yield
-        self.say(f"{what} ready in {time.monotonic() - began:.1f} s")
+        self.report(f"{what} ready in {time.monotonic() - began:.1f} s")
 
     def _consumers_joined(self) -> bool:
         """Whether every consumer has partitions, so a producer started now loses no warm-up time."""
@@ -112,9 +112,9 @@ class Supervisor(Services):
         when not all of it drained.
         """
         if "producer" in self.processes:
-            self.say("stopping the producer")
+            self.report("stopping the producer")
             await self._stop("producer", 30)
-        self.say("draining: what was produced is windowed and stored")
+        self.report("draining: what was produced is windowed and stored")
         done = await self.drained(drain_s)
         for name in [n for n in self.processes if n.startswith("stream")]:
             await self._stop(name, 30)

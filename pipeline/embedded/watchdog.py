@@ -58,7 +58,7 @@ class Watchdog:
         failures = self._failed_at.setdefault(name, [])
         if not failures or failures[-1] < process.started:
             failures.append(time.monotonic())
-            self._services.say(
+            self._services.report(
                 f"{name} ended with code {process.code}: restarting it. The end of its log:\n{process.tail(4)}"
             )
         pause = BACKOFF_S[min(len([f for f in failures if time.monotonic() - f < 120]), len(BACKOFF_S)) - 1]
@@ -81,7 +81,7 @@ class Watchdog:
                 time.monotonic() - self._answered if name == "clickhouse" else time.time() - services.status(name).at
             )
             if silent_s > stall_s:
-                services.say(f"{name} runs but has given no sign for {min(silent_s, 9999):.0f} s: ending it")
+                services.report(f"{name} runs but has given no sign for {min(silent_s, 9999):.0f} s: ending it")
                 self.hung += 1
                 self._answered = time.monotonic()
                 await asyncio.to_thread(process.kill)
@@ -93,7 +93,7 @@ class Watchdog:
             return
         restarts = broker.process.restarts + 1
         if isinstance(broker, Tansu):
-            services.say(
+            services.report(
                 "the embedded broker died: records that nobody had read yet are lost (rows_missing in the summary "
                 "counts them); Apache Kafka keeps its log on disk (--broker apache)"
             )
@@ -106,7 +106,7 @@ class Watchdog:
         await services.prepare_broker()
         if isinstance(broker, Tansu):
             services.start_consumers()
-        services.say("the broker is back")
+        services.report("the broker is back")
 
     async def recycle_broker(self, broker: Tansu) -> None:
         """Gives the embedded broker's memory back: the producer holds, everything is drained, a fresh broker starts.
@@ -119,7 +119,7 @@ class Watchdog:
         try:
             await self._until_held()
             if not await services.wait_drained(120, meanwhile=self.restart_dead):
-                services.say(
+                services.report(
                     "the broker's memory bound is reached, but the sink or a worker does not keep up; trying again"
                 )
                 return
@@ -131,11 +131,11 @@ class Watchdog:
             services.start_consumers()
             self.recycles += 1
         except kafka.BrokerError as err:
-            services.say(f"the broker could not be recycled: {err}")
+            services.report(f"the broker could not be recycled: {err}")
             return
         finally:
             services.hold_file.unlink(missing_ok=True)
-        services.say(
+        services.report(
             f"embedded broker recycled at {size} MB in {time.monotonic() - began:.1f} s (bound "
             f"{services.plan.broker_memory_mb} MB); nothing was dropped"
         )

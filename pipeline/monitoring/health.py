@@ -63,7 +63,9 @@ def _producer(status: ProducerStatus) -> tuple[list[str], list[str]]:
     if spool is not None and spool.dropped_rows:
         why.append(f"{spool.dropped_rows} rows were dropped from a full disk buffer")
     if status.refused_rows or status.refused_messages:
-        topics = ", ".join(f"{n} on {topic}" for topic, n in sorted(status.refused_messages.items()))
+        topics = ", ".join(
+            f"{refused.messages} on {topic}: {refused.reason}" for topic, refused in sorted(status.refused.items())
+        )
         why.append(
             f"{status.refused_rows} rows were dropped in messages larger than Kafka takes"
             + (f" ({topics})" if topics else "")

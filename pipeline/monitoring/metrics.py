@@ -65,7 +65,7 @@ PRODUCER: tuple[MetricSpec[ProducerStatus], ...] = (
     MetricSpec(
         "refused_messages",
         "Messages dropped since they are larger than Kafka takes.",
-        lambda s: s.refused_messages,
+        lambda s: {topic: refused.messages for topic, refused in s.refused.items()},
         "topic",
         counter=True,
     ),

@@ -40,6 +40,15 @@ class DiskBufferStatus(_FromJson):
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedStatus(_FromJson):
+    """Messages of a topic that Kafka refused, and the last reason."""
+
+    messages: int = 0
+    rows: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FreshnessStatus(_FromJson):
     """Seconds from a sample's time stamp to the moment it can be queried; `slope`: seconds more a second."""
 
@@ -73,8 +82,8 @@ class ProducerStatus(ProcessStatus):
     """Messages (`frames`), `rows` and `bytes` are those that Kafka has acknowledged, by topic.
 
     `missing`: values that were no measurement, by metric/reason; `silent`: failed reads, by "place: reason";
-    `refused_rows`: rows of messages larger than Kafka takes, `refused_messages` by topic. `source_errors`: the sentence
-    of each endpoint (or source) that fails now; `source_state`: running, restarting or ended.
+    `refused_messages` (with `refused_rows`) are larger than Kafka takes, `refused` by topic. `source_errors`: the
+    sentence of each endpoint (or source) that fails now; `source_state`: running, restarting or ended.
     """
 
     source: str = ""
@@ -91,7 +100,8 @@ class ProducerStatus(ProcessStatus):
     pending_bytes: int = 0
     retries: int = 0
     refused_rows: int = 0
-    refused_messages: dict[str, int] = field(default_factory=dict)
+    refused_messages: int = 0
+    refused: dict[str, RefusedStatus] = field(default_factory=dict)
     waiting_s: float = 0.0
     spool: DiskBufferStatus | None = None
     source_errors: dict[str, str] = field(default_factory=dict)

@@ -12,7 +12,10 @@ def test_loopback_names_are_this_machine(name: str) -> None:
     assert is_loopback(name)
 
 
-@pytest.mark.parametrize("name", ["", "0.0.0.0", "::", "[::]", "10.0.0.7", "localhost.evil.example", "127.0.0.1:80"])  # noqa: S104
+@pytest.mark.parametrize(
+    "name",
+    ["", "0.0.0.0", "::", "[::]", "10.0.0.7", "localhost.evil.example", "127.0.0.1:80"],  # noqa: S104
+)
 def test_every_other_name_is_not(name: str) -> None:
     assert not is_loopback(name)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CODE = re.compile(r"Code: (\d+)")
-#: A question that runs away ends by itself.
+#: Bounds of a reading query, so that a runaway one ends.
 _BOUNDS = ("max_execution_time = 120", "max_memory_usage = 8000000000", "max_result_bytes = 2000000000")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -36,7 +36,9 @@ class EngineError(GigawatchError):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class QueryResult:
+    """The answer in the format asked for, and what was read for it."""
+
     data: bytes
     rows_read: int
     bytes_read: int
@@ -56,8 +58,8 @@ class _Session:
     expires: float
 
 
-class Engine:
-    """One engine path a process. `run` may be called from many threads; each call has a connection of its own."""
+class ChdbEngine:
+    """One engine path a process. `run` may be called from many threads; each call has its own connection."""
 
     def __init__(self, path: Path, connections: int = 4) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -95,8 +97,8 @@ class Engine:
         session: str = "",
         session_timeout_s: float = 60.0,
         session_check: bool = False,
-    ) -> Result:
-        """One statement; raises EngineError. Settings hold for this statement alone."""
+    ) -> QueryResult:
+        """Runs one statement with settings of its own. Raises EngineError."""
         if session:
             with self._in_session((session, readonly), session_timeout_s, session_check) as connection:
                 return self._execute(connection, sql, fmt, params or {}, settings or {}, database)
@@ -135,7 +137,7 @@ class Engine:
         params: Mapping[str, str],
         settings: Mapping[str, str],
         database: str,
-    ) -> Result:
+    ) -> QueryResult:
         raw, began, applied = connection.raw, time.monotonic(), []
         try:
             if database and database != connection.database:
@@ -151,7 +153,7 @@ class Engine:
                 applied.append(name)
             result = raw.query(sql, fmt, params=dict(params)) if params else raw.query(sql, fmt)
             data = bytes(result.bytes() or b"") if result is not None else b""
-            # of the answer, and of the tables: what was read for it
+            # rows of the answer, and those read from tables for it
             read = (
                 (
                     max(int(result.rows_read()), int(result.storage_rows_read())),
@@ -160,7 +162,7 @@ class Engine:
                 if result is not None
                 else (0, 0)
             )
-            return Result(data, *read, time.monotonic() - began)
+            return QueryResult(data, *read, time.monotonic() - began)
         except EngineError:
             raise
         except Exception as err:  # chDB raises its own error class or RuntimeError, both with ClickHouse's text

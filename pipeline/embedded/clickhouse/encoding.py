@@ -1,4 +1,4 @@
-"""HTTP content encodings, with a bound on what a small body may grow to."""
+"""HTTP content encodings, with a bound on the size of a decompressed body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import GigawatchError
 
 
 class EncodingError(GigawatchError, ValueError):
-    """A body that does not decode, or grows past its bound."""
+    """A body that does not decode, or decompresses past its bound."""
 
 
 _DECODERS: dict[str, Callable[[], Any]] = {
@@ -60,6 +60,6 @@ def compress(data: bytes, accepted: str) -> tuple[bytes, str]:
     if "zstd" in names:
         return zstd.compress(data, 1), "zstd"
     if "gzip" in names:
-        packer = zlib.compressobj(1, wbits=31)
-        return packer.compress(data) + packer.flush(), "gzip"
+        compressor = zlib.compressobj(1, wbits=31)
+        return compressor.compress(data) + compressor.flush(), "gzip"
     return data, ""

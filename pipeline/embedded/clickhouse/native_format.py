@@ -1,8 +1,8 @@
-"""ClickHouse's Native format as newer clients want it: the embedded engine writes revision 0, which has no block info
-and no serialization marks.
+"""ClickHouse's Native format in the protocol revision of newer clients: the embedded engine writes revision 0, without
+block info and serialization marks.
 
-clickhouse-go (Grafana's plugin) asks for a revision in `client_protocol_version` and reads nothing else. Values are the
-same; what goes in between is known once it is known where each column ends, so every type is walked over.
+clickhouse-go (Grafana's plugin) asks for a revision in `client_protocol_version` and reads nothing else. The values are
+the same; marks go between columns, so the end of each column is found by walking over its type.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _WIDTHS = {
 
 
 class NativeError(GigawatchError, ValueError):
-    """A type that is not known here, or data that end early."""
+    """An unknown type, or data that end early."""
 
 
-def revised(data: bytes, revision: int) -> bytes:
-    """The blocks with block info and, from MARKED on, a mark before each column; raises NativeError."""
+def upgrade_protocol_revision(data: bytes, revision: int) -> bytes:
+    """Returns the blocks with block info and, from MARKED on, a mark before each column. Raises NativeError."""
     out, at, mark = bytearray(), 0, b"\x00" if revision >= MARKED else b""
     while at < len(data):
         begin = at
@@ -97,7 +97,7 @@ def _text(data: bytes, at: int) -> tuple[str, int]:
 
 
 def _over(data: bytes, at: int, kind: str, rows: int) -> int:
-    """Where a column of `rows` values of a type ends."""
+    """Returns the offset at which a column of `rows` values of a type ends."""
     name, _, rest = kind.partition("(")
     inner = rest.removesuffix(")")
     width = (
@@ -160,7 +160,7 @@ def _dictionary(data: bytes, at: int, inner: str, rows: int) -> int:
 
 
 def _parts(inner: str) -> list[str]:
-    """What stands between the commas of the outermost level."""
+    """The text between the commas of the outermost level."""
     out, depth, quoted, begin = [], 0, False, 0
     for k, char in enumerate(inner):
         quoted ^= char == "'" and inner[k - 1 : k] != "\\"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded.clickhouse.chdb_engine import Engine
-from pipeline.embedded.clickhouse.native_format import MARKED, NativeError, revised
+from pipeline.embedded.clickhouse.chdb_engine import ChdbEngine
+from pipeline.embedded.clickhouse.native_format import MARKED, NativeError, upgrade_protocol_revision
 
 INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 TYPES = (
@@ -45,28 +45,31 @@ TYPES = (
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    made = Engine(Path(tmp_path_factory.mktemp("native")))
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbEngine]:
+    made = ChdbEngine(Path(tmp_path_factory.mktemp("native")))
     yield made
     made.close()  # a process has one engine at a time
 
 
 def test_a_block_gets_its_info_and_each_column_its_mark() -> None:
     plain = b"\x02\x01" + b"\x01a\x05UInt8\x07" + b"\x01b\x06String\x02hi"
-    assert revised(plain, MARKED) == INFO + b"\x02\x01" + b"\x01a\x05UInt8\x00\x07" + b"\x01b\x06String\x00\x02hi"
-    assert revised(plain, MARKED - 1) == INFO + plain
-    assert revised(plain + plain, MARKED) == 2 * revised(plain, MARKED)
-    assert revised(b"", MARKED) == b""
+    assert (
+        upgrade_protocol_revision(plain, MARKED)
+        == INFO + b"\x02\x01" + b"\x01a\x05UInt8\x00\x07" + b"\x01b\x06String\x00\x02hi"
+    )
+    assert upgrade_protocol_revision(plain, MARKED - 1) == INFO + plain
+    assert upgrade_protocol_revision(plain + plain, MARKED) == 2 * upgrade_protocol_revision(plain, MARKED)
+    assert upgrade_protocol_revision(b"", MARKED) == b""
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 200])
 @pytest.mark.parametrize("expression", TYPES)
-def test_every_type_is_walked_to_its_end(engine: Engine, expression: str, rows: int) -> None:
+def test_every_type_is_walked_to_its_end(engine: ChdbEngine, expression: str, rows: int) -> None:
     """A last column of a known value stands where it must: had the walk gone wrong, it would have failed or ended
     elsewhere.
     """
     data = engine.run(f"SELECT {expression} AS x, toUInt8(77) AS y FROM numbers({rows})", "Native").data
-    made = revised(data, MARKED)
+    made = upgrade_protocol_revision(data, MARKED)
     blocks = data.count(b"\x01y\x05UInt8")
     assert len(made) == len(data) + blocks * (len(INFO) + 2)
     assert made.count(b"\x01y\x05UInt8\x00") == blocks
@@ -74,11 +77,11 @@ def test_every_type_is_walked_to_its_end(engine: Engine, expression: str, rows: 
         assert made.endswith(b"\x4d")
 
 
-def test_what_is_cut_short_or_unknown_is_said(engine: Engine) -> None:
+def test_what_is_cut_short_or_unknown_is_said(engine: ChdbEngine) -> None:
     data = engine.run("SELECT range(5) AS x, toString(number) AS y FROM numbers(9)", "Native").data
     for length in (1, 5, len(data) // 2, len(data) - 1):
         with pytest.raises(NativeError):
-            revised(data[:length], MARKED)
+            upgrade_protocol_revision(data[:length], MARKED)
     unknown = engine.run("SELECT uniqState(number) AS x FROM numbers(9)", "Native").data
     with pytest.raises(NativeError, match="AggregateFunction"):
-        revised(unknown, MARKED)
+        upgrade_protocol_revision(unknown, MARKED)

@@ -1,4 +1,4 @@
-"""The watchdog on real child processes: what dies is restarted, what hangs is killed first, what was stopped stays down."""
+"""The watchdog on real child processes: the dead are restarted, the hung killed first, the stopped stay down."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def running(watchdog: Watchdog) -> AsyncIterator[None]:
 
 async def test_a_process_that_died_is_restarted_after_a_pause_and_its_cpu_seconds_are_kept(services: Services) -> None:
     lines = list[str]()
-    services.say = lines.append
+    services.report = lines.append
     watchdog, sink = Watchdog(services), start(services, "sink", FAILS, status_at=time.time())
     await until(lambda: not sink.running)
     watchdog.restart_dead()

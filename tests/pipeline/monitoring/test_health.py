@@ -80,10 +80,25 @@ def test_what_works_is_ready(kind: str, status: dict[str, Any]) -> None:
 
 def test_rows_dropped_for_their_size_make_a_producer_not_ready_and_name_the_remedy() -> None:
     found = judge(
-        parse("producer", {"at": NOW, "refused_rows": 72, "refused_messages": {"telemetry.gpu": 2, "jobs": 1}}), NOW
+        parse(
+            "producer",
+            {
+                "at": NOW,
+                "refused_rows": 72,
+                "refused_messages": 3,
+                "refused": {
+                    "telemetry.gpu": {"messages": 2, "rows": 72, "reason": "33 MB"},
+                    "jobs": {"messages": 1, "rows": 0, "reason": "40 MB"},
+                },
+            },
+        ),
+        NOW,
     )
     assert (found.live, found.ready) == (True, False)
-    assert "72 rows were dropped in messages larger than Kafka takes (1 on jobs, 2 on telemetry.gpu)" in str(found)
+    assert (
+        "72 rows were dropped in messages larger than Kafka takes (1 on jobs: 40 MB, 2 on telemetry.gpu: 33 MB)"
+        in str(found)
+    )
     assert "let the source send smaller frames" in str(found)
     assert not judge(parse("producer", {"at": NOW, "refused_rows": 5}), NOW).ready, "of an older producer"
 
@@ -142,7 +157,8 @@ def test_metrics_show_what_was_dropped_for_its_size_and_what_fails_of_the_source
             "producer": {
                 "at": NOW,
                 "refused_rows": 72,
-                "refused_messages": {"telemetry.gpu": 2},
+                "refused_messages": 2,
+                "refused": {"telemetry.gpu": {"messages": 2, "rows": 72}},
                 "source_errors": {"node-7:9400": "connection refused"},
                 "source_restarts": 3,
                 "source_state": "restarting",
