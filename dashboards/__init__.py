@@ -1,3 +1,3 @@
-"""Grafana dashboards as code, their built JSON, alert rules, provisioning, the watch page, and the check that runs every
-panel's query.
+"""Grafana dashboards as code: boards, their built JSON, alert rules, provisioning, the watch page, and the check of
+every panel's query.
 """
