@@ -1,3 +1,1 @@
-"""Grafana dashboards as code: boards, their built JSON, alert rules, provisioning, the watch page, and the check of
-every panel's query.
-"""
+"""Dashboards and alerts as code, their built JSON, provisioning, the watch page, and a check of each panel's query."""

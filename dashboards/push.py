@@ -12,12 +12,13 @@ from grafana_api.grafana_face import GrafanaFace
 
 from dashboards import build
 from dashboards.datasource import TYPE, UID
+from schemas.errors import GigawatchError
 from schemas.tables import DATABASE
 
 FOLDER_UID, FOLDER_TITLE = "gigawatch", "Gigawatch"
 
 
-class PushError(RuntimeError):
+class PushError(GigawatchError, RuntimeError):
     """Grafana refused or did not answer: what was tried, its answer, and what to do."""
 
 

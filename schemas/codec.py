@@ -10,6 +10,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
+from schemas.errors import GigawatchError, first_line
 from schemas.frame import Frame, schema
 from schemas.identity import VERSION
 from schemas.layout import Layout
@@ -25,8 +26,8 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, Ty
 _HINT = 24  # enough of the first device's name to tell one place from another; a clash costs a parse, nothing more
 
 
-class InvalidFrame(ValueError):
-    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` is what was found."""
+class InvalidFrame(GigawatchError, ValueError):
+    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` says what was seen."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -141,7 +142,7 @@ def read_batch(data: bytes, start: int, wire: pa.Schema) -> pa.RecordBatch:
     except InvalidFrame:
         raise
     except _UNREADABLE as err:
-        raise InvalidFrame("corrupt", str(err).split("\n")[0][:200]) from err
+        raise InvalidFrame("corrupt", first_line(err, 200)) from err
     if batch.num_rows == 0:
         raise InvalidFrame("empty", "a frame without rows")
     for index in range(batch.num_columns):
@@ -168,7 +169,7 @@ def read_schema(head: bytes) -> pa.Schema:
         _ = wire.names
         return wire
     except _UNREADABLE as err:
-        raise InvalidFrame("not-arrow", str(err).split("\n")[0][:200]) from err
+        raise InvalidFrame("not-arrow", first_line(err, 200)) from err
 
 
 def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]:

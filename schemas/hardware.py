@@ -10,11 +10,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import GigawatchError
+
 ENV = "GIGAWATCH_HARDWARE"
 
 
-class HardwareError(ValueError):
-    """A hardware file or model name is wrong; the message names it and what to do."""
+class HardwareError(GigawatchError, ValueError):
+    """A hardware file or model name is wrong; says which and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

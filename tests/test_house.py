@@ -5,6 +5,7 @@ and pages and words are those of the field.
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.metadata
 import re
 import subprocess
@@ -18,7 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline import settings
-from pipeline.compute.quality import RULES
+from pipeline.commands.catalogue import other_names, with_table
+from pipeline.compute.quality import REASONS
 from schemas import catalogue
 from tests.audit import verdict
 from tests.conftest import ROOT
@@ -202,6 +204,22 @@ def test_no_two_classes_have_one_name() -> None:
     assert not {name: paths for name, paths in where.items() if len(paths) > 1}
 
 
+def test_every_error_of_ours_is_a_gigawatch_error() -> None:
+    """The command line catches one class, so an error that does not derive from it shows a traceback."""
+    builtin = {n for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)}
+    strangers, ours = [], set[str]()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+                if "GigawatchError" in bases:
+                    ours.add(node.name)
+                elif bases & (builtin | {"ClickException"}) and node.name != "GigawatchError":
+                    strangers.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert not strangers
+    assert {"SettingsError", "SourceError", "StoreError", "BrokerError", "ProcessError", "CommandError"} <= ours
+
+
 def test_no_room_without_a_name() -> None:
     assert not [p for p in modules() if p.stem in ("utils", "helpers", "common", "misc", "base")]
 
@@ -229,7 +247,12 @@ def test_pages_and_code_use_the_words_of_the_field() -> None:
 
 
 def test_docs_table_is_the_catalogue() -> None:
-    assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue.markdown(), "run `make docs`"
+    assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue.markdown(other_names()), "run `make docs`"
+
+
+def test_docs_table_of_sources_is_the_registry() -> None:
+    page = (ROOT / "docs" / "producers.md").read_text()
+    assert page == with_table(page), "run `make docs`"
 
 
 def test_every_package_has_a_page_and_the_flow_a_picture() -> None:
@@ -293,7 +316,7 @@ def test_an_audit_fails_on_a_hole_and_says_when_it_was_none() -> None:
 
 def test_the_rules_of_data_quality_are_in_the_docs() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
-    for reason, rule in RULES.items():
+    for reason, rule in REASONS.items():
         assert f"| `{reason}` | {rule} |" in page
 
 

@@ -3,60 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from dashboards.alerts.rule import PER_DEVICE, AlertRule, Severity
 from dashboards.sql import SCORES
+from pipeline.compute.rules import all_rules, causes_of
 from schemas import thresholds
 from schemas.catalogue import KINDS
 
 #: The board that shows a kind's devices; the rack board for several kinds.
 _BOARDS = {"gpu": "gpu", "power": "power", "cooling": "cooling"}
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """A detector rule as alerts and boards see it: its cause, and the alert that it raises for `kinds`."""
-
-    name: str
-    help: str
-    alert: str = ""
-    kinds: tuple[str, ...] = ("gpu",)
-    overrides: bool = False
-    title: str = ""
-    severity: Severity = "critical"
-    summary: str = ""
-
-    def alerts_for(self, kind: str) -> bool:
-        return bool(self.alert) and kind in self.kinds
-
-
-#: The detector's rules that raise an alert (pipeline.compute), as far as alerts and boards need them.
-_DETECTIONS = (
-    Detection("row_remap_failure", "A memory row could not be remapped.", "gpu-lost"),
-    Detection("ecc_dbe_total", "Uncorrectable ECC errors.", "gpu-lost"),
-    Detection("row_remap_uncorrectable_total", "Memory rows remapped for uncorrectable errors.", "gpu-lost"),
-    Detection("psu_failed", "Power supplies that deliver nothing.", "psu-loss", ("power",)),
-    Detection("leak", "A leak is detected.", "leak", ("cooling",)),
-    Detection("xid", "A severe XID appears: an error of the GPU that needs an operator.", "gpu-lost"),
-    Detection(
-        "frozen",
-        "The energy counter does not move while power is drawn: the exporter or driver hangs.",
-        "gpu-frozen",
-        overrides=True,
-    ),
-    Detection("silent", "A known device gives no sample in a whole pane.", "gpu-lost", overrides=True),
-)
-
-
-def detections() -> tuple[Detection, ...]:
-    """Returns the detector's rules, in their order."""
-    return _DETECTIONS
-
-
-def causes_of(alert: str, kind: str) -> tuple[str, ...]:
-    """Returns the causes that raise an alert for devices of a kind."""
-    return tuple(d.name for d in detections() if d.alert == alert and d.alerts_for(kind))
 
 
 def kinds_of(alert: str) -> dict[str, tuple[str, ...]]:
@@ -66,7 +21,7 @@ def kinds_of(alert: str) -> dict[str, tuple[str, ...]]:
 
 def without_readings(kind: str) -> tuple[str, ...]:
     """Returns the causes with which a device's readings mean nothing, such as silent."""
-    return tuple(d.name for d in detections() if d.overrides and d.alerts_for(kind))
+    return tuple(d.name for d in all_rules() if d.overrides and d.alerts_for(kind))
 
 
 def quoted(names: Collection[str]) -> str:
@@ -101,7 +56,7 @@ def detected(declared: Collection[str]) -> tuple[AlertRule, ...]:
     and summary are those of the first rule of that name.
     """
     made: dict[str, AlertRule] = {}
-    for rule in detections():
+    for rule in all_rules():
         if rule.alert and rule.alert not in declared and rule.alert not in made and (causes := kinds_of(rule.alert)):
             made[rule.alert] = by_cause(rule.alert, rule.title, rule.severity, rule.summary, rule.help, causes)
     return tuple(made.values())

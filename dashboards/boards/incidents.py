@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dashboards import panels, variables
-from dashboards.alerts.detected import detections
 from dashboards.board import Board
 from dashboards.links import TO_GPU, TO_JOB, TO_RACK
 from dashboards.sql import INCIDENTS, LABELS, QUALITY, SCORES, SITE
+from pipeline.compute.rules import all_rules
 from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
 
 _ALL = f"FROM {INCIDENTS} FINAL WHERE {SITE} AND opened <= $__toTime AND (open = 1 OR closed >= $__fromTime)"
@@ -31,6 +31,7 @@ _STATES = (
 
 def board() -> Board:
     """Key figures; when and what; the list; scores; data quality; injected faults."""
+    rules = ", ".join(rule.name for rule in all_rules())
     shown = (
         panels.stat(
             "Open",
@@ -68,7 +69,7 @@ def board() -> Board:
             "By cause",
             f"SELECT cause, count() AS incidents {_ALL} GROUP BY cause ORDER BY incidents DESC, cause LIMIT 12",
             "none",
-            f"The anomalous metric, or the detector rule that found it: {', '.join(d.name for d in detections())}.",
+            f"The anomalous metric, or the detector rule that found it: {rules}.",
             span=8,
             height=4,
             decimals=0,

@@ -9,14 +9,13 @@ from typing import Any
 
 import click
 
-from pipeline import settings
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
 from pipeline.commands.sources import SOURCE_HELP, make_source, source_options
+from producers.sources import registry
 
 
 @click.command(epilog=SOURCE_HELP)
-@click.argument("source", default="synthetic")
+@click.argument("source", default=registry.DEFAULT)
 @source_options
 @options.broker
 @options.data_dir
@@ -59,22 +58,21 @@ def produce(
     from pipeline.monitoring.status import Status
     from producers.publish.disk_buffer import DiskBuffer
     from producers.publish.publisher import Publisher, connect
-    from producers.sources.source import SourceError
-    from schemas.hardware import HardwareError
+    from producers.sources.supervised import SupervisedSource
 
     runtime.setup_logging()
     runtime.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     control = status_file.parent / "inject" if status_file else None
-    try:
-        made = make_source(source, opts, control)
-    except (SourceError, HardwareError) as err:
-        raise CommandError(str(err)) from err
+    made = SupervisedSource(source.partition(":")[0], make_source(source, opts, control))
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
-        said = await Status(
-            "producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics
+        status = await Status(
+            "producer",
+            status_file,
+            lambda: {"source": made.describe, **publisher.status(), **made.status()},
+            metrics,
         ).begin()
         producer = await connect(kafka.client_options(bootstrap))
         publisher = Publisher(
@@ -83,7 +81,7 @@ def produce(
             held=hold.exists if hold else (lambda: False),
             spool=DiskBuffer(spool, spool_mb << 20) if spool else None,
         )
-        keeper = asyncio.create_task(said.keep(0.5))
+        keeper = asyncio.create_task(status.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]
         if not status_file:
@@ -104,8 +102,5 @@ def produce(
         click.echo(f"{sum(publisher.published.frames.values())} messages, {rows} rows published", err=True)
         return 0
 
-    try:
-        code = runtime.until_signal(work)
-    except (SourceError, kafka.BrokerError, settings.SecurityError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

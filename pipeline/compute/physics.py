@@ -1,28 +1,24 @@
-"""Physics as a detector: heat in the coolant, heat balance of a rack, PUE of a site."""
+"""Physics as a detector: heat balance of a rack, PUE of a site."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from schemas.arrays import Floats
-from schemas.kinds.cooling import coolant_heat_w
 
-#: Spread of the heat balance of healthy racks about `limits.HEAT_BALANCE`.
+#: Spread of the heat balance of healthy racks about `thresholds.HEAT_BALANCE`.
 HEAT_BALANCE_SIGMA = 0.03
-#: Below this a rack is idle and its balance says nothing, W.
+#: Below this a rack is idle and its balance means nothing, W.
 LOADED_W = 5000.0
 
 
 def heat_balance(heat_w: Floats, rack_power_w: Floats) -> Floats:
-    """Coolant heat over electrical power; NaN for an idle rack or an unknown part."""
+    """Returns coolant heat over electrical power; NaN for an idle rack or an unknown part."""
     power = np.asarray(rack_power_w, np.float64)
     loaded = power >= LOADED_W
     return np.where(loaded, heat_w / np.where(loaded, power, 1.0), np.nan)
 
 
 def pue(facility_w: float, it_w: float) -> float:
-    """Power usage effectiveness: all power over IT power; NaN where either is unknown."""
+    """Returns the power usage effectiveness, all power over IT power; NaN where either is unknown."""
     return facility_w / it_w if it_w > 0 and facility_w > 0 else float("nan")
-
-
-__all__ = ["coolant_heat_w", "heat_balance", "pue"]

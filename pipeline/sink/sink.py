@@ -20,6 +20,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
+from pipeline.monitoring.statuses import BusyStatus, FreshnessStatus, SinkStatus
 from pipeline.sink import dedup
 from pipeline.sink.batcher import Batcher, Flush
 from pipeline.sink.circuit_breaker import CircuitBreaker
@@ -28,6 +29,7 @@ from pipeline.sink.freshness import Freshness
 from pipeline.sink.writer import Aborted, Writer
 from pipeline.store.tables import BY_TOPIC, TABLES
 from schemas import topics
+from schemas.catalogue import KINDS
 from schemas.codec import encode, encode_batch
 from schemas.deadletter import DeadLetter
 from schemas.frame import Frame
@@ -82,26 +84,25 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     def status(self) -> dict[str, Any]:
         """Counters for the status file; rows are those that ClickHouse has acknowledged."""
         assigned = len(self._consumer.assignment()) if self._consumer is not None else 0
-        return {
-            "assigned": assigned,
-            "rows": dict(self._writer.rows),
-            "received": dict(self._batcher.received),
-            "discarded": dict(self._batcher.discarded),
-            "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
-            "dead_letters": sum(self.dead.values()),
-            "dead": dict(self.dead),
-            "retries": self._writer.retries,
-            "commits_refused": self.commits_refused,
-            "trouble": self._writer.trouble or self._breaker.trouble,
-            "positions": self.positions,
-            "last_commit": self.last_commit,
-            "newest_age_s": self.newest_age_s,
-            "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]}
-            if self._began
-            else None,
-            "freshness": self.freshness.summary(),
-            "buffered_bytes": self._batcher.batch.bytes,
-        }
+        busy = BusyStatus(self._began[0], self.last_commit, self._ended_cpu - self._began[1]) if self._began else None
+        return SinkStatus(
+            assigned=assigned,
+            rows=dict(self._writer.rows),
+            received=dict(self._batcher.received),
+            discarded=dict(self._batcher.discarded),
+            missing={f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
+            dead_letters=sum(self.dead.values()),
+            dead=dict(self.dead),
+            retries=self._writer.retries,
+            commits_refused=self.commits_refused,
+            trouble=self._writer.trouble or self._breaker.trouble,
+            positions=dict(self.positions),
+            last_commit=self.last_commit,
+            newest_age_s=self.newest_age_s,
+            busy=busy,
+            freshness=FreshnessStatus.from_json(self.freshness.summary()),
+            buffered_bytes=self._batcher.batch.bytes,
+        ).to_json()
 
     async def run(self) -> None:
         """Consumes until stopped. Raises StoppedByConfig when an operator must help."""
@@ -221,7 +222,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     def _measure(self, batch: Flush) -> None:
         now_ms, times = time.time() * 1000, dict[int, int]()
         for (table, _), messages in batch.messages.items():
-            if table in ("gpu", "node", "power", "cooling"):
+            if table in KINDS:
                 for message in messages:
                     ts = message.content.span()[0]
                     times[ts] = times.get(ts, 0) + message.rows

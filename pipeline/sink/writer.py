@@ -21,16 +21,17 @@ from pipeline.sink.insert import Refusal, Sender, build_body, classify, token
 from pipeline.sink.stored_message import StoredMessage
 from pipeline.store.table import Table
 from pipeline.store.tables import IDENTITIES, TABLES
+from schemas.errors import GigawatchError
 from schemas.validation import Counts
 
 log = logging.getLogger("gigawatch.sink")
 
 
-class StoppedByConfig(RuntimeError):
+class StoppedByConfig(GigawatchError, RuntimeError):
     """ClickHouse refused in a way that retrying cannot fix; the message names it."""
 
 
-class Aborted(RuntimeError):
+class Aborted(GigawatchError, RuntimeError):
     """Stopped while ClickHouse took no inserts: none of this flush's offsets may be committed."""
 
 

@@ -46,6 +46,7 @@ def forget(name: str) -> None:
     boards.__dict__.pop(name, None)
 
 
+@pytest.mark.service
 async def test_a_board_is_one_file(tree: Path) -> None:
     """Its JSON, its place in the watch page's menu and its row in the docs come from the file alone, and go with it."""
     (tree / "boards" / "network.py").write_text(NEW_BOARD)

@@ -189,6 +189,7 @@ def test_provisioning_names_what_the_dashboards_use() -> None:
     assert source["secureJsonData"]["password"].startswith("${")
 
 
+@pytest.mark.service
 def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> None:
     from pipeline.store.client import connect
     from pipeline.store.migrate import migrate

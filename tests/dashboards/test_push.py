@@ -70,6 +70,7 @@ def grafana() -> Iterator[tuple[str, dict[str, Any]]]:
     server.shutdown()
 
 
+@pytest.mark.service
 def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[str, Any]]) -> None:
     url, state = grafana
     for _ in range(2):  # pushing again replaces
@@ -84,6 +85,7 @@ def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[s
     assert all(b["overwrite"] and b["folderUid"] == "gigawatch" and b["dashboard"]["id"] is None for b in pushed)
 
 
+@pytest.mark.service
 def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     for name, found in (("ca", authority), ("stranger", stranger)):
@@ -113,10 +115,12 @@ def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> N
         server.shutdown()
 
 
+@pytest.mark.service
 def test_push_without_a_datasource_warns(grafana: tuple[str, dict[str, Any]]) -> None:
     assert any("give --clickhouse" in line for line in push.push(grafana[0], "good"))
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("url", "auth", "complaint"),
     [

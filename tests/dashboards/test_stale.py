@@ -138,6 +138,7 @@ async def test_a_request_without_an_answer_ends_and_alerts_are_not_called_quiet(
         await expect(page.page.locator("#age")).to_be_visible()
 
 
+@pytest.mark.service
 async def test_the_server_answers_though_the_store_does_not(store: Freezing) -> None:
     """Six requests, more than may run at once: each gets an answer, and the threads are free again afterwards."""
     async with TestClient(TestServer(Page(store, boards=lambda: {"one": WITH_VARIABLE}, answer_s=0.2).app)) as client:

@@ -227,7 +227,7 @@ def test_the_engine_gives_racks_together_whoever_met_them_first() -> None:
             registry.rows_of(rack(name.split("-")[0], [name]))
         return [
             registry.columns["device"][row]
-            for row in np.arange(len(registry))[registry.chosen(np.ones(len(registry), bool))]
+            for row in np.arange(len(registry))[registry.present_rows(np.ones(len(registry), bool))]
         ]
 
     assert met(["R1-a", "R1-b", "R2-a"]) == ["R1-a", "R1-b", "R2-a"]
