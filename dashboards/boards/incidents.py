@@ -28,12 +28,10 @@ _STATES = (
     f"device IN (SELECT device {_ALL} ORDER BY open DESC, opened DESC LIMIT 24) ORDER BY time, device"
 )
 
-#: The detector rules by name.
-_RULES = ", ".join(rule.name for rule in all_rules())
-
 
 def board() -> Board:
     """Key figures; when and what; the list; scores; data quality; injected faults."""
+    rules = ", ".join(rule.name for rule in all_rules())
     shown = (
         panels.stat(
             "Open",
@@ -71,7 +69,7 @@ def board() -> Board:
             "By cause",
             f"SELECT cause, count() AS incidents {_ALL} GROUP BY cause ORDER BY incidents DESC, cause LIMIT 12",
             "none",
-            f"The anomalous metric, or the detector rule that found it: {_RULES}.",
+            f"The anomalous metric, or the detector rule that found it: {rules}.",
             span=8,
             height=4,
             decimals=0,

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.builders import stat as stat_builder
 from grafana_foundation_sdk.models import common
 
 from dashboards.datasource import TABLE
-from dashboards.panels.base import begun, coloured, each_row, last_value
+from dashboards.panels.panel import begun, coloured, each_row, last_value
 from dashboards.panels.style import GREEN, NO_DATA, Steps, steps
 
 

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.builders import timeseries as graph_builder
 from grafana_foundation_sdk.models import common, dashboard, heatmap
 
 from dashboards.datasource import TIME_SERIES
-from dashboards.panels.base import begun, coloured, field_property
+from dashboards.panels.panel import begun, coloured, field_property
 from dashboards.panels.style import GREEN, NO_DATA, STATES, Steps, steps
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from grafana_foundation_sdk.builders import table as table_builder
 
 from dashboards.datasource import TABLE
-from dashboards.panels.base import begun, field_property
+from dashboards.panels.panel import begun, field_property
 from dashboards.panels.style import NO_DATA, Steps
 
 

@@ -201,7 +201,7 @@ def test_contact_points_and_mute_times_come_from_the_environment() -> None:
 
 
 def test_an_alert_that_only_a_detector_rule_names_is_made_from_it() -> None:
-    """One declaration: the alert, its SQL, its row in the runbooks' table; a cause of a declared alert joins its SQL."""
+    """One declaration: the alert, its SQL and its row in the runbooks' table; a declared alert gets a further cause."""
     fan = Rule(
         "fan_stopped",
         "A fan does not turn.",

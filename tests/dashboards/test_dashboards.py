@@ -1,124 +1,30 @@
-"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a fake
-Grafana.
-"""
+"""Dashboards as Grafana and the plugin read them: typed model, variables, macros, the check, provisioning."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import re
-import ssl
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 import yaml
-from aiohttp.test_utils import TestClient, TestServer
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import boards, build, check, model, push, sql
+from dashboards import build, check, model
 from dashboards.datasource import TYPE, UID
 from dashboards.macros import MacroError, Range, expand
 from dashboards.queries import factory
-from dashboards.watch.server import Page, QueryTable
 from schemas.catalogue import KINDS
 from tests.conftest import ROOT
 
 OVER = Range(dt.datetime(2026, 1, 2, 3, 0, 0, tzinfo=dt.UTC), dt.datetime(2026, 1, 2, 4, 0, 0, tzinfo=dt.UTC), 15)
+
+
 FIRST, LAST = 1767322800, 1767326400
-
-
-def test_the_json_in_the_tree_is_what_the_code_builds() -> None:
-    assert build.write(check=True) == [], "run `make docs`"
-
-
-NEW_BOARD = """
-from dashboards import panels
-from dashboards.board import Board
-
-
-def board() -> Board:
-    number = panels.stat("One", "SELECT 1 AS value", "none", "The number one.")
-    return Board("network", 45, "do packets arrive", "Switches and links.", [number], pictures=[("network", "n.png")])
-"""
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what is built, and a folder `boards` in which further boards are found."""
-    for name in ("boards", "json", "docs/runbooks"):
-        (tmp_path / name).mkdir(parents=True)
-    for name in ("dashboards.md", "runbooks/README.md"):
-        (tmp_path / "docs" / name).write_text((build.DOCS / name).read_text())
-    monkeypatch.setattr(boards, "__path__", [*boards.__path__, str(tmp_path / "boards")])
-    monkeypatch.setattr(build, "FOLDER", tmp_path / "json")
-    monkeypatch.setattr(build, "ALERTS", tmp_path / "rules.yaml")
-    monkeypatch.setattr(build, "DOCS", tmp_path / "docs")
-    return tmp_path
-
-
-def forget(name: str) -> None:
-    sys.modules.pop(f"dashboards.boards.{name}", None)
-    boards.__dict__.pop(name, None)
-
-
-@pytest.mark.service
-async def test_a_board_is_one_file(tree: Path) -> None:
-    """Its JSON, its place in the watch page's menu and its row in the docs come from the file alone, and go with it."""
-    (tree / "boards" / "network.py").write_text(NEW_BOARD)
-    try:
-        written = build.write()
-        assert "network.json" in written
-        assert "dashboards.md" in written
-        assert build.write(check=True) == []
-        assert (
-            "| network | do packets arrive | [network](pictures/n.png) |" in (tree / "docs/dashboards.md").read_text()
-        )
-        async with TestClient(TestServer(Page(lambda _: QueryTable((), [])).app)) as client:
-            menu = [entry["slug"] for entry in await (await client.get("/api/boards")).json()]
-        assert menu == ["factory", "rack", "gpu", "power", "network", "cooling", "jobs", "incidents", "health"]
-        (tree / "boards" / "network.py").unlink()
-        (tree / "json" / "mine.json").write_text('{"uid": "mine", "title": "Mine"}')
-        assert sorted(build.write(check=True)) == ["dashboards.md", "network.json"]
-        build.write()
-        assert not (tree / "json" / "network.json").exists()
-        assert list(build.load())[-1] == "mine", "a board from elsewhere stays"
-    finally:
-        forget("network")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "complaint"),
-    [
-        ("empty", "", r"boards/empty\.py: it has no function board\(\)"),
-        ("twin", NEW_BOARD.replace('"network", 45', '"rack", 45'), r"rack\.py and twin\.py are both 'rack'"),
-    ],
-)
-def test_a_file_that_is_no_board_is_named(tree: Path, name: str, text: str, complaint: str) -> None:
-    (tree / "boards" / f"{name}.py").write_text(text)
-    try:
-        with pytest.raises(build.BuildError, match=complaint):
-            build.write()
-    finally:
-        forget(name)
-
-
-def test_a_page_without_its_markers_is_named(tree: Path) -> None:
-    (tree / "docs" / "dashboards.md").write_text("# Dashboards\n")
-    with pytest.raises(build.BuildError, match=r"dashboards\.md: the lines .* are missing"):
-        build.write(check=True)
-
-
-def test_a_table_that_the_store_lacks_is_no_panel() -> None:
-    with pytest.raises(KeyError, match="the store has no table gpu_5s"):
-        sql.stored("gpu_5s")
 
 
 def test_every_target_is_the_plugins_query() -> None:
@@ -298,124 +204,6 @@ def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> N
     client.command("ALTER TABLE gigawatch.gpu_frames DROP COLUMN xid, DROP COLUMN xid_n")
     assert migrate(client) == ["added gpu.xid", "added gpu.xid_n", "view gpu", "view gpu_raw"]
     client.close()
-
-
-class FakeGrafana(BaseHTTPRequestHandler):
-    """Grafana's API as far as a push goes; keeps what it is given."""
-
-    state: dict[str, Any]
-
-    def _reply(self, body: Any, code: int = 200) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _allowed(self) -> bool:
-        if self.headers.get("Authorization") == "Bearer good":
-            return True
-        self._reply({"message": "invalid API key"}, 401)
-        return False
-
-    def do_GET(self) -> None:
-        if self._allowed():
-            path = self.path.split("?")[0]
-            if path.startswith("/api/folders/"):
-                self._reply(next(f for f in self.state["folders"] if f["uid"] == path.split("/")[-1]))
-            else:
-                self._reply(self.state[path.removeprefix("/api/")])
-
-    def _write(self) -> None:
-        if not self._allowed():
-            return
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        kind = self.path.split("/")[2]
-        if kind == "dashboards":
-            self.state["dashboards"].append(body)
-        else:
-            body.setdefault("id", len(self.state[kind]) + 1)
-            self.state[kind] = [b for b in self.state[kind] if b["uid"] != body["uid"]] + [body]
-        self._reply({**body, "status": "success"})
-
-    do_POST = do_PUT = _write  # noqa: N815 - http.server's names
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def grafana() -> Iterator[tuple[str, dict[str, Any]]]:
-    state: dict[str, Any] = {"folders": [], "datasources": [], "dashboards": []}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (FakeGrafana,), {"state": state}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", state
-    server.shutdown()
-
-
-@pytest.mark.service
-def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[str, Any]]) -> None:
-    url, state = grafana
-    for _ in range(2):  # pushing again replaces
-        lines = list(push.push(url, "good", "http://reader:secret@ch:8123"))
-    assert any("gigawatch-factory" in line for line in lines)
-    assert [f["uid"] for f in state["folders"]] == ["gigawatch"]
-    (source,) = state["datasources"]
-    assert source["jsonData"]["host"] == "ch"
-    assert source["secureJsonData"] == {"password": "secret"}
-    pushed = state["dashboards"]
-    assert [b["dashboard"]["uid"] for b in pushed] == list(build.load()) * 2
-    assert all(b["overwrite"] and b["folderUid"] == "gigawatch" and b["dashboard"]["id"] is None for b in pushed)
-
-
-@pytest.mark.service
-def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> None:
-    authority, stranger = trustme.CA(), trustme.CA()
-    for name, found in (("ca", authority), ("stranger", stranger)):
-        found.cert_pem.write_to_path(tmp_path / f"{name}.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    state: dict[str, Any] = {"folders": [], "datasources": [], "dashboards": []}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (FakeGrafana,), {"state": state}))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"https://localhost:{server.server_address[1]}"
-    try:
-        assert any(
-            "gigawatch-factory" in line
-            for line in push.push(url, "good", "https://ch", str(tmp_path / "ca.pem"), ("gigawatch_grafana", "secret"))
-        )
-        (source,) = state["datasources"]
-        assert (source["jsonData"]["username"], source["jsonData"]["secure"], source["secureJsonData"]) == (
-            "gigawatch_grafana",
-            True,
-            {"password": "secret"},
-        )
-        for ca in (str(tmp_path / "stranger.pem"), ""):
-            with pytest.raises(push.PushError, match="does not answer: SSLError"):
-                list(push.push(url, "good", None, ca))
-    finally:
-        server.shutdown()
-
-
-@pytest.mark.service
-def test_push_without_a_datasource_warns(grafana: tuple[str, dict[str, Any]]) -> None:
-    assert any("give --clickhouse" in line for line in push.push(grafana[0], "good"))
-
-
-@pytest.mark.service
-@pytest.mark.parametrize(
-    ("url", "auth", "complaint"),
-    [
-        ("{}", "bad", "check the token"),
-        ("http://127.0.0.1:1", "good", "does not answer"),
-        ("nonsense", "good", "wants http"),
-    ],
-)
-def test_push_errors_say_what_to_do(grafana: tuple[str, dict[str, Any]], url: str, auth: str, complaint: str) -> None:
-    with pytest.raises(push.PushError, match=complaint):
-        list(push.push(url.format(grafana[0]), auth))
 
 
 def test_the_worst_panel_orders_by_score() -> None:

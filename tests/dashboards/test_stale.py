@@ -140,7 +140,7 @@ async def test_a_request_without_an_answer_ends_and_alerts_are_not_called_quiet(
 
 @pytest.mark.service
 async def test_the_server_answers_though_the_store_does_not(store: Freezing) -> None:
-    """Six requests, more than may run at once, and each gets an answer; the store's threads are free again afterwards."""
+    """Six requests, more than may run at once: each gets an answer, and the threads are free again afterwards."""
     async with TestClient(TestServer(Page(store, boards=lambda: {"one": WITH_VARIABLE}, answer_s=0.2).app)) as client:
         body = {"from": "now-5m", "to": "now", "variables": {"rack": {"values": ["R1"]}}}
         store.freeze()

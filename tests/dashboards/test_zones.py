@@ -86,11 +86,14 @@ _READ = """plot => {
   const axis = plot._fullLayout.xaxis, left = plot.getBoundingClientRect().left + axis._offset;
   const share = (x) => (x - left) / axis._length;
   const middle = (box) => (box.left + box.right) / 2;
-  const marks = [...plot.querySelectorAll(".scatterlayer path.js-line, .barlayer .point path, .heatmaplayer image")].map((e) => e.getBoundingClientRect());
+  const drawn = ".scatterlayer path.js-line, .barlayer .point path, .heatmaplayer image";
+  const marks = [...plot.querySelectorAll(drawn)].map((e) => e.getBoundingClientRect());
   return {
     labels: [...plot.querySelectorAll(".xaxislayer-above .xtick text")]
-      .filter((e) => e.getBoundingClientRect().width).map((e) => [e.textContent, share(middle(e.getBoundingClientRect()))]),
-    first: share(Math.min(...marks.map((m) => m.left))), last: share(Math.max(...marks.map((m) => m.right))),
+      .filter((e) => e.getBoundingClientRect().width)
+      .map((e) => [e.textContent, share(middle(e.getBoundingClientRect()))]),
+    first: share(Math.min(...marks.map((m) => m.left))),
+    last: share(Math.max(...marks.map((m) => m.right))),
     notes: [...plot.querySelectorAll(".annotation-text")].map((e) => share(e.getBoundingClientRect().left)),
   };
 }"""
