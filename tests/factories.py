@@ -22,7 +22,8 @@ import pytest
 
 from pipeline import kafka
 from pipeline.embedded.broker import Tansu
-from pipeline.embedded.process import Process, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, wait_for
 
 GIGAWATCH = [sys.executable, "-m", "pipeline"]
 
@@ -230,7 +231,7 @@ def factory(tmp_path: Path) -> Iterator[Start]:
 
 
 class SinkProcess:
-    """`gigawatch sink` and what it says of itself."""
+    """`gigawatch sink` and the status that it writes."""
 
     def __init__(self, folder: Path, broker: str, clickhouse: str, *options: str) -> None:
         self._status = folder / "sink.json"
@@ -252,7 +253,7 @@ class SinkProcess:
         )
         self.process.start()
 
-    def said(self, name: str) -> Any:
+    def reported(self, name: str) -> Any:
         try:
             return json.loads(self._status.read_text()).get(name)
         except (OSError, ValueError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-from pipeline.commands.runtime import CommandError
-
 
 @click.command()
 @click.argument(
@@ -13,7 +11,7 @@ from pipeline.commands.runtime import CommandError
 )
 @click.option("--markdown", is_flag=True, help="The page docs/catalogue.md.")
 def catalogue(which: str, markdown: bool) -> None:
-    """Prints the metric catalogue (or that of one kind), or the hardware catalogue with grades and sources."""
+    """Prints the metric catalogue, or that of one kind, or the hardware catalogue with grades and sources."""
     from schemas import catalogue as metrics
     from schemas import hardware
 
@@ -23,9 +21,6 @@ def catalogue(which: str, markdown: bool) -> None:
     from pipeline.terminal.tables import show
 
     if which == "hardware":
-        try:
-            show(hardware.HEADERS, hardware.rows(hardware.load()))
-        except hardware.HardwareError as err:
-            raise CommandError(str(err)) from err
+        show(hardware.HEADERS, hardware.rows(hardware.load()))
     else:
         show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which))

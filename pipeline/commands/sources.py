@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.commands import options
-from pipeline.commands.runtime import CommandError
 
 if TYPE_CHECKING:
     from producers.sources.source import Source
@@ -134,10 +133,5 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
 
 def check_source(source: str, opts: dict[str, Any]) -> None:
     """Makes the source once, so that a mistake in its options is found before anything starts. Raises CommandError."""
-    from producers.sources.source import SourceError
-    from schemas.hardware import HardwareError
 
-    try:
-        make_source(source, opts)
-    except (SourceError, HardwareError) as err:
-        raise CommandError(str(err)) from err
+    make_source(source, opts)

@@ -257,6 +257,7 @@ GPU = Catalogue(
             "state",
             hi=1,
             alarm_at=1,
+            alert="gpu-lost",
             aliases=(
                 *dcgm("DCGM_FI_DEV_ROW_REMAP_FAILURE", "DCGM_FI_DEV_ROW_REMAP_FAILURE_STATE"),
                 Alias("nvml", "remapped_rows.failure"),
@@ -309,6 +310,7 @@ GPU = Catalogue(
             hi=2e9,
             resolution=1,
             alarm_at=1,
+            alert="gpu-lost",
             aliases=(*dcgm("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"), Alias("nvml", "ecc.uncorrected")),
         ),
         Metric(
@@ -333,10 +335,14 @@ GPU = Catalogue(
             hi=1e9,
             resolution=1,
             alarm_at=1,
+            alert="gpu-lost",
             aliases=(
                 *dcgm("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "DCGM_FI_DEV_ROW_REMAP_UNCORRECTABLE_TOTAL"),
                 Alias("nvml", "remapped_rows.uncorrectable"),
             ),
         ),
     ),
+    stored_by="rack",
+    peers=("rack", "job"),
+    load=True,
 )

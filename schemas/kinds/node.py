@@ -68,4 +68,7 @@ NODE = Catalogue(
             resolution=1,
         ),
     ),
+    stored_by="rack",
+    peers=("rack", "model"),
+    load=True,
 )

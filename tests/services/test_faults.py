@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import kafka
-from pipeline.bench.faults import FAULTS, Fault
+from pipeline.bench.fault_injection import FAULTS, FaultCase
 from pipeline.embedded.broker import Apache
-from pipeline.embedded.process import free_port
+from pipeline.embedded.ports import free_port
 from schemas import topics
 from tests.factories import Start, run, whole
 
@@ -39,7 +39,7 @@ def test_the_halves_have_every_fault_once() -> None:
 @pytest.mark.apache(290)
 @pytest.mark.parametrize(("faults", "restarted"), HALVES, ids=["one half", "the other half"])
 def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(
-    tmp_path: Path, faults: Sequence[Fault], restarted: set[str]
+    tmp_path: Path, faults: Sequence[FaultCase], restarted: set[str]
 ) -> None:
     """Time is not judged: only what is lost, doubled, or not the same to the last bit."""
     out = tmp_path / "faults.json"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.catalogue import KINDS
+from schemas.errors import GigawatchError
 from schemas.frame import Frame, build
 
 #: A point may be silent for its republish interval (100 s) and a little more before its value is no longer held.
@@ -47,7 +48,7 @@ _UNITS = {
 _TYPES = {"CDU": "cdu", "Pump": "pump", "Sensor": "air-sensor", "Valve": "valve", "PowerMeter": "meter"}
 
 
-class InvalidMessage(ValueError):
+class InvalidMessage(GigawatchError, ValueError):
     """A message that is no DSX BMS message; `reason` for counters, `detail` for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
