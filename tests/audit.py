@@ -26,15 +26,15 @@ def verdict(report: dict[str, Any]) -> tuple[int, str]:
         return 1, "\n".join(["packages with known holes:", *holes])
     if len(unknown) == len(packages):
         return 0, f"audit: NOT DONE, no vulnerability service answers here ({len(packages)} packages not looked up)"
-    said = f"audit: {len(packages) - len(unknown)} packages looked up, no known holes"
-    return 0, said + (f"; not looked up: {', '.join(unknown)}" if unknown else "")
+    outcome = f"audit: {len(packages) - len(unknown)} packages looked up, no known holes"
+    return 0, outcome + (f"; not looked up: {', '.join(unknown)}" if unknown else "")
 
 
 def main() -> None:
     try:
         code, text = verdict(json.load(sys.stdin))
     except (ValueError, KeyError) as err:
-        code, text = 2, f"audit: pip-audit gave no report ({err}); see what it said above"
+        code, text = 2, f"audit: pip-audit gave no report ({err}); see its errors above"
     print(text)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""Fixtures: real recorded data where it is at hand, and services; the order of the tests, and what a unit test may do."""
+"""Fixtures: recorded data where it is at hand, and services; the order of tests, and what a unit test may do."""
 
 from __future__ import annotations
 

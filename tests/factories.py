@@ -231,7 +231,7 @@ def factory(tmp_path: Path) -> Iterator[Start]:
 
 
 class SinkProcess:
-    """`gigawatch sink` and what it says of itself."""
+    """`gigawatch sink` and the status that it writes."""
 
     def __init__(self, folder: Path, broker: str, clickhouse: str, *options: str) -> None:
         self._status = folder / "sink.json"
@@ -253,7 +253,7 @@ class SinkProcess:
         )
         self.process.start()
 
-    def said(self, name: str) -> Any:
+    def reported(self, name: str) -> Any:
         try:
             return json.loads(self._status.read_text()).get(name)
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What no file of the repository may be: `python -m tests.hygiene [FILE]...` (without names: every file that git knows).
+"""What no file here may be: `python -m tests.hygiene [FILE]...` (without names: every file that git knows).
 
 Text ends with one line end, no file is larger than 400 kB, none holds a private key. Called by `make lint` and as a
 hook before a commit.

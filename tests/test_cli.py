@@ -71,7 +71,11 @@ def test_the_commands_of_the_design_are_there() -> None:
         (["up", "--fault", "nosuch"], "NAME is one of"),
         (["up", "--fault", "leak@R0009"], "no rack 'R0009' here; the nearest is R0004"),
         (["produce", "--fault", "leak@R0009", "--broker", "127.0.0.1:1"], "no rack 'R0009' here"),
-        (["stream", "--broker", "127.0.0.1:1", "--metrics", "9100"], "no Kafka broker answers"),
+        pytest.param(
+            ["stream", "--broker", "127.0.0.1:1", "--metrics", "9100"],
+            "no Kafka broker answers",
+            marks=pytest.mark.service,
+        ),
         (["dashboards", "push", "--url", "http://127.0.0.1:1"], "GIGAWATCH_GRAFANA_TOKEN"),
     ],
 )

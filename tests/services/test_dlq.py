@@ -47,8 +47,8 @@ def test_a_message_refused_is_kept_and_replayed_when_its_cause_is_mended(
     refusing = sink("--max-age", "1")
     garbage = b"\x1b[2Jgarbage " + site.encode()
     asyncio.run(_send(broker, [_old(site), garbage, _old(site + "-2")]))
-    refusing.until(lambda: refusing.said("dead_letters") == 3, "three dead letters")
-    refusing.until(lambda: refusing.said("rows") == {"dead_letters": 3}, "three letters in the store")
+    refusing.until(lambda: refusing.reported("dead_letters") == 3, "three dead letters")
+    refusing.until(lambda: refusing.reported("rows") == {"dead_letters": 3}, "three letters in the store")
 
     log_id = asyncio.run(kafka.log_id(broker))
     found = run(
@@ -80,7 +80,7 @@ def test_a_message_refused_is_kept_and_replayed_when_its_cause_is_mended(
     mended = sink("--max-age", "7")
     assert "would send 2 again, 1 stay" in run("dlq", "replay", *ids, "--max-age", "7", "--dry-run", *where).stdout
     assert "sent 1 again, 0 stay" in run("dlq", "replay", ids[0], "--max-age", "7", "--broker", broker, *where).stdout
-    mended.until(lambda: mended.said("rows") == {"power": 1}, "the replayed row")
+    mended.until(lambda: mended.reported("rows") == {"power": 1}, "the replayed row")
     stored = run(
         "query", f"SELECT site, power_w FROM power WHERE site LIKE '{site}%'", "--format", "TSV", *where
     ).stdout.split()
@@ -98,7 +98,7 @@ def test_a_message_refused_is_kept_and_replayed_when_its_cause_is_mended(
 def test_a_storm_stops_the_reading_and_loses_nothing(sink: StartSink, broker: str, clickhouse: str) -> None:
     stormy = sink("--dead-most", "50")
     asyncio.run(_send(broker, [b"rubbish"] * 60))
-    stormy.until(lambda: "dead-letter storm" in str(stormy.said("trouble")), "the storm")
+    stormy.until(lambda: "dead-letter storm" in str(stormy.reported("trouble")), "the storm")
     site = f"after-{time.time_ns()}"
     now = int(time.time() * 1000)
     good = encode(
@@ -112,11 +112,11 @@ def test_a_storm_stops_the_reading_and_loses_nothing(sink: StartSink, broker: st
     asyncio.run(_send(broker, [good]))
     sent = time.time()
     stormy.until(
-        lambda: float(str(stormy.said("at"))) > sent + 1, "what it says a second later: it would have read on by then"
+        lambda: float(str(stormy.reported("at"))) > sent + 1, "its status a second later: it would have read on by then"
     )
-    assert stormy.said("received")["telemetry.power"] <= 60, "the good one waits in the log"
+    assert stormy.reported("received")["telemetry.power"] <= 60, "the good one waits in the log"
     again = sink("--dead-most", "0")  # someone had a look, and lets it read on
-    again.until(lambda: (again.said("rows") or {}).get("power") == 1, "what came after the storm")
+    again.until(lambda: (again.reported("rows") or {}).get("power") == 1, "what came after the storm")
     log_id = asyncio.run(kafka.log_id(broker))
     again.until(
         lambda: (

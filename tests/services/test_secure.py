@@ -128,14 +128,14 @@ def _runs(folder: Path, broker: str, *options: str, before: tuple[str, ...] = ()
 
 
 def test_scram_over_tls_by_environment(secure: Secure, tmp_path: Path) -> None:
-    said = _runs(
+    written = _runs(
         tmp_path,
         secure.scram,
         kafka_ca=secure.path("ca.pem"),
         kafka_user="writer",
         kafka_password_file=secure.path("password"),
     )
-    assert PASSWORD not in said
+    assert PASSWORD not in written
 
 
 def test_client_certificates_by_options_and_config_file(secure: Secure, tmp_path: Path) -> None:

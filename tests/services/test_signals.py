@@ -66,9 +66,9 @@ def _stored(clickhouse: str, site: str) -> int:
 
 def test_the_first_signal_drains_and_commits(sink: StartSink, broker: str, clickhouse: str) -> None:
     site, working = f"drain-{time.time_ns()}", sink("--max-wait", "60")  # without the signal it would wait a minute
-    working.until(lambda: working.said("assigned"), "partitions")
+    working.until(lambda: working.reported("assigned"), "partitions")
     asyncio.run(_send(broker, site))
-    working.until(lambda: working.said("received") == {"telemetry.power": MESSAGES}, "all messages read")
+    working.until(lambda: working.reported("received") == {"telemetry.power": MESSAGES}, "all messages read")
     assert asyncio.run(_committed(broker)) == 0
     assert working.process.stop(30) == 0
     assert _stored(clickhouse, site) == MESSAGES
@@ -80,10 +80,10 @@ def test_a_second_signal_ends_at_once_and_commits_nothing(
 ) -> None:
     site = f"abort-{time.time_ns()}"
     stuck = sink("--clickhouse", proxy.url)  # the later option counts
-    stuck.until(lambda: stuck.said("assigned"), "partitions")
+    stuck.until(lambda: stuck.reported("assigned"), "partitions")
     proxy.mode = FaultMode(code=243, text="Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)")
     asyncio.run(_send(broker, site))
-    stuck.until(lambda: "NOT_ENOUGH_SPACE" in str(stuck.said("trouble")), "trouble")
+    stuck.until(lambda: "NOT_ENOUGH_SPACE" in str(stuck.reported("trouble")), "trouble")
     stuck.process.ask_to_stop()
     refused = proxy.misbehaved
     stuck.until(lambda: proxy.misbehaved >= refused + 2, "it still tries to store what it has")
@@ -93,6 +93,6 @@ def test_a_second_signal_ends_at_once_and_commits_nothing(
     assert (asyncio.run(_committed(broker)), _stored(clickhouse, site)) == (0, 0)
     proxy.mode = FaultMode()
     again = sink()
-    again.until(lambda: (again.said("rows") or {}).get("power") == MESSAGES, "all stored by the next one")
+    again.until(lambda: (again.reported("rows") or {}).get("power") == MESSAGES, "all stored by the next one")
     assert again.process.gentle is signal.SIGTERM
     assert _stored(clickhouse, site) == MESSAGES
