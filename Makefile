@@ -30,6 +30,7 @@ audit: $(READY)
 docs: $(READY)
 	@$(BIN)/gigawatch catalogue --markdown > docs/catalogue.md
 	@$(BIN)/gigawatch catalogue sources --page docs/producers.md
+	@$(BIN)/gigawatch config example > docs/gigawatch.example.toml
 	@$(BIN)/gigawatch dashboards build
 
 # ten minutes, and a Chromium

@@ -22,7 +22,8 @@ import pytest
 
 from pipeline import kafka
 from pipeline.embedded.broker import Tansu
-from pipeline.embedded.process import Process, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, wait_for
 
 GIGAWATCH = [sys.executable, "-m", "pipeline"]
 

@@ -49,7 +49,7 @@ async def store(
         return offsets[topic] - 1
 
     def keep(topic: str, value: bytes) -> None:
-        batcher.take(LogRecord(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
+        batcher.add(LogRecord(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
 
     async def publish(topic: str, _: bytes, value: bytes) -> None:
         if topic == PART_TOPIC:

@@ -44,10 +44,7 @@ def catalogue(which: str, markdown: bool, page: Path | None, check: bool) -> Non
     elif which == "sources":
         show(registry.HEADERS, registry.rows())
     elif which == "hardware":
-        try:
-            show(hardware.HEADERS, hardware.rows(hardware.load()))
-        except hardware.HardwareError as err:
-            raise CommandError(str(err)) from err
+        show(hardware.HEADERS, hardware.rows(hardware.load()))
     else:
         show(metrics.HEADERS, metrics.rows(None if which == "metrics" else which, other_names()))
 

@@ -20,14 +20,21 @@ def inject(fault: str, data_dir: Path) -> None:
     coolant-flow, leak, lying-sensor, psu-loss (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
     """
     from pipeline.instance import run_dir
-    from producers.sources.source import SourceError
+    from pipeline.monitoring import status
     from producers.sources.synthetic import faults
+    from producers.sources.synthetic.places import Places
 
     options.need_factory(data_dir, "its --data-dir")
-    try:
-        faults.parse(fault)
-    except SourceError as err:
-        raise CommandError(str(err)) from err
-    with (run_dir(data_dir) / "inject").open("a") as file:
+    folder = run_dir(data_dir)
+    parsed = faults.parse(fault)
+    places = Places.load(folder)
+    if places is None:
+        source = status.read(folder / "producer.json").get("source")
+        raise CommandError(
+            f"the factory on {data_dir} runs {f'the source {source!r}' if source else 'no source'}: faults go into the "
+            "synthetic plant, `gigawatch up --source synthetic`"
+        )
+    places.index(parsed)
+    with (folder / "inject").open("a") as file:
         file.write(fault + "\n")
-    click.echo(f"injected {fault}; see `gigawatch top`")
+    click.echo(f"injected {parsed.name} at {parsed.place}; see `gigawatch top`")

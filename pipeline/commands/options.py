@@ -14,6 +14,7 @@ from pipeline.commands.runtime import CommandError
 from pipeline.instance import DEFAULT_DIR, Instance, running
 
 DAY_MS = 86_400_000
+CONFIG = "GIGAWATCH_CONFIG"
 
 data_dir = click.option(
     "--data-dir",
@@ -31,12 +32,9 @@ broker = click.option(
 
 
 def no_secret(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
-    """A callback: an address may carry a password when it comes from the environment, never from a command line."""
+    """A callback: an address may carry a password in the environment or a config file, never on a command line."""
     if given and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
-        try:
-            settings.no_secret_in(given)
-        except settings.SecurityError as err:
-            raise CommandError(str(err)) from err
+        settings.no_secret_in(given)
     return given
 
 
@@ -61,25 +59,18 @@ tick = click.option(
 
 
 def trust(command: Any) -> Any:
-    """`--config` and an option for each setting that is no secret; they fill the environment, which child processes
-    share.
+    """Adds `--config` and an option for each setting that is no secret; these fill the environment, which child
+    processes inherit.
     """
 
     def fill(ctx: click.Context, param: click.Parameter, given: str | None) -> None:
-        if given and param.name != "config":
-            os.environ[f"GIGAWATCH_{param.name}".upper()] = given
-
-    def config(_: click.Context, __: click.Parameter, given: Path | None) -> None:
         if given:
-            try:
-                settings.read_config(given, os.environ)
-            except settings.SecurityError as err:
-                raise CommandError(str(err)) from err
+            os.environ[f"GIGAWATCH_{param.name}".upper()] = given
 
     for s in reversed([s for s in settings.SETTINGS if not s.secret]):
         command = click.option(
             f"--{s.service}-{s.name}",
-            metavar="FILE" if s.name in ("ca", "cert", "key") else "NAME",
+            metavar="FILE" if s.is_file else "NAME",
             callback=fill,
             expose_value=False,
             is_eager=True,
@@ -88,20 +79,20 @@ def trust(command: Any) -> Any:
     return click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
-        envvar="GIGAWATCH_CONFIG",
-        callback=config,
-        expose_value=False,
-        help="TOML with a section for each service; see docs/security.md.",
+        envvar=CONFIG,
+        help="TOML with a section for each command and service; see docs/configuration.md.",
     )(command)
 
 
 def need_broker(given: str | None, folder: Path) -> str:
+    """Returns the broker's address: the given one, or that of the factory that runs on `folder`."""
     if given:
         return given
     return need_factory(folder, "--broker HOST:PORT").bootstrap
 
 
 def need_factory(folder: Path, instead: str) -> Instance:
+    """Returns the factory that runs on `folder`; CommandError names `instead` as the other way."""
     factory = running(folder)
     if factory is None:
         raise CommandError(f"no factory runs on {folder}: start one with `gigawatch up`, or give {instead}")

@@ -9,9 +9,7 @@ from typing import Any
 
 import click
 
-from pipeline import settings
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
 from pipeline.commands.sources import SOURCE_HELP, make_source, source_options
 from producers.sources import registry
 
@@ -60,18 +58,13 @@ def produce(
     from pipeline.monitoring.status import Status
     from producers.publish.disk_buffer import DiskBuffer
     from producers.publish.publisher import Publisher, connect
-    from producers.sources.source import SourceError
     from producers.sources.supervised import SupervisedSource
-    from schemas.hardware import HardwareError
 
     runtime.setup_logging()
     runtime.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     control = status_file.parent / "inject" if status_file else None
-    try:
-        made = SupervisedSource(source.partition(":")[0], make_source(source, opts, control))
-    except (SourceError, HardwareError) as err:
-        raise CommandError(str(err)) from err
+    made = SupervisedSource(source.partition(":")[0], make_source(source, opts, control))
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
@@ -109,8 +102,5 @@ def produce(
         click.echo(f"{sum(publisher.published.frames.values())} messages, {rows} rows published", err=True)
         return 0
 
-    try:
-        code = runtime.until_signal(work)
-    except (SourceError, kafka.BrokerError, settings.SecurityError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

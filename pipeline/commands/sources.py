@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.runtime import CommandError
 from producers.sources import registry
 from producers.sources.options import BuildContext, Option
 
@@ -32,15 +31,9 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
 
 def producer_argv(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
     """Returns the arguments of `gigawatch produce` for the same source, built once here so that a mistake in its
-    options ends the command before anything starts. Raises CommandError.
+    options ends the command before anything starts. Raises SourceError or HardwareError.
     """
-    from producers.sources.source import SourceError
-    from schemas.hardware import HardwareError
-
-    try:
-        make_source(source, opts)
-    except (SourceError, HardwareError) as err:
-        raise CommandError(str(err)) from err
+    make_source(source, opts)
     return registry.argv(source, opts)
 
 

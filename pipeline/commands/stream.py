@@ -10,9 +10,7 @@ import click
 
 from pipeline import kafka
 from pipeline.commands import options, runtime
-from pipeline.commands.runtime import CommandError
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
 
 
 @click.command()
@@ -67,8 +65,5 @@ def stream(
         task.result()
         return 0
 
-    try:
-        code = runtime.until_signal(work)
-    except (kafka.BrokerError, SecurityError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

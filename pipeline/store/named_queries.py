@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF
 
 

@@ -12,10 +12,11 @@ import logging
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
 from schemas.derived import ROLLUPS
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
+from schemas.tables import DATABASE
 
 log = logging.getLogger("gigawatch.rollup")
 

@@ -7,7 +7,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
-from pipeline.compute.engine import HORIZON_MS, PANE_MS, ClosedPane, KindEngine
+from pipeline.compute.derived_rows import ClosedPane
+from pipeline.compute.engine import KindEngine
+from pipeline.compute.timing import HORIZON_MS, PANE_MS
 from schemas.codec import Decoder, InvalidFrame
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
@@ -64,12 +66,12 @@ class Partition:
             except InvalidFrame as err:
                 self.counts[f"discarded:{err.reason}"] += 1
                 if frame is not None:
-                    self.engine.quality.frame(self._pane(kafka_ms), err.reason, frame)
+                    self.engine.quality.note_frame(self._pane(kafka_ms), err.reason, frame)
                 continue
             behind = classify_delay(newest, kafka_ms)
             if behind:
                 self.counts[behind] += frame.rows
-                self.engine.quality.frame(self._pane(kafka_ms), behind, frame)
+                self.engine.quality.note_frame(self._pane(kafka_ms), behind, frame)
             if first and offset > 0:
                 log.info(
                     "%s: taken over at offset %d: silent until %d s of event time are read",
@@ -77,7 +79,7 @@ class Partition:
                     offset,
                     HORIZON_MS // 1000,
                 )
-                self.engine.warm_from_ms = newest + HORIZON_MS
+                self.engine.emit_from_ms = newest + HORIZON_MS
             self._newest_ms = max(self._newest_ms, newest)
             if not self._marks or newest >= self._marks[-1][0] + 1000:
                 self._marks.append((newest, offset))
@@ -119,7 +121,7 @@ class Partition:
         return offset
 
     def __getstate__(self) -> dict[str, object]:
-        self.engine.settle()
+        self.engine.intake.flush_pending()
         return {k: v for k, v in self.__dict__.items() if k != "_decoder"}
 
     def __setstate__(self, state: dict[str, object]) -> None:

@@ -224,7 +224,7 @@ class Worker:
         for (topic, _), held in self._partitions.items():
             counts += held.counts
             counts += Counter({f"rows:{k}": v for k, v in held.engine.counts.items()})
-            devices[topic.removeprefix("telemetry.")] += len(held.engine.registry)
+            devices[topic.removeprefix("telemetry.")] += len(held.engine.devices)
         return {
             "assigned": self.assigned,
             "rewinds": self.rewinds,

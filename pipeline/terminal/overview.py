@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.monitoring.statuses import ProcessStatus, ProducerStatus, SinkStatus, WatchStatus, status_of
 from pipeline.store.client import StoreError, connect
 from pipeline.store.named_queries import QUESTIONS, latest
-from pipeline.store.tables import DATABASE
 from pipeline.terminal.escape import cell, plain
 from schemas import thresholds
+from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
-Statuses = Callable[[], dict[str, dict[str, Any]]]
+Statuses = Callable[[], Mapping[str, ProcessStatus]]
 
 _SITE = (
     "SELECT site, ts, racks, gpus, gpus_expected, util_pct_mean, it_power_w, facility_power_w, heat_w "
@@ -74,7 +76,7 @@ def take(client: Client, racks: int = 10) -> Picture:
     return picture
 
 
-def draw(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Group:
+def draw(picture: Picture, statuses: Mapping[str, ProcessStatus]) -> Group:
     """The picture for a terminal."""
     parts: list[Any] = [_head(picture, statuses)]
     if picture.racks:
@@ -89,11 +91,11 @@ def draw(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Group:
     return Group(*parts)
 
 
-def line(picture: Picture, statuses: dict[str, dict[str, Any]]) -> str:
+def line(picture: Picture, statuses: Mapping[str, ProcessStatus]) -> str:
     """The picture in one line, for logs and pipes."""
-    sink = statuses.get("sink", {})
-    rows = sum(sink.get("rows", {}).get(k, 0) for k in ("gpu", "node", "power", "cooling"))
-    words = [f"{rows} rows stored", f"fresh within {(sink.get('freshness') or {}).get('p99_s') or '-'} s"]
+    sink = status_of(statuses, "sink", SinkStatus)
+    rows = sum(sink.rows.get(k, 0) for k in KINDS)
+    words = [f"{rows} rows stored", f"fresh within {sink.freshness.p99_s or '-'} s"]
     for site, _, racks, gpus, expected, util, it_w, *_ in picture.site:
         pue = picture.pue.get(site, (None, None))[0]
         words.append(
@@ -138,7 +140,7 @@ async def live(
         client.close()
 
 
-def _head(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Panel:
+def _head(picture: Picture, statuses: Mapping[str, ProcessStatus]) -> Panel:
     text = Text()
     for site, ts, racks, gpus, expected, util, it_w, facility_w, heat_w in picture.site:
         pue, balance = picture.pue.get(site, (None, None))
@@ -154,20 +156,18 @@ def _head(picture: Picture, statuses: dict[str, dict[str, Any]]) -> Panel:
         text.append("waiting for the first ten seconds of telemetry ...\n", "dim")
     if picture.trouble:
         text.append(plain(picture.trouble) + "\n", "red")
-    producer, sink = statuses.get("producer", {}), statuses.get("sink", {})
-    if sink:
-        fresh = sink.get("freshness", {})
-        rows = sum(sink.get("rows", {}).get(k, 0) for k in ("gpu", "node", "power", "cooling"))
-        text.append(f"{plain(producer.get('source', ''))}\n" if producer else "", "dim")
+    producer, sink = status_of(statuses, "producer", ProducerStatus), status_of(statuses, "sink", SinkStatus)
+    if sink.at:
+        text.append(f"{plain(producer.source)}\n" if producer.at else "", "dim")
         text.append(
-            f"produced {sum(v for k, v in producer.get('rows', {}).items()):,}  stored {rows:,} rows  fresh "
-            f"{fresh.get('p50_s') or '-'} s (p50) "
-            f"{fresh.get('p99_s') or '-'} s (p99)  dead letters {sink.get('dead_letters', 0)}",
+            f"produced {sum(producer.rows.values()):,}  stored {sum(sink.rows.get(k, 0) for k in KINDS):,} rows  fresh "
+            f"{sink.freshness.p50_s or '-'} s (p50) "
+            f"{sink.freshness.p99_s or '-'} s (p99)  dead letters {sink.dead_letters}",
             "dim",
         )
-        if sink.get("trouble"):
-            text.append(f"\n{plain(sink['trouble'])}", "red")
-    url = statuses.get("watch", {}).get("url")
+        if sink.trouble:
+            text.append(f"\n{plain(sink.trouble)}", "red")
+    url = status_of(statuses, "watch", WatchStatus).url
     where = f"dashboards: {plain(url)}" if url else None
     return Panel(
         text, title="Gigawatch", title_align="left", border_style="green", subtitle=where, subtitle_align="left"

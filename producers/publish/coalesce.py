@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from producers.publish.encoder import DeviceList, SiteTick
-from schemas.frame import IDENTITY, Frame, concat
+from schemas.frame import Frame, concat
+from schemas.identity import IDENTITY
 from schemas.layout import Layout
 from schemas.stack import Stack
 

@@ -11,11 +11,12 @@ from typing import Protocol
 import pyarrow as pa
 
 from producers.publish.encoder import SiteTick
-from schemas.derived import Derived
+from schemas.derived_stream import Derived
+from schemas.errors import GigawatchError
 from schemas.frame import Frame
 
 
-class SourceError(ValueError):
+class SourceError(GigawatchError, ValueError):
     """A source cannot be read: says what was wrong, where, and what to do."""
 
 

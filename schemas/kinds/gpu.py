@@ -205,6 +205,7 @@ GPU = Catalogue(
             "state",
             hi=1,
             alarm_at=1,
+            alert="gpu-lost",
         ),
         Metric(
             "energy_j",
@@ -243,6 +244,7 @@ GPU = Catalogue(
             hi=2e9,
             resolution=1,
             alarm_at=1,
+            alert="gpu-lost",
         ),
         Metric(
             "row_remap_correctable_total",
@@ -262,6 +264,10 @@ GPU = Catalogue(
             hi=1e9,
             resolution=1,
             alarm_at=1,
+            alert="gpu-lost",
         ),
     ),
+    stored_by="rack",
+    peers=("rack", "job"),
+    load=True,
 )

@@ -63,4 +63,7 @@ NODE = Catalogue(
             resolution=1,
         ),
     ),
+    stored_by="rack",
+    peers=("rack", "model"),
+    load=True,
 )

@@ -82,7 +82,15 @@ POWER = Catalogue(
             score=Score("both", 0.1),
         ),
         Metric("psu_count", "count", "Power supplies fitted.", "state", hi=1000),
-        Metric("psu_failed", "count", "Power supplies that deliver nothing.", "state", hi=1000, alarm_at=1),
+        Metric(
+            "psu_failed",
+            "count",
+            "Power supplies that deliver nothing.",
+            "state",
+            hi=1000,
+            alarm_at=1,
+            alert="psu-loss",
+        ),
         Metric("temp_c", "C", "Hottest power supply.", lo=-20, hi=150, resolution=1, score=Score("high", 3.0)),
         Metric(
             "energy_j", "J", "Energy since installation.", "counter", "float64", hi=1e18, resolution=1, windowed=True

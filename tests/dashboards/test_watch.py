@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dashboards import build, model
 from dashboards.macros import Range, expand
-from dashboards.watch import auth, units
+from dashboards.watch import units
 from dashboards.watch.links import address
 from dashboards.watch.render import PanelData, draw
 from dashboards.watch.server import Page, Table, covering, moment
@@ -351,9 +351,6 @@ async def test_strangers_are_refused(opened: Opened) -> None:
             "/d/gigawatch-factory/factory", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
         )
     ).status == 200, "a link may lead here"
-    assert auth.is_here("localhost:1")
-    assert auth.is_here("[::1]:80")
-    assert not auth.is_here("localhost.evil.example")
 
 
 async def test_a_token_is_wanted_and_given_once(opened: Opened) -> None:

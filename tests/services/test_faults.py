@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import kafka
-from pipeline.bench.faults import FAULTS
+from pipeline.bench.fault_injection import FAULTS
 from pipeline.embedded.broker import Apache
-from pipeline.embedded.process import free_port
+from pipeline.embedded.ports import free_port
 from schemas import topics
 from tests.factories import Running, run
 from tests.services.test_factory import whole

@@ -19,7 +19,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from pipeline.embedded.broker import Apache
-from pipeline.embedded.process import free_port
+from pipeline.embedded.ports import free_port
 from tests.factories import GIGAWATCH
 from tests.services.test_factory import whole
 

@@ -15,8 +15,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from pipeline import kafka
-from pipeline.bench.proxy import Mood, Proxy
-from pipeline.sink.sink import GROUP
+from pipeline.bench.proxy import FaultMode, Proxy
+from pipeline.sink.clients import GROUP
 from schemas.codec import encode
 from schemas.frame import build
 from tests.factories import StartSink, run
@@ -81,7 +81,7 @@ def test_a_second_signal_ends_at_once_and_commits_nothing(
     site = f"abort-{time.time_ns()}"
     stuck = sink("--clickhouse", proxy.url)  # the later option counts
     stuck.until(lambda: stuck.said("assigned"), "partitions")
-    proxy.mood = Mood(code=243, text="Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)")
+    proxy.mode = FaultMode(code=243, text="Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)")
     asyncio.run(_send(broker, site))
     stuck.until(lambda: "NOT_ENOUGH_SPACE" in str(stuck.said("trouble")), "trouble")
     stuck.process.ask_to_stop()
@@ -91,7 +91,7 @@ def test_a_second_signal_ends_at_once_and_commits_nothing(
     assert stuck.process.stop(10) == 1
     assert "stopped without committing" in stuck.process.tail(40)
     assert (asyncio.run(_committed(broker)), _stored(clickhouse, site)) == (0, 0)
-    proxy.mood = Mood()
+    proxy.mode = FaultMode()
     again = sink()
     again.until(lambda: (again.said("rows") or {}).get("power") == MESSAGES, "all stored by the next one")
     assert again.process.gentle is signal.SIGTERM

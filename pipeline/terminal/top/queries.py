@@ -10,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.store.named_queries import latest
-from pipeline.store.tables import DATABASE as DB
+from schemas.tables import DATABASE as DB
 
 #: Seconds of a sparkline, and its points.
 PAST_S, POINTS = 1800, 60

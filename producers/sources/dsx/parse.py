@@ -16,6 +16,7 @@ import numpy as np
 
 from producers.sources import points
 from schemas.catalogue import KINDS
+from schemas.errors import GigawatchError
 from schemas.frame import Frame, build
 
 #: A point may be silent for its republish interval (100 s) and a little more before its value is no longer held.
@@ -48,7 +49,7 @@ _UNITS = {
 _TYPES = {"CDU": "cdu", "Pump": "pump", "Sensor": "air-sensor", "Valve": "valve", "PowerMeter": "meter"}
 
 
-class InvalidMessage(ValueError):
+class InvalidMessage(GigawatchError, ValueError):
     """A message that breaks the DSX BMS contract; `reason` for counters, `detail` for people."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -21,7 +21,8 @@ from producers.sources.dsx.parse import InvalidMessage, Points
 from producers.sources.source import Emission, SourceError, Ticker
 from schemas.arrays import Floats
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, build
+from schemas.frame import build
+from schemas.identity import IDENTITY
 
 log = logging.getLogger("gigawatch.replay")
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from producers.sources.source import Emission, Event, SourceError, Ticker
 from producers.sources.synthetic.faults import FAULTS, Fault, parse
+from producers.sources.synthetic.places import Places
 from producers.sources.synthetic.plant import FaultEffects, Plant, State
 from producers.sources.synthetic.sensors import Columns, Sensors
 from producers.sources.synthetic.topology import Topology
@@ -49,6 +50,7 @@ class Synthetic:
             raise SourceError(f"{racks} racks; there must be at least one")
         rng = np.random.default_rng(seed)
         self.layout = Topology(site, hardware.load().rack(model), racks)
+        self._places = Places.of(self.layout)
         self._ticker = Ticker(tick_s, start_ms, speed)
         self._ticks, self._control = ticks, control
         self._control_read = 0
@@ -62,6 +64,8 @@ class Synthetic:
         self._identity = self._identities()
         for fault in faults:
             self.inject(fault)
+        if control is not None:
+            self._places.save(control.parent)
 
     @property
     def describe(self) -> str:
@@ -77,7 +81,7 @@ class Synthetic:
 
         SourceError for a wrong place.
         """
-        self._index(fault)
+        self._places.index(fault)
         if now_ms is not None and self._started_ms is not None:
             fault = Fault(
                 fault.name, fault.place, fault.at_s + (now_ms - self._started_ms) / 1000, fault.lasts_s, fault.severity
@@ -140,37 +144,8 @@ class Synthetic:
 
     # -- faults --------------------------------------------------------------------------------------------------
 
-    def _index(self, fault: Fault) -> tuple[int, int]:
-        """(rack or CDU, GPU within the rack) of the fault's place."""
-        try:
-            if fault.place.startswith("CDU-"):
-                rack, gpu = int(fault.place[4:]) - 1, 0
-                limit = self.layout.cdus
-            else:
-                parts = fault.place.split("-")
-                rack, gpu, limit = int(parts[0].removeprefix("R")) - 1, 0, self.layout.racks
-                if FAULTS[fault.name][0] == "gpu":
-                    each = int(self.layout.design["gpus_per_node"])
-                    node, slot = int(parts[1].removeprefix("N")) - 1, int(parts[2].removeprefix("GPU"))
-                    gpu = node * each + slot
-                    if not (0 <= slot < each and 0 <= gpu < self.layout.count("gpu")):
-                        raise ValueError
-            if not 0 <= rack < limit:
-                raise ValueError
-        except (ValueError, IndexError):
-            want = (
-                "a GPU such as R0001-N01-GPU0"
-                if FAULTS[fault.name][0] == "gpu"
-                else ("a CDU such as CDU-001" if fault.name == "cdu-pump" else "a rack such as R0001")
-            )
-            raise SourceError(
-                f"fault {fault.name}: no {fault.place!r} here; it wants {want} "
-                f"({self.layout.racks} racks, {self.layout.cdus} CDUs)"
-            ) from None
-        return rack, gpu
-
     def _pull(self, pull: FaultEffects, fault: Fault, level: float) -> None:
-        rack, gpu = self._index(fault)
+        rack, gpu = self._places.index(fault)
         match fault.name:
             case "gpu-thermal":
                 pull.die_resistance[rack, gpu] = 1 + 0.9 * level
@@ -254,10 +229,10 @@ class Synthetic:
         gone = pull.dead.copy()
         for fault, level in active:  # a GPU that fell off the bus says XID 79 for a few ticks, then nothing
             if fault.name == "gpu-dead" and level < 0.9:
-                gone[self._index(fault)] = False
+                gone[self._places.index(fault)] = False
         gpu, cooling = self._sensors.gpu(s, pull), self._sensors.cooling(s, pull)
         for fault, level in active:
-            rack, column = self._index(fault)
+            rack, column = self._places.index(fault)
             if fault.name == "lying-sensor":
                 cooling["return_temp_c"][rack] = np.round(cooling["return_temp_c"][rack] - 3.0 * level, 1)
             elif fault.name == "gpu-frozen":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compute.quality import RULES
+from pipeline.compute.quality import REASONS
 from pipeline.stream.partition import Partition
 from schemas.codec import encode, encode_batch
 from schemas.frame import build
@@ -59,7 +59,7 @@ def told(messages: Sequence[tuple[int, bytes]]) -> tuple[dict[Row, int], Partiti
         assert (row["kind"], row["ts"].timestamp() % 10) == ("gpu", 0)
         key = row["rack"], row["metric"], row["reason"]
         found[key] = found.get(key, 0) + row["count"]
-    assert {reason for _, _, reason in found} <= set(RULES)
+    assert {reason for _, _, reason in found} <= set(REASONS)
     return found, together
 
 
@@ -80,7 +80,7 @@ def test_late_samples_are_told_with_their_rack() -> None:
     found, partition = told([*STEADY[:30], message(5, sent=30, rack="R2"), *STEADY[30:]])
     assert found == {("R2", "", "late"): DEVICES}
     assert partition.engine.counts["late"] == DEVICES
-    assert len(partition.engine.registry) == DEVICES, "who is only ever late is not expected to be there"
+    assert len(partition.engine.devices) == DEVICES, "who is only ever late is not expected to be there"
 
 
 def test_what_comes_out_of_order_is_taken_while_its_pane_is_open() -> None:
@@ -163,7 +163,7 @@ def test_a_counter_that_goes_backwards_is_told() -> None:
 def test_impossible_values_are_told_by_metric(value: float, reason: str) -> None:
     found, partition = told([message(k, temp=value if k in (22, 23) else 50.0) for k in range(60)])
     assert found == {("R1", "temp_c", reason): 2}
-    assert partition.engine.missing == {("temp_c", reason): 2}
+    assert partition.engine.intake.missing == {("temp_c", reason): 2}
 
 
 def test_two_reasons_in_one_metric_are_told_of_their_own_racks() -> None:

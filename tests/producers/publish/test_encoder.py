@@ -19,7 +19,8 @@ from producers.publish.publisher import Publisher
 from producers.sources.load import DCGM_DEFAULT, LoadSource
 from producers.sources.source import SourceError
 from schemas.codec import Decoder, encode
-from schemas.frame import IDENTITY, Frame, build
+from schemas.frame import Frame, build
+from schemas.identity import IDENTITY
 from schemas.record_batch import BATCH_BYTES, RecordBatchV2, cut
 
 START = 1_750_000_000_000

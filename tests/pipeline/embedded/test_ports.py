@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.embedded.process import free_port
+from pipeline.embedded.ports import free_port
 
 OTHER = (
-    "import sys; from pipeline.embedded.process import free_port; print(free_port(int(sys.argv[1])), "
+    "import sys; from pipeline.embedded.ports import free_port; print(free_port(int(sys.argv[1])), "
     "flush=True); sys.stdin.read()"
 )
 
