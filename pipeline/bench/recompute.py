@@ -36,8 +36,8 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
     worker = Worker(publish, tick_ms)
     for topic in TELEMETRY:
         for partition, messages in (await _log(bootstrap, topic)).items():
-            await worker.take(topic, [(partition, messages)])
-    await worker.take(PART_TOPIC, [(0, [LogRecord("", 0, n, 0, value) for n, value in enumerate(parts)])])
+            await worker.process(topic, [(partition, messages)])
+    await worker.process(PART_TOPIC, [(0, [LogRecord("", 0, n, 0, value) for n, value in enumerate(parts)])])
     return {
         name: _last(
             pa.concat_tables([pa.table(b) for b in batches], promote_options="default"), derived.DERIVED[name].key

@@ -46,9 +46,16 @@ _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%
 @click.option("--to", "until", type=_MOMENTS, help="End, UTC; that moment itself is not in the range.")
 @click.option("--every", help="Width of a row: 1s, 10s, 1m. Default: what suits the range.")
 @click.option("--by", type=click.Choice(BY), default="rack", show_default=True, help="One line per what.")
-@click.option("--csv", "csv_file", type=OutputFile(stdout=True), help="Write CSV here; - is standard output.")
-@click.option("--parquet", type=OutputFile(), help="Write Parquet here.")
-@click.option("--plot", type=OutputFile(".png", ".svg", ".pdf"), help="Draw a PNG or SVG here (needs matplotlib).")
+@click.option(
+    "--csv", "csv_file", metavar="FILE.csv", type=OutputFile(stdout=True), help="Write CSV here; - is standard output."
+)
+@click.option("--parquet", metavar="FILE.parquet", type=OutputFile(), help="Write Parquet here.")
+@click.option(
+    "--plot",
+    metavar="FILE.png",
+    type=OutputFile(".png", ".svg", ".pdf"),
+    help="Draw a PNG or SVG here (needs matplotlib).",
+)
 @options.clickhouse
 @options.data_dir
 def history(

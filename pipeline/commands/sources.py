@@ -31,8 +31,9 @@ def make_source(source: str, opts: dict[str, Any], control: Path | None = None) 
 
 def producer_argv(source: str, opts: dict[str, Any]) -> tuple[str, ...]:
     """Returns the arguments of `gigawatch produce` for the same source, built once here so that a mistake in its
-    options ends the command before anything starts. Raises SourceError or HardwareError.
+    options ends the command before anything starts. Raises CommandError.
     """
+
     make_source(source, opts)
     return registry.argv(source, opts)
 

@@ -41,7 +41,8 @@ class Supervisor(Services):
         for old in self.run_dir.glob("*.json"):
             old.unlink()
         self.hold_file.unlink(missing_ok=True)
-        (self.run_dir / "stream-0.state").unlink(missing_ok=True)
+        for left in ("stream-0.state", "inject"):
+            (self.run_dir / left).unlink(missing_ok=True)
         try:
             await self._start()
         except BaseException:

@@ -24,7 +24,7 @@ from pipeline.instance import running
 from tests.dashboards.browser import BoardPage, browsing, opened_page
 from tests.factories import GIGAWATCH, Running, factories, run
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(280), pytest.mark.xdist_group("watch")]
 GPU, RACK = "R0002-N03-GPU2", "R0003"
 LOOK_MS = 60_000
 

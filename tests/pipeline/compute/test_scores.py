@@ -152,7 +152,7 @@ def test_one_bad_pane_is_no_incident() -> None:
     assert feed(Incidents("gpu", 10_000), [0.9, 0.0, 0.9, 0.0]) == []
 
 
-def test_news_is_told_and_repetition_is_not() -> None:
+def test_news_is_published_and_repetition_is_not() -> None:
     rows = feed(Incidents("gpu", 10_000), [0.7, 0.7, 0.71, 0.95, 0.95, 0.95])
     assert [round(r["peak"], 2) for r in rows] == [0.7, 0.95]
 
@@ -163,7 +163,7 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
     second = Incidents("gpu", 10_000)
     second.restore(opened)
     second.adopt(lambda key: key == ("s", "R", "d"))
-    assert feed(second, [0.9, 0.9]) == [], "what was told before is not told again"
+    assert feed(second, [0.9, 0.9]) == [], "what was published before is not published again"
     closing = feed(second, [0.0] * 6, start=2)
     assert [(r["incident"], r["open"]) for r in closing] == [(opened[0]["incident"], 0)]
 

@@ -196,7 +196,6 @@ from producers import sources
 sources.__path__.append(sys.argv[1])
 from click.testing import CliRunner
 from pipeline.cli import gigawatch
-from pipeline.commands.catalogue import with_table
 from pipeline.commands.produce import produce
 from pipeline.commands.sources import make_source
 from pipeline.commands.up import _producer, up
