@@ -115,7 +115,7 @@ def test_a_gauge_is_a_line(house: House) -> None:
             from schemas import catalogue
             from schemas.derived import ROLLUPS, WINDOW
 
-            assert "added_c" in catalogue.markdown()
+            assert "added_c" in catalogue.markdown({})
             assert {"added_c_mean", "added_c_max"} <= set(ROLLUPS["gpu"].names)
             assert {"added_c_mean", "added_c_max", "added_c_p95"} <= set(WINDOW.names)
             assert {"added_c", "added_c_n"} <= {c.name for c in TABLES["gpu"].stored}
