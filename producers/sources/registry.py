@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from producers import sources
 from producers.sources.options import BuildContext, Option, argument_of, options_of
+from schemas.errors import GigawatchError
 
 if TYPE_CHECKING:
     from producers.sources.source import Source
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 DEFAULT = "synthetic"
 
 
-class RegistryError(TypeError):
+class RegistryError(GigawatchError, TypeError):
     """Two sources that cannot stand beside each other: one name, or one option with two meanings."""
 
 
