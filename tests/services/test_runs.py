@@ -1,4 +1,4 @@
-"""Ways to run a factory: a recording, bad input, services that run already, signals, Python; with the embedded broker."""
+"""Ways to run a factory on the embedded broker: a recording, bad input, services that run already, signals, Python."""
 
 from __future__ import annotations
 

@@ -14,19 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline.compute.devices import Devices
 from pipeline.sink.array_rows import frame_table, identities_table
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.stored_message import StoredMessage
 from pipeline.store import rollup
 from pipeline.store.client import StoreError, open_folder
 from pipeline.store.migrate import migrate
-from pipeline.store.quantize import MISSING, multiples
 from pipeline.store.tables import IDENTITIES, TABLES
-from schemas.arrays import Floats, Ints
 from schemas.codec import Decoder, encode
 from schemas.derived import ROLLUPS
 from schemas.frame import Frame, build
@@ -220,20 +215,6 @@ def test_a_minute_is_made_of_its_panes_weighted_and_without_what_is_missing(clie
         assert b[3] == pytest.approx(inc[:, 1].sum())
 
 
-def test_the_engine_gives_racks_together_whoever_met_them_first() -> None:
-    def met(order: list[str]) -> list[str]:
-        registry = Devices()
-        for name in order:
-            registry.rows_of(rack(name.split("-")[0], [name]))
-        return [
-            registry.columns["device"][row]
-            for row in np.arange(len(registry))[registry.present_rows(np.ones(len(registry), bool))]
-        ]
-
-    assert met(["R1-a", "R1-b", "R2-a"]) == ["R1-a", "R1-b", "R2-a"]
-    assert [name.split("-")[0] for name in met(["R2-a", "R1-b", "R2-b", "R1-a"])] == ["R1", "R1", "R2", "R2"]
-
-
 def test_a_store_of_the_old_layout_is_not_touched(client: Client) -> None:
     client.command("DROP VIEW gigawatch.gpu")
     client.command("DROP TABLE gigawatch.gpu_frames")
@@ -251,32 +232,6 @@ def test_a_metric_that_is_new_shows_in_the_view(client: Client) -> None:
         (79.0, dt.datetime.fromtimestamp(START / 1000, dt.UTC).replace(tzinfo=None))
     ]
     assert migrate(client) == []
-
-
-def restored(whole: Ints, resolution: float) -> Floats:
-    """As the views do it."""
-    values = np.where(whole == MISSING[whole.dtype.name], np.nan, whole * np.float64(resolution))
-    return values if whole.dtype == np.int64 else values.astype(np.float32)
-
-
-@given(
-    st.lists(st.integers(-(4 * 10**6), 4 * 10**6), min_size=1, max_size=200),
-    st.sampled_from([0.001, 0.1, 1.0, 10.0, 15.0, 100.0, 1e6]),
-    st.sampled_from(["float32", "float64"]),
-    st.integers(0, 2**32),
-)
-@settings(max_examples=300, deadline=None)
-def test_multiples_give_back_exactly_what_they_were_made_of(
-    whole: list[int], resolution: float, dtype: str, seed: int
-) -> None:
-    values = (np.array(whole) * resolution).astype(dtype)
-    values[np.random.default_rng(seed).random(len(values)) < 0.1] = np.nan
-    found = multiples(values, resolution)
-    assert found is not None
-    assert np.array_equal(restored(found, resolution), values, equal_nan=True)
-    off = values.copy()
-    off[-1] = resolution * 3.3
-    assert multiples(off, resolution) is None
 
 
 def test_what_is_no_multiple_is_kept_as_it_came(client: Client) -> None:
