@@ -264,7 +264,7 @@ def produce(
         publisher = Publisher(
             producer,
             merge_s=merge_s,
-            held=hold.exists if hold else (lambda: False),
+            paused=hold.exists if hold else (lambda: False),
             spool=DiskBuffer(spool, spool_mb << 20) if spool else None,
         )
         keeper = asyncio.create_task(said.keep(0.5))

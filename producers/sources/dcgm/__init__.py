@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import aiohttp
 import numpy as np
 
+from producers.emission import Emission, SourceFailure
 from producers.sources.exposition import InvalidLine, samples
-from producers.sources.source import Emission, SourceError, SourceFailure, Ticker
+from producers.sources.source import SourceError, Ticker
 from schemas.catalogue import KINDS
 from schemas.frame import Frame, build
 
@@ -156,17 +157,17 @@ class Dcgm:
         try:
             async with session.get(endpoint.url) as response:
                 if response.status != 200:
-                    return SourceFailure(endpoint.url, f"http-{response.status}", stamp)
+                    return SourceFailure(endpoint.url, f"http-{response.status}", stamp, self._site, endpoint.rack)
                 body = await response.content.read(MAX_BODY + 1)
                 while len(body) <= MAX_BODY and (more := await response.content.read(MAX_BODY + 1 - len(body))):
                     body += more
         except TimeoutError:
-            return SourceFailure(endpoint.url, "timeout", stamp)
+            return SourceFailure(endpoint.url, "timeout", stamp, self._site, endpoint.rack)
         except (aiohttp.ClientError, OSError) as err:
             log.debug("%s: %s", endpoint.url, err)
-            return SourceFailure(endpoint.url, "unreachable", stamp)
+            return SourceFailure(endpoint.url, "unreachable", stamp, self._site, endpoint.rack)
         if len(body) > MAX_BODY:
-            return SourceFailure(endpoint.url, "too-large", stamp)
+            return SourceFailure(endpoint.url, "too-large", stamp, self._site, endpoint.rack)
         scraped = parse(body.decode("utf-8", "replace"), stamp, self._site, endpoint.rack, endpoint.node)
         self.refused += scraped.refused
-        return scraped.frame or SourceFailure(endpoint.url, "no-gpu", stamp)
+        return scraped.frame or SourceFailure(endpoint.url, "no-gpu", stamp, self._site, endpoint.rack)

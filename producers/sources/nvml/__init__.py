@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from producers.sources.source import Emission, SourceError, Ticker
+from producers.emission import Emission
+from producers.sources.source import SourceError, Ticker
 from schemas.catalogue import KINDS
 from schemas.frame import Frame, build
 

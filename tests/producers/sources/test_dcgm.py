@@ -15,10 +15,11 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.emission import Emission, SourceFailure
 from producers.sources.dcgm import Dcgm, Endpoint, parse
 from producers.sources.exposition import InvalidLine, samples
 from producers.sources.nvml import Nvml
-from producers.sources.source import Emission, SourceError, SourceFailure
+from producers.sources.source import SourceError
 from schemas.frame import Frame
 from schemas.validation import Counts, mask_invalid
 from tests.conftest import DATA
@@ -116,7 +117,7 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
     )
     found = await asyncio.wait_for(take(source), 30)
     frames = [e for e in found if isinstance(e, Frame)]
-    silent = sorted((e.place, e.reason) for e in found if isinstance(e, SourceFailure))
+    silent = sorted((e.endpoint, e.reason) for e in found if isinstance(e, SourceFailure))
     stamps = sorted(int(f.ts_ms()[0]) for f in frames)
     assert len(frames) == 3
     assert {b - a for a, b in itertools.pairwise(stamps)} == {1000}
