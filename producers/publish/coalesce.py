@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from producers.emission import DeviceList, SiteTick
-from schemas.arrays import Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import IDENTITY, Frame, concat
 from schemas.layout import Layout
 from schemas.stack import Stack
 
@@ -54,10 +53,8 @@ class Coalescer:
                 self._frames = [f for f in frames if f.span()[1] == newest]
                 frames = older
         groups: dict[tuple[Layout | str, int], list[Frame]] = {}
-        for frame in frames:  # one layout and one time stamp make one block of bytes; the rest goes by kind
-            first, last = frame.span() if frame.layout is not None else (0, -1)
-            plain = frame.layout is not None and first == last
-            groups.setdefault((frame.layout, first) if plain and frame.layout else (frame.kind, 0), []).append(frame)
+        for frame in frames:
+            groups.setdefault(_group(frame), []).append(frame)
         for plan in self._plans:
             plan.unused += any(f.kind == plan.kind for f in frames)
         ticks = [tick for group in groups.values() for tick in self._ticks(sorted(group, key=_order))]
@@ -74,6 +71,15 @@ class Coalescer:
         return [_tick(devices, [frames[i] for i in order]) for devices, order in plan.parts]
 
 
+def _group(frame: Frame) -> tuple[Layout | str, int]:
+    """Frames of one layout and time stamp go together, since their bytes make one block; others by kind."""
+    if frame.layout is not None:
+        first, last = frame.span()
+        if first == last:
+            return frame.layout, first
+    return frame.kind, 0
+
+
 def _order(frame: Frame) -> tuple[bytes, bytes, str]:
     if frame.layout is not None:
         return frame.block, b"", ""
@@ -81,14 +87,14 @@ def _order(frame: Frame) -> tuple[bytes, bytes, str]:
 
 
 def _sender(frame: Frame) -> object:
-    """What must be equal for a frame to fit the same place in a plan: identity columns and metrics."""
+    """Returns what must be equal for a frame to take the same place in a plan: identity columns and metrics."""
     if frame.layout is not None:
         return frame.layout, frame.block
-    return frame.batch.schema, frame.batch.columns[1 : 1 + len(IDENTITY)]
+    return frame.batch.schema, [frame.batch.column(1 + k) for k in range(len(IDENTITY))]
 
 
 def _parts(frames: Sequence[Frame]) -> list[tuple[DeviceList, list[int]]]:
-    """(devices, numbers of their frames by rack): racks that carry the same metrics share a device list."""
+    """Returns (devices, numbers of their frames by rack): racks that carry the same metrics share a device list."""
     racks: dict[bytes, list[int]] = {}
     for number, frame in enumerate(frames):
         racks.setdefault(frame.key(), []).append(number)
@@ -109,9 +115,9 @@ def _parts(frames: Sequence[Frame]) -> list[tuple[DeviceList, list[int]]]:
 def _tick(devices: DeviceList, frames: Sequence[Frame]) -> SiteTick:
     if frames[0].layout is not None and all(f.layout is frames[0].layout for f in frames):
         stack = Stack(frames)
-        values = {name: stack.column(name) for name in devices.metrics}
+        values, stamps = {name: stack.column(name) for name in devices.metrics}, stack.ts_ms()
     else:
-        values = {name: np.concatenate([f.values(name) for f in frames]) for name in devices.metrics}
-    spans = {stamp for f in frames for stamp in f.span()}
-    stamps: int | Ints = spans.pop() if len(spans) == 1 else np.concatenate([f.ts_ms() for f in frames])
-    return SiteTick(devices, stamps, values)
+        whole = concat(frames)
+        values, stamps = {name: whole.values(name) for name in devices.metrics}, whole.ts_ms()
+    first, last = int(stamps.min()), int(stamps.max())
+    return SiteTick(devices, first if first == last else stamps, values)

@@ -79,11 +79,27 @@ def test_frames_of_a_rack_that_differ_in_time_or_metrics_become_one_message() ->
         {"site": ["s"] * 2, "rack": ["R1"] * 2, "device": ["a", "b"]},
         {"power_w": [1.0, 2.0], "temp_c": [40.0, 41.0]},
     )
-    (found,) = messages(coalesced(Coalescer(), [mixed, node_frame("R1", 0, START, 5.0)]))
+    frames = [mixed, node_frame("R1", 0, START, 5.0)]
+    (found,) = messages(coalesced(Coalescer(), frames))
     assert rows([found]) == [("R1-0-0", START, 5.0), ("R1-0-1", START, 6.0), ("a", START, 1.0), ("b", START + 5, 2.0)]
     temperatures = dict(zip(found.identity("device"), found.values("temp_c").tolist(), strict=True))
     assert temperatures["a"] == 40.0
     assert np.isnan(temperatures["R1-0-0"])
+
+
+def test_messages_that_mix_time_stamps_keep_each_of_them() -> None:
+    decoder = Decoder()
+    frames = [
+        build(
+            "gpu",
+            np.array([START + node, START + 5]),
+            {"site": ["s"] * 2, "rack": ["R1"] * 2, "device": [f"{node}-a", f"{node}-b"]},
+            {"power_w": [1.0 + node, 2.0]},
+        )
+        for node in range(2)
+    ]
+    (tick,) = coalesced(Coalescer(), [decoder.decode(encode(f)) for f in frames])
+    assert rows(messages([tick])) == rows(frames)
 
 
 def test_racks_with_other_metrics_do_not_share_columns() -> None:
