@@ -117,11 +117,11 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
     )
     found = await asyncio.wait_for(take(source), 30)
     frames = [e for e in found if isinstance(e, Frame)]
-    silent = sorted((e.endpoint, e.reason) for e in found if isinstance(e, SourceFailure))
+    silent = sorted((e.endpoint, e.rack, e.reason) for e in found if isinstance(e, SourceFailure))
     stamps = sorted(int(f.ts_ms()[0]) for f in frames)
     assert len(frames) == 3
     assert {b - a for a, b in itertools.pairwise(stamps)} == {1000}
-    assert silent == sorted([(urls[1], "timeout"), (urls[2], "http-503"), (dead, "unreachable")] * 3)
+    assert silent == sorted([(urls[1], "R2", "timeout"), (urls[2], "R3", "http-503"), (dead, "R4", "unreachable")] * 3)
 
 
 async def test_an_exporter_without_gpus_is_reported(exporter: Callable[..., Any]) -> None:
