@@ -13,8 +13,8 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from dashboards import sql
-from dashboards.datasource import DATABASE as DB
 from dashboards.datasource import TABLE, Query, source
+from schemas.tables import DATABASE as DB
 
 TAG = "gigawatch"
 #: Where things lead: the selection and the time range travel along.

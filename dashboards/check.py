@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards import build, model
-from dashboards.datasource import DATABASE, TYPE
+from dashboards.datasource import TYPE
 from dashboards.macros import MacroError, Range, expand
 from dashboards.panels import NO_DATA
+from schemas.tables import DATABASE
 
 #: Ranges by name, in minutes: what one looks at, a shift, a week.
 RANGES = {"5 min": 5.0, "6 h": 360.0, "7 d": 10080.0}

@@ -10,7 +10,6 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 TYPE = "grafana-clickhouse-datasource"
 UID = "gigawatch-clickhouse"
 PLUGIN_VERSION = "4.20.0"
-DATABASE = "gigawatch"
 
 TIME_SERIES, TABLE = 0, 1
 

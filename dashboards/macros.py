@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.errors import GigawatchError
+
 _CALL = re.compile(r"\$__([A-Za-z_]+)")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)")
 
 
-class MacroError(ValueError):
+class MacroError(GigawatchError, ValueError):
     """A macro that does not exist, or is called wrongly."""
 
 

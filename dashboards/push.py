@@ -11,12 +11,14 @@ from grafana_api.grafana_api import GrafanaClientError, GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 
 from dashboards import build
-from dashboards.datasource import DATABASE, TYPE, UID
+from dashboards.datasource import TYPE, UID
+from schemas.errors import GigawatchError
+from schemas.tables import DATABASE
 
 FOLDER_UID, FOLDER_TITLE = "gigawatch", "Gigawatch"
 
 
-class PushError(RuntimeError):
+class PushError(GigawatchError, RuntimeError):
     """Grafana did not take it: says what was tried, what it answered, and what to do."""
 
 

@@ -4,9 +4,9 @@ racks.
 
 from __future__ import annotations
 
-from dashboards.datasource import DATABASE as DB
 from schemas import hardware, thresholds
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE as DB
 
 #: Variables as SQL, quoted by Grafana itself: a name from telemetry is data, whatever is in it.
 SITE = "site IN (${site:singlequote})"

@@ -23,16 +23,16 @@ from schemas.frame import Frame
 
 
 async def live(
-    kind: str | None = None, place: str = "", *, broker: str | None = None, data_dir: Path = DEFAULT_DIR
+    kind: str | None = None, place: str = "", *, broker: str | None = None, data_dir: str | Path = DEFAULT_DIR
 ) -> AsyncGenerator[Frame]:
-    """Frames from now on: of one kind or all, of places (`site/rack` keys) that contain `place`.
+    """Yields frames from now on: of one kind or all, of places (`site/rack` keys) that contain `place`.
 
-    `broker` is HOST:PORT; by default that of the factory which runs on `data_dir`. Frames that cannot be read are
-    passed over (the sink dead-letters them). Raises BrokerError when there is no broker, KeyError for an unknown kind.
+    `broker` is HOST:PORT; by default that of the factory that runs on `data_dir`. Frames that cannot be read are
+    skipped (the sink dead-letters them). Raises BrokerError when there is no broker, KeyError for an unknown kind.
     """
     if kind is not None and kind not in KINDS:
         raise KeyError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
-    factory = running(data_dir)
+    factory = running(Path(data_dir))
     address = broker or (factory.bootstrap if factory else None)
     if address is None:
         raise kafka.BrokerError(f"no factory runs on {data_dir}, and no broker was given")
@@ -62,13 +62,15 @@ def history(
     every_s: float = 0.0,
     by: str = "device",
     clickhouse: str | None = None,
-    data_dir: Path = DEFAULT_DIR,
+    data_dir: str | Path = DEFAULT_DIR,
 ) -> pa.Table:
-    """One metric over time as an Arrow table (`.to_pandas()` for pandas); see `pipeline.store.history.Ask` for the
-    arguments.
+    """Returns one metric over time as an Arrow table (`.to_pandas()` for pandas): columns `bucket` (start of the row,
+    UTC), `by`'s name, `mean`, `max`, `samples`; for a counter `increase` in place of mean and max.
 
-    Reads the factory on `data_dir`, running or stopped, or the ClickHouse at the URL `clickhouse`. Raises StoreError,
-    AskError.
+    `place` is a site, rack, node, device or job, `R0001*` for all that begin so, empty for everything. `first`
+    (inclusive) and `last` (exclusive) are in UTC; by default the newest 15 minutes. `every_s` is the width of a row, 0
+    for what suits the range; `by` is device, rack, job or site. Reads the factory on `data_dir`, running or
+    stopped, or the ClickHouse at the URL `clickhouse`. Raises StoreError, AskError.
     """
-    with opened(clickhouse, data_dir) as client:
+    with opened(clickhouse, Path(data_dir)) as client:
         return _history.history(client, _history.HistoryQuery(metric, place, first, last, every_s, by))

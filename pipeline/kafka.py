@@ -1,10 +1,11 @@
-"""Kafka admin: which log this is, its topics, and client settings that the embedded and a real broker share."""
+"""Kafka: client settings that the embedded and a real broker share, the log's identity, and its topics."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -12,14 +13,16 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
-from pipeline import settings
+from pipeline import settings, tls
 from schemas import topics
+from schemas.errors import GigawatchError, first_line
 
 
-class BrokerError(RuntimeError):
-    """The Kafka broker cannot be used: says what was tried and what to do."""
+class BrokerError(GigawatchError, RuntimeError):
+    """The Kafka broker cannot be used. States what was tried and what to do."""
 
 
+MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 #: Low, so that a worker's first join takes seconds (a group waits for its rebalance time-out on the embedded broker).
 SESSION_TIMEOUT_MS = 6_000
 REBALANCE_TIMEOUT_MS = 3_000
@@ -27,16 +30,40 @@ HEARTBEAT_MS = 1_000
 FETCH_BYTES = 4 << 20
 
 
+def kafka_options(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Returns `security_protocol` and its TLS and SASL settings, for every aiokafka client. Raises SettingsError."""
+    get = {s.name: settings.value("kafka", s.name, env) for s in settings.SETTINGS if s.service == "kafka"}
+    encrypted, sasl = bool(get["ca"] or get["cert"]), bool(get["user"])
+    options: dict[str, Any] = {"security_protocol": ("SASL_" if sasl else "") + ("SSL" if encrypted else "PLAINTEXT")}
+    if encrypted:
+        options["ssl_context"] = tls.context("kafka", get["ca"], get["cert"], get["key"], get["key_password"])
+    if sasl:
+        mechanism = get["mechanism"] or MECHANISMS[0]
+        if mechanism not in MECHANISMS:
+            raise settings.SettingsError(f"Kafka SASL mechanism {mechanism!r}: it is one of {', '.join(MECHANISMS)}")
+        if not get["password"]:
+            raise settings.SettingsError(
+                f"Kafka user {get['user']} has no password: set GIGAWATCH_KAFKA_PASSWORD or "
+                "GIGAWATCH_KAFKA_PASSWORD_FILE"
+            )
+        options |= {
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": get["user"],
+            "sasl_plain_password": get["password"],
+        }
+    return options
+
+
 def client_options(bootstrap: str) -> dict[str, Any]:
-    """Where the broker is, whom we trust and who we are: for every aiokafka client. Raises BrokerError."""
+    """Returns the broker's address, TLS and SASL settings of every aiokafka client. Raises BrokerError."""
     try:
-        return {"bootstrap_servers": bootstrap, **settings.kafka_options()}
-    except settings.SecurityError as err:
+        return {"bootstrap_servers": bootstrap, **kafka_options()}
+    except settings.SettingsError as err:
         raise BrokerError(str(err)) from err
 
 
 def consumer_options(bootstrap: str, group: str | None) -> dict[str, Any]:
-    """Settings of every plain aiokafka consumer here: explicit commits only, from the earliest record."""
+    """Returns the settings of every plain aiokafka consumer: explicit commits only, from the earliest record."""
     return {
         **client_options(bootstrap),
         "group_id": group,
@@ -51,8 +78,8 @@ def consumer_options(bootstrap: str, group: str | None) -> dict[str, Any]:
     }
 
 
-class _Heard(logging.Handler):
-    """Keeps the last thing that was said."""
+class _LastMessage(logging.Handler):
+    """Keeps the newest log message."""
 
     text = ""
 
@@ -62,30 +89,31 @@ class _Heard(logging.Handler):
 
 @contextmanager
 def explained(bootstrap: str) -> Iterator[None]:
-    """While a client starts: aiokafka raises that it cannot connect and logs why; a BrokerError says both."""
-    said, heard, before = logging.getLogger("aiokafka"), _Heard(), logging.getLogger("aiokafka").propagate
-    said.addHandler(heard)
-    said.propagate = False
+    """While a client starts: aiokafka raises that it cannot connect and logs the cause; a BrokerError states both."""
+    logger, last = logging.getLogger("aiokafka"), _LastMessage()
+    propagated = logger.propagate
+    logger.addHandler(last)
+    logger.propagate = False
     try:
         yield
     except (KafkaError, OSError) as err:
         hint = (
-            "; if it wants TLS or a user, see docs/security.md"
+            "; if it requires TLS or a user, see docs/security.md"
             if client_options(bootstrap)["security_protocol"] == "PLAINTEXT"
             else ""
         )
-        why = heard.text or str(err) or type(err).__name__
+        cause = last.text or first_line(err)
         raise BrokerError(
-            f"no Kafka broker answers at {bootstrap}: {why}. Start one, or use --broker embedded{hint}"
+            f"no Kafka broker answers at {bootstrap}: {cause}. Start one, or use --broker embedded{hint}"
         ) from err
     finally:
-        said.removeHandler(heard)
-        said.propagate = before
+        logger.removeHandler(last)
+        logger.propagate = propagated
 
 
 @asynccontextmanager
 async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started admin client; raises BrokerError when there is no broker."""
+    """Yields a started admin client; raises BrokerError when no broker answers."""
     client = AIOKafkaAdminClient(**client_options(bootstrap), request_timeout_ms=10_000)
     try:
         with explained(bootstrap):
@@ -96,13 +124,13 @@ async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def log_id(bootstrap: str) -> str:
-    """The cluster's id: offsets mean something only together with it."""
+    """Returns the cluster's id: offsets are valid only together with it."""
     async with admin(bootstrap) as client:
         return str((await client.describe_cluster())["cluster_id"])
 
 
 async def partitions(bootstrap: str) -> list[TopicPartition]:
-    """Every partition of our topics; raises BrokerError when the broker does not list them all."""
+    """Returns every partition of our topics; raises BrokerError when the broker does not list them all."""
     async with admin(bootstrap) as client:
         described = await client.describe_topics(list(topics.TOPICS))
     found = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
@@ -115,7 +143,7 @@ async def partitions(bootstrap: str) -> list[TopicPartition]:
 async def ensure_topics(
     bootstrap: str, partitions: int = topics.PARTITIONS, replication: int = 1, retention_ms: int | None = None
 ) -> list[str]:
-    """Creates the topics that are missing; returns their names."""
+    """Creates missing topics; returns the names of those it created."""
     async with admin(bootstrap) as client:
         have = set(await client.list_topics())
         config = {"retention.ms": str(retention_ms)} if retention_ms else {}
@@ -128,7 +156,7 @@ async def ensure_topics(
         if new:
             response = await client.create_topics(new)
             for name, code, *message in response.topic_errors:
-                if code not in (0, 36):  # 36: someone else was faster
+                if code not in (0, 36):  # 36: another process created it first
                     raise BrokerError(f"topic {name}: {for_code(code).__name__} {message}")
             for _ in range(50):  # a leader per partition takes a moment
                 if {t.name for t in topics.TOPICS.values()} <= set(await client.list_topics()):

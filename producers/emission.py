@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrays import Floats, Ints
-from schemas.derived import Derived
+from schemas.derived_stream import Derived
 from schemas.frame import Frame, build
 
 

@@ -1,4 +1,4 @@
-"""Names for numpy arrays in annotations; shapes and units are said in docstrings, where a reader looks for them."""
+"""Names for numpy arrays in annotations; docstrings give shapes and units."""
 
 from typing import Any
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, VERSION, Frame, schema
+from schemas.errors import GigawatchError, first_line
+from schemas.frame import Frame, schema
+from schemas.identity import VERSION
 from schemas.layout import Layout
 
 MAX_BYTES = 64 << 20
@@ -23,7 +26,7 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, Ty
 _HINT = 24  # enough of the first device's name to tell one place from another; a clash costs a parse, nothing more
 
 
-class InvalidFrame(ValueError):
+class InvalidFrame(GigawatchError, ValueError):
     """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` says what was seen."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -32,13 +35,14 @@ class InvalidFrame(ValueError):
         self.detail = detail
 
 
-# a cache on purpose
-def encode_batch(batch: pa.RecordBatch, _cache: dict[pa.Schema, bytes] = {}) -> bytes:  # noqa: B006
+@lru_cache(maxsize=_CACHE_SIZE)
+def _schema_bytes(schema: pa.Schema) -> bytes:
+    return bytes(schema.serialize())
+
+
+def encode_batch(batch: pa.RecordBatch) -> bytes:
     """One record batch as a whole Arrow IPC stream; the schema's bytes are made once per schema."""
-    head = _cache.get(batch.schema)
-    if head is None:
-        head = _cache[batch.schema] = batch.schema.serialize().to_pybytes()
-    return b"".join((head, batch.serialize(), _EOS))
+    return b"".join((_schema_bytes(batch.schema), batch.serialize(), _EOS))
 
 
 def encode(frame: Frame) -> bytes:
@@ -138,7 +142,7 @@ def read_batch(data: bytes, start: int, wire: pa.Schema) -> pa.RecordBatch:
     except InvalidFrame:
         raise
     except _UNREADABLE as err:
-        raise InvalidFrame("corrupt", str(err).split("\n")[0][:200]) from err
+        raise InvalidFrame("corrupt", first_line(err, 200)) from err
     if batch.num_rows == 0:
         raise InvalidFrame("empty", "a frame without rows")
     for index in range(batch.num_columns):
@@ -165,7 +169,7 @@ def read_schema(head: bytes) -> pa.Schema:
         _ = wire.names
         return wire
     except _UNREADABLE as err:
-        raise InvalidFrame("not-arrow", str(err).split("\n")[0][:200]) from err
+        raise InvalidFrame("not-arrow", first_line(err, 200)) from err
 
 
 def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]:
@@ -219,6 +223,3 @@ def _from_v1(wire: pa.Schema, kind: str) -> Callable[[pa.RecordBatch], pa.Record
         return pa.RecordBatch.from_arrays(arrays, schema=now)
 
     return upgrade
-
-
-__all__ = ["IDENTITY", "Decoder", "InvalidFrame", "encode", "encode_batch", "read_batch", "read_schema"]

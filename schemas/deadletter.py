@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from schemas.frame import VERSION
+from schemas.identity import VERSION
 
 _TS = pa.timestamp("ms", "UTC")
 _LAST_MS = 4_102_444_800_000  # the year 2100: what ClickHouse's dates hold
-#: What the store keeps of one. `ts` is when Kafka got the message, so that a letter that is written twice lands in one
+#: What the store keeps of one. `ts` is when Kafka got the message, so that one that is written twice lands in one
 #: place.
 SCHEMA = pa.schema(
     [
@@ -52,7 +52,7 @@ class DeadLetter:
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Kafka headers beside the raw value."""
-        said = {
+        fields = {
             "log": self.log_id,
             "topic": self.topic,
             "partition": self.partition,
@@ -62,29 +62,29 @@ class DeadLetter:
             "detail": self.detail,
             "schema_version": VERSION,
         }
-        return [(name, str(value).encode("utf-8", "replace")) for name, value in said.items()]
+        return [(name, str(value).encode("utf-8", "replace")) for name, value in fields.items()]
 
     @classmethod
     def read(cls, value: bytes, headers: Sequence[tuple[str, bytes]], kafka_ms: int) -> DeadLetter:
         """From a record of the dead-letter topic; what another program left out of the headers is empty, 0, or the
         record's own time.
         """
-        said = {name: raw.decode("utf-8", "replace") for name, raw in headers if raw is not None}
+        fields = {name: raw.decode("utf-8", "replace") for name, raw in headers if raw is not None}
 
         def number(name: str, instead: int, most: int) -> int:
-            text = said.get(name, "")
+            text = fields.get(name, "")
             found = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else instead
             return found if found <= most else instead
 
         return cls(
-            said.get("topic", ""),
+            fields.get("topic", ""),
             number("partition", 0, 1 << 31),
             number("offset", 0, 1 << 62),
             number("timestamp", kafka_ms, _LAST_MS),
             value,
-            said.get("reason", ""),
-            said.get("detail", ""),
-            said.get("log", ""),
+            fields.get("reason", ""),
+            fields.get("detail", ""),
+            fields.get("log", ""),
         )
 
     def row(self) -> pa.RecordBatch:

@@ -5,16 +5,11 @@ A derived message is an Arrow IPC stream too, marked `gigawatch: 2/<name>`; each
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
 
 from schemas.catalogue import KINDS
-from schemas.codec import InvalidFrame, encode_batch, read_batch, read_schema
-from schemas.frame import VERSION
+from schemas.codec import InvalidFrame, read_batch, read_schema
+from schemas.derived_stream import Derived
 
 _TS = pa.timestamp("ms", "UTC")
 _F = pa.float32()
@@ -25,49 +20,17 @@ _S = pa.string()
 PANE_S = 10
 WINDOWS: tuple[tuple[int, int], ...] = ((10, 10), (60, 10), (300, 60))
 
-#: The columns that tell one row of a derived table from another; the store keeps one row per key.
+#: The columns that identify a row of a derived table; the store keeps one row per key.
 _DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _S), ("job", _S))
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """A derived stream. `key` names the columns that identify a row; a later row with the same key replaces it."""
+#: Every derived stream by its name.
+DERIVED: dict[str, Derived] = {}
 
-    name: str
-    help: str
-    columns: tuple[tuple[str, pa.DataType], ...]
-    key: tuple[str, ...]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.columns)
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.schema_of(self.names)
-
-    def schema_of(self, names: Collection[str]) -> pa.Schema:
-        """The Arrow schema with all columns but those floating-point ones that are not named: a metric may be left
-        out.
-        """
-        fields = [
-            pa.field(name, dtype, nullable=False)
-            for name, dtype in self.columns
-            if name in names or not pa.types.is_floating(dtype)
-        ]
-        return pa.schema(fields, {b"gigawatch": f"{VERSION}/{self.name}".encode()})
-
-    def build(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
-        """A batch from arrays or lists; a floating-point column may be left out, every other must be there."""
-        wire = self.schema_of(columns)
-        arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(_cast(c, f.type), f.type) for f in wire]
-        return pa.RecordBatch.from_arrays([a.cast(f.type) for a, f in zip(arrays, wire, strict=True)], schema=wire)
-
-    def build_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-        return self.build({name: [row[name] for row in rows] for name, _ in self.columns})
-
-    def encode(self, batch: pa.RecordBatch) -> bytes:
-        return encode_batch(batch)
+def _declare(stream: Derived) -> Derived:
+    DERIVED[stream.name] = stream
+    return stream
 
 
 def _rollup(kind: str) -> Derived:
@@ -77,183 +40,226 @@ def _rollup(kind: str) -> Derived:
         f"10 s roll-up of every {kind} metric: mean and max, or a counter's increase.",
         (("ts", _TS), *_DEVICE, ("samples", pa.uint32()), *stats),
         ("site", "rack", "device", "ts"),
+        topic=f"rollups.{kind}",
+        table=f"{kind}_10s",
+        tier="10s",
+        stored_by=KINDS[kind].stored_by,
+        from_log=True,
     )
 
 
-ROLLUPS: dict[str, Derived] = {kind: _rollup(kind) for kind in KINDS}
+ROLLUPS: dict[str, Derived] = {kind: _declare(_rollup(kind)) for kind in KINDS}
 
-WINDOW = Derived(
-    "window",
-    "Rolling windows per device: utilization or flow, power and temperature.",
-    (
-        ("ts", _TS),
-        ("kind", _S),
-        ("window_s", pa.uint32()),
-        *_DEVICE,
-        ("samples", pa.uint32()),
-        *(
-            (f"{m}_{s}", _F)
-            for m in ("util_pct", "power_w", "temp_c", "flow_lpm", "supply_temp_c", "return_temp_c", "heat_w")
-            for s in ("mean", "max", "p95")
+_WINDOWED = tuple(m for catalogue in KINDS.values() for m in catalogue.metrics if m.windowed)
+
+WINDOW = _declare(
+    Derived(
+        "window",
+        "Rolling windows per device: utilization or flow, power and temperature.",
+        (
+            ("ts", _TS),
+            ("kind", _S),
+            ("window_s", pa.uint32()),
+            *_DEVICE,
+            ("samples", pa.uint32()),
+            *dict.fromkeys((c, _F) for m in _WINDOWED if m.kind != "counter" for c in m.windows),
+            ("busy_fraction", _F),
+            *dict.fromkeys((c, _D) for m in _WINDOWED if m.kind == "counter" for c in m.windows),
         ),
-        ("busy_fraction", _F),
-        ("energy_j", _D),
-    ),
-    ("kind", "site", "rack", "device", "window_s", "ts"),
+        ("kind", "site", "rack", "device", "window_s", "ts"),
+        topic="rollups.window",
+        table="device_windows",
+        stored_by="rack",
+        from_log=True,
+    )
 )
 
-RACK = Derived(
-    "rack",
-    "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
-    (
-        ("ts", _TS),
-        ("window_s", pa.uint32()),
-        ("site", _S),
-        ("rack", _S),
-        ("model", _S),
-        ("gpus", pa.uint32()),
-        ("gpus_expected", pa.uint32()),
-        ("util_pct_mean", _F),
-        ("util_pct_max", _F),
-        ("util_pct_p95", _F),
-        ("busy_fraction", _F),
-        ("gpu_power_w", _F),
-        ("gpu_temp_c_mean", _F),
-        ("gpu_temp_c_max", _F),
-        ("gpu_temp_c_p95", _F),
-        ("gpu_energy_j", _D),
-        ("node_power_w", _F),
-        ("rack_power_w", _F),
-        ("flow_lpm", _F),
-        ("supply_temp_c", _F),
-        ("return_temp_c", _F),
-        ("heat_w", _F),
-        ("heat_balance", _F),
-        ("coverage", _F),
-        ("kinds", pa.uint8()),
-    ),
-    ("site", "rack", "window_s", "ts"),
+RACK = _declare(
+    Derived(
+        "rack",
+        "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
+        (
+            ("ts", _TS),
+            ("window_s", pa.uint32()),
+            ("site", _S),
+            ("rack", _S),
+            ("model", _S),
+            ("gpus", pa.uint32()),
+            ("gpus_expected", pa.uint32()),
+            ("util_pct_mean", _F),
+            ("util_pct_max", _F),
+            ("util_pct_p95", _F),
+            ("busy_fraction", _F),
+            ("gpu_power_w", _F),
+            ("gpu_temp_c_mean", _F),
+            ("gpu_temp_c_max", _F),
+            ("gpu_temp_c_p95", _F),
+            ("gpu_energy_j", _D),
+            *((f"{kind}_power_w", _F) for kind, catalogue in KINDS.items() if catalogue.load and kind != "gpu"),
+            ("rack_power_w", _F),
+            ("flow_lpm", _F),
+            ("supply_temp_c", _F),
+            ("return_temp_c", _F),
+            ("heat_w", _F),
+            ("heat_balance", _F),
+            ("coverage", _F),
+            ("kinds", pa.uint8()),
+        ),
+        ("site", "rack", "window_s", "ts"),
+        topic="rollups.rack",
+        table="rack_windows",
+        partitions=1,
+        from_log=True,
+    )
 )
 
-PART = Derived(
-    "part",
-    "One kind's share of a rack's window, from which rack and site figures are joined.",
-    (
-        ("ts", _TS),
-        ("kind", _S),
-        ("window_s", pa.uint32()),
-        ("site", _S),
-        ("rack", _S),
-        ("model", _S),
-        ("devices", pa.uint32()),
-        ("expected", pa.uint32()),
-        ("coverage", _F),
-        ("util_pct_mean", _F),
-        ("util_pct_max", _F),
-        ("util_pct_p95", _F),
-        ("busy_fraction", _F),
-        ("temp_c_mean", _F),
-        ("temp_c_max", _F),
-        ("temp_c_p95", _F),
-        ("power_w", _D),
-        ("energy_j", _D),
-        ("flow_lpm", _F),
-        ("supply_temp_c", _F),
-        ("return_temp_c", _F),
-        ("heat_w", _F),
-        ("util_counts", pa.list_(pa.uint32())),
-    ),
-    ("kind", "site", "rack", "model", "window_s", "ts"),
+PART = _declare(
+    Derived(
+        "part",
+        "One kind's share of a rack's window, from which rack and site figures are joined.",
+        (
+            ("ts", _TS),
+            ("kind", _S),
+            ("window_s", pa.uint32()),
+            ("site", _S),
+            ("rack", _S),
+            ("model", _S),
+            ("devices", pa.uint32()),
+            ("expected", pa.uint32()),
+            ("coverage", _F),
+            ("util_pct_mean", _F),
+            ("util_pct_max", _F),
+            ("util_pct_p95", _F),
+            ("busy_fraction", _F),
+            ("temp_c_mean", _F),
+            ("temp_c_max", _F),
+            ("temp_c_p95", _F),
+            ("power_w", _D),
+            ("energy_j", _D),
+            ("flow_lpm", _F),
+            ("supply_temp_c", _F),
+            ("return_temp_c", _F),
+            ("heat_w", _F),
+            ("util_counts", pa.list_(pa.uint32())),
+        ),
+        ("kind", "site", "rack", "model", "window_s", "ts"),
+        topic="rollups.part",
+        partitions=1,
+    )
 )
 
-SITE = Derived(
-    "site",
-    "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
-    (
-        ("ts", _TS),
-        ("window_s", pa.uint32()),
-        ("site", _S),
-        ("racks", pa.uint32()),
-        ("gpus", pa.uint32()),
-        ("gpus_expected", pa.uint32()),
-        ("util_pct_mean", _F),
-        ("util_pct_max", _F),
-        ("util_pct_p95", _F),
-        ("busy_fraction", _F),
-        ("gpu_power_w", _D),
-        ("gpu_energy_j", _D),
-        ("it_power_w", _D),
-        ("facility_power_w", _D),
-        ("cooling_power_w", _D),
-        ("heat_w", _D),
-        ("pue", _F),
-        ("heat_balance", _F),
-    ),
-    ("site", "window_s", "ts"),
+SITE = _declare(
+    Derived(
+        "site",
+        "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
+        (
+            ("ts", _TS),
+            ("window_s", pa.uint32()),
+            ("site", _S),
+            ("racks", pa.uint32()),
+            ("gpus", pa.uint32()),
+            ("gpus_expected", pa.uint32()),
+            ("util_pct_mean", _F),
+            ("util_pct_max", _F),
+            ("util_pct_p95", _F),
+            ("busy_fraction", _F),
+            ("gpu_power_w", _D),
+            ("gpu_energy_j", _D),
+            ("it_power_w", _D),
+            ("facility_power_w", _D),
+            ("cooling_power_w", _D),
+            ("heat_w", _D),
+            ("pue", _F),
+            ("heat_balance", _F),
+        ),
+        ("site", "window_s", "ts"),
+        topic="rollups.site",
+        table="site_windows",
+        partitions=1,
+    )
 )
 
-SCORE = Derived(
-    "score",
-    "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
-    (
-        ("ts", _TS),
-        ("kind", _S),
-        *_DEVICE,
-        ("score", _F),
-        ("cause", _S),
-        ("value", _F),
-        ("expected", _F),
-        ("z_self", _F),
-        ("z_peer", _F),
-    ),
-    ("kind", "site", "rack", "device", "cause", "ts"),
+SCORE = _declare(
+    Derived(
+        "score",
+        "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
+        (
+            ("ts", _TS),
+            ("kind", _S),
+            *_DEVICE,
+            ("score", _F),
+            ("cause", _S),
+            ("value", _F),
+            ("expected", _F),
+            ("z_self", _F),
+            ("z_peer", _F),
+        ),
+        ("kind", "site", "rack", "device", "cause", "ts"),
+        topic="scores",
+        table="scores",
+        from_log=True,
+    )
 )
 
-INCIDENT = Derived(
-    "incident",
-    "A device that stays anomalous: opened, kept up to date, closed.",
-    (
-        ("incident", _S),
-        ("updated", _TS),
-        ("opened", _TS),
-        ("closed", _TS),
-        ("open", pa.uint8()),
-        ("kind", _S),
-        *_DEVICE,
-        ("peak", _F),
-        ("score", _F),
-        ("cause", _S),
-    ),
-    ("incident",),
+INCIDENT = _declare(
+    Derived(
+        "incident",
+        "A device that stays anomalous: opened, kept up to date, closed.",
+        (
+            ("incident", _S),
+            ("updated", _TS),
+            ("opened", _TS),
+            ("closed", _TS),
+            ("open", pa.uint8()),
+            ("kind", _S),
+            *_DEVICE,
+            ("peak", _F),
+            ("score", _F),
+            ("cause", _S),
+        ),
+        ("incident",),
+        topic="incidents",
+        table="incidents",
+        partitions=1,
+        dated="opened",
+    )
 )
 
-LABEL = Derived(
-    "label",
-    "Ground truth of an injected fault.",
-    (
-        ("fault", _S),
-        ("started", _TS),
-        ("ended", _TS),
-        ("kind", _S),
-        ("site", _S),
-        ("rack", _S),
-        ("device", _S),
-        ("cause", _S),
-        ("severity", _F),
-    ),
-    ("fault", "started"),
+LABEL = _declare(
+    Derived(
+        "label",
+        "Ground truth of an injected fault.",
+        (
+            ("fault", _S),
+            ("started", _TS),
+            ("ended", _TS),
+            ("kind", _S),
+            ("site", _S),
+            ("rack", _S),
+            ("device", _S),
+            ("cause", _S),
+            ("severity", _F),
+        ),
+        ("fault", "started"),
+        topic="events.label",
+        table="labels",
+        partitions=1,
+        dated="started",
+    )
 )
 
-QUALITY = Derived(
-    "quality",
-    "Telemetry that was not taken at face value, by place, metric and reason.",
-    (("ts", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("metric", _S), ("reason", _S), ("count", pa.uint64())),
-    ("kind", "site", "rack", "metric", "reason", "ts"),
+QUALITY = _declare(
+    Derived(
+        "quality",
+        "Telemetry that was not taken at face value, by place, metric and reason.",
+        (("ts", _TS), ("kind", _S), ("site", _S), ("rack", _S), ("metric", _S), ("reason", _S), ("count", pa.uint64())),
+        ("kind", "site", "rack", "metric", "reason", "ts"),
+        topic="events.quality",
+        table="quality",
+        partitions=1,
+    )
 )
 
-DERIVED: dict[str, Derived] = {
-    d.name: d for d in (*ROLLUPS.values(), WINDOW, PART, RACK, SITE, SCORE, INCIDENT, LABEL, QUALITY)
-}
 _MOST_HEADS = 1024
 _HEADS: dict[bytes, tuple[Derived, pa.Schema]] = {}
 
@@ -274,10 +280,3 @@ def decode(data: bytes) -> tuple[Derived, pa.RecordBatch]:
             _HEADS.clear()
         found = _HEADS[data[:length]] = known, wire
     return found[0], read_batch(data, length, found[1])
-
-
-def _cast(values: Any, dtype: pa.DataType) -> Any:
-    """Numbers in the column's own width, which pyarrow then takes without a copy."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and not pa.types.is_timestamp(dtype):
-        return np.ascontiguousarray(values, dtype.to_pandas_dtype())
-    return values

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
+from schemas.identity import IDENTITY, VERSION
+from schemas.layout import Layout
 from schemas.metric import Catalogue
-
-if TYPE_CHECKING:
-    from schemas.layout import Layout
-
-VERSION = 2
-
-#: Who a row is about. `device` is unique within a site and kind; `model` is the GPU, CPU or DPU model or the type of
-#: facility equipment (`rack-meter`, `rack-loop`, `cdu`, ...); `job` is the workload it serves, empty for none.
-IDENTITY = ("site", "rack", "node", "device", "model", "job")
 
 
 class Frame:
@@ -84,7 +76,7 @@ class Frame:
         """int64[rows], ms since 1970."""
         if self.layout is not None:
             return np.frombuffer(self.wire, np.int64, self.layout.rows, self.layout.ts)
-        return np.asarray(self.batch.column(0).cast(pa.int64()))
+        return np.asarray(self.batch.column("ts").cast(pa.int64()))
 
     def values(self, name: str) -> Floats:
         """One metric, float[rows], NaN where missing; all NaN when the frame does not carry it."""
@@ -99,8 +91,8 @@ class Frame:
 
     def key(self) -> bytes:
         """The place, which is the Kafka key: rows of one rack stay in order and on one worker."""
-        rack = self.batch.column(2)[0].as_py() or self.batch.column(4)[0].as_py()
-        return f"{self.batch.column(1)[0].as_py()}/{rack}".encode()
+        site, rack, device = (self.batch.column(name)[0].as_py() for name in ("site", "rack", "device"))
+        return f"{site}/{rack or device}".encode()
 
 
 def schema(kind: str, names: Sequence[str] | None = None) -> pa.Schema:

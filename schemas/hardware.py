@@ -10,10 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import GigawatchError
+
 ENV = "GIGAWATCH_HARDWARE"
 
 
-class HardwareError(ValueError):
+class HardwareError(GigawatchError, ValueError):
     """A hardware file or model name is wrong; says which and what to do."""
 
 

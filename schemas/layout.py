@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,10 @@ class Layout:
                 found.append((begin, buffer.size))
             spans.append(found)
         count = 1 + len(IDENTITY)
-        if len(data) % 8 or len(spans) <= count or not spans[4][1][1]:
+        if len(data) % 8 or len(spans) <= count:
+            return None
+        _, device_names = spans[1 + IDENTITY.index("device")]
+        if not device_names[1]:
             return None
         first_metric = spans[count][0][0]
         return Layout(
@@ -69,7 +72,7 @@ class Layout:
             len(data),
             spans[0][0][0],
             (spans[1][0][0], first_metric),
-            spans[4][1][0],
+            device_names[0],
             {
                 field.name: (span[0][0], "float64" if field.type == pa.float64() else "float32")
                 for field, span in zip(list(schema)[count:], spans[count:], strict=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
+
+from schemas.arrays import Floats
 
 MetricKind = Literal["gauge", "counter", "state", "flags", "derived"]
 Direction = Literal["high", "low", "both"]
@@ -15,15 +18,6 @@ Direction = Literal["high", "low", "both"]
 BLANK_INT32 = 0x7FFFFFF0
 BLANK_INT64 = 0x7FFFFFFFFFFFFFF0
 BLANK_FP64 = 140737488355328.0
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """The name another system uses for a metric; `value_here = value_there * scale`."""
-
-    system: Literal["dcgm", "nvml", "redfish", "dsx"]
-    name: str
-    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +35,26 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Formula:
+    """How a derived metric follows from stored metrics of the same sample, for the stream and for ClickHouse.
+
+    `compute` takes float64 arrays in the order of `inputs` and returns one of their shape; `sql` is the same over
+    columns of these names.
+    """
+
+    inputs: tuple[str, ...]
+    compute: Callable[..., Floats]
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
-    """One column. `lo` and `hi` bound what is physically possible; outside is *missing*, counted, never averaged."""
+    """One column. `lo` and `hi` bound what is physically possible; outside is *missing*, counted, never averaged.
+
+    `windowed` metrics have rolling windows: mean, maximum and p95 of a gauge, the increase of a counter. `alarm_at` is
+    the value from which a device is certainly ill; `alert` names the alert that it raises. `formula` goes with the kind
+    `derived`.
+    """
 
     name: str
     unit: str
@@ -53,10 +65,24 @@ class Metric:
     hi: float = inf
     resolution: float = 0.0
     sentinels: tuple[float, ...] = (BLANK_INT32, BLANK_INT64, BLANK_FP64)
-    aliases: tuple[Alias, ...] = ()
     windowed: bool = False
     score: Score | None = None
     alarm_at: float | None = None
+    alert: str = ""
+    formula: Formula | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "derived") != (self.formula is not None):
+            raise ValueError(f"metric {self.name}: a formula goes with the kind derived, and with no other")
+        if self.windowed and self.kind in ("state", "flags"):
+            raise ValueError(f"metric {self.name}: a {self.kind} has no rolling windows")
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """The columns that it has in device windows; a counter's increase stands under its own name."""
+        if not self.windowed:
+            return ()
+        return (self.name,) if self.kind == "counter" else tuple(f"{self.name}_{s}" for s in ("mean", "max", "p95"))
 
     @property
     def rolled(self) -> tuple[str, ...]:
@@ -72,11 +98,29 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All metrics of one kind of telemetry, in wire order."""
+    """All metrics of one kind of telemetry, in wire order, and the roles that its devices play.
+
+    `stored_by`: a row of the store holds a rack's devices (kinds with many devices a rack) or all of a message.
+    `peers`: the identity columns that devices share with those they are compared with. `load`: their power is part of
+    what a rack draws, in the column `<kind>_power_w` of rack windows.
+    """
 
     kind: str
     help: str
     metrics: tuple[Metric, ...]
+    stored_by: Literal["rack", "message"] = "message"
+    peers: tuple[str, ...] = ("model", "job")
+    load: bool = False
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            unknown = set(metric.formula.inputs) - {m.name for m in self.stored} if metric.formula else set()
+            if unknown:
+                raise ValueError(
+                    f"{self.kind}.{metric.name}: its formula reads {', '.join(sorted(unknown))}, not stored"
+                )
+        if self.load and "power_w" not in self.names:
+            raise ValueError(f"{self.kind}: a load has power_w")
 
     @property
     def stored(self) -> tuple[Metric, ...]:
@@ -92,12 +136,3 @@ class Catalogue:
             if metric.name == name:
                 return metric
         raise KeyError(f"no metric {name!r} in the {self.kind} catalogue; it has {', '.join(self.names)}")
-
-    def by_alias(self, system: str) -> dict[str, tuple[Metric, float]]:
-        """Foreign name to (metric, scale) for one system, such as `dcgm`."""
-        return {a.name: (m, a.scale) for m in self.metrics for a in m.aliases if a.system == system}
-
-
-def dcgm(*names: str, scale: float = 1.0) -> tuple[Alias, ...]:
-    """Aliases for DCGM field names, old spelling first."""
-    return tuple(Alias("dcgm", n, scale) for n in names)

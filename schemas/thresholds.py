@@ -1,4 +1,4 @@
-"""Where well ends, said once: for detectors, dashboards, alerts and the terminal. Each with its source."""
+"""Thresholds, declared once for detectors, dashboards, alerts and the terminal, each with its source."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from schemas.arrays import Bools, Floats
 from schemas.codec import InvalidFrame
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 from schemas.metric import Metric
 
 Counts = Counter[tuple[str, str]]
@@ -27,7 +28,7 @@ def invalid_masks(metric: Metric, values: Floats) -> dict[str, Bools]:
     impossible), `infinite`; empty
     when nothing is wrong."""
     with np.errstate(invalid="ignore"):
-        # min and max skip no NaN, so one fast pass tells whether all is well
+        # min and max skip no NaN, so one fast pass finds whether all values are valid
         low, high = np.fmin.reduce(values), np.fmax.reduce(values)
         if np.isnan(low) or (low >= metric.lo and high <= metric.hi):
             return {}

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from pipeline.instance import running
 from pipeline.store.access import opened
@@ -19,8 +19,8 @@ from pipeline.terminal.escape import without_fonts
 from pipeline.terminal.top.app import Top
 from pipeline.terminal.top.queries import Store
 from tests.conftest import ROOT
+from tests.dashboards.browser import browsing
 from tests.factories import GIGAWATCH
-from tests.services.test_watch import chromium
 
 #: What happens, minutes from the start of which the pictures should tell.
 FAULTS = (
@@ -46,10 +46,7 @@ VIEWS = {
 
 async def page_pictures(url: str, folder: Path) -> None:
     """Every view as a PNG, and the alerts opened."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]
-        )
+    async with browsing() as browser:
         page = await browser.new_page(viewport={"width": 1600, "height": 1000})
         for name, (address, height) in VIEWS.items():
             await page.set_viewport_size({"width": 1600, "height": height})
@@ -62,7 +59,6 @@ async def page_pictures(url: str, folder: Path) -> None:
         await _open(page, f"{url}/d/gigawatch-factory/factory?from=now-15m")
         await page.locator("#alerts summary").click()
         await page.screenshot(path=folder / "alerts.png")
-        await browser.close()
 
 
 async def _open(page: Page, url: str) -> None:

@@ -22,7 +22,7 @@ from schemas.codec import encode
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
 
-_AT_ONCE = 20  # ticks
+_AT_ONCE, _STORED = 20, 80  # ticks that the worker reads together, and that are inserted together
 
 
 async def store(
@@ -49,7 +49,7 @@ async def store(
         return offsets[topic] - 1
 
     def keep(topic: str, value: bytes) -> None:
-        batcher.take(LogRecord(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
+        batcher.add(LogRecord(topic, 0, offset(f"stored {topic}"), now_ms + 400, value), 0.0)
 
     async def publish(topic: str, _: bytes, value: bytes) -> None:
         if topic == PART_TOPIC:
@@ -71,9 +71,10 @@ async def store(
                     keep(topic, value)
         if tick % _AT_ONCE == _AT_ONCE - 1 or tick == ticks - 1:
             for topic, messages in waiting.items():
-                await worker.take(topic, [(0, messages)])
+                await worker.process(topic, [(0, messages)])
             waiting = {}
             taken, parts = parts, []
             if taken:
-                await worker.take(PART_TOPIC, [(0, taken)])
+                await worker.process(PART_TOPIC, [(0, taken)])
+        if tick % _STORED == _STORED - 1 or tick == ticks - 1:
             assert writer.write(batcher.close()) == []

@@ -13,11 +13,11 @@ from typing import Any, Literal, Protocol
 import yaml
 
 from dashboards.board import uid
-from dashboards.datasource import DATABASE as DB
 from dashboards.datasource import TYPE, UID
 from dashboards.macros import Range, expand
 from dashboards.sql import off_balance, provisioned_w
 from schemas import thresholds
+from schemas.tables import DATABASE as DB
 
 RUNBOOKS = "docs/runbooks"
 EVERY_S = 30

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import TO_RACK
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import IN_ROW, NOW, ROW, SITE, racks_now, rolled, sites_now
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import DELTA_T_HIGH_K, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST
 
 UID = board.uid("cooling")

@@ -6,7 +6,6 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import IN_MODEL, TO_GPU, TO_INCIDENTS, TO_JOB, TO_RACK
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import (
     HOP,
     IN_ROW,
@@ -21,6 +20,7 @@ from dashboards.sql import (
     site_over,
     sites_now,
 )
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF, LPM_PER_KW_LEAST, SCORE_BAD
 
 UID = board.uid("factory")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import GPU, NOW, RACK, metric, reasons, rolled, tdp_w, tiered
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import HBM_CRITICAL_C, MARGIN_LOW_C, SCORE_NOTICE
 
 UID = board.uid("gpu")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import rolled
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import FRESH_LATE_S, FRESH_SLOW_S
 
 UID = board.uid("health")

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import TO_GPU, TO_JOB, TO_RACK
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import SITE
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
 
 UID = board.uid("incidents")

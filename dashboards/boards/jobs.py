@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import IN_JOB, TO_GPU, TO_RACK
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import NOW, SITE, rolled
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import STRAGGLER_SHARE
 
 UID = board.uid("jobs")

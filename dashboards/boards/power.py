@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import TO_RACK
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import IN_ROW, NOW, ROW, SITE, provisioned_w, racks_now, rolled, site_over, sites_now, tiered
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import LOAD_HIGH
 
 UID = board.uid("power")

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard as dash
 
 from dashboards import board, panels
 from dashboards.board import SERIES_TO_GPU, TO_GPU
-from dashboards.datasource import DATABASE as DB
 from dashboards.sql import NOW, RACK, metric, newest, provisioned_w, reasons, rolled, tdp_w
+from schemas.tables import DATABASE as DB
 from schemas.thresholds import HBM_CRITICAL_C, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST, SCORE_NOTICE
 
 UID = board.uid("rack")

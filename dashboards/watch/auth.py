@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+
+from schemas.loopback import host_is_loopback
 
 COOKIE = "gigawatch_watch"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,15 +23,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-
-
-def is_here(host: str) -> bool:
-    """Whether a Host header names this machine's loopback address."""
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def middleware(token: str) -> Middleware:
@@ -50,7 +42,7 @@ def middleware(token: str) -> Middleware:
         )  # a link from elsewhere may open the page
         if foreign or (request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not reading):
             raise web.HTTPForbidden(text="requests from pages of another origin are refused\n")
-        if not token and not is_here(host):
+        if not token and not host_is_loopback(host):
             raise web.HTTPForbidden(text="without a token this page answers to this machine's own address only\n")
         if token and not (
             knows(request.cookies.get(COOKIE))

@@ -23,6 +23,8 @@ from dashboards.watch.series import millis
 from dashboards.watch.theme import colour
 
 FIRST = "gigawatch-factory"
+#: Seconds until a request is answered, also when the store is silent: more than the store may work on a query (30 s).
+ANSWER_S = 40.0
 _MOST_AT_ONCE = 4
 _MOST_ROWS = 200_000
 _RELATIVE = re.compile(r"now(?:-(\d+)([smhdw]))?")
@@ -63,9 +65,13 @@ def covering(first: str, last: str, points: int, now: dt.datetime) -> Range:
     return Range(begin, end, next((i for i in _INTERVALS if i >= wanted), math.ceil(wanted)))
 
 
+class StoreTimeout(RuntimeError):
+    """The store has not answered in time; its query still runs, or waits for one that does."""
+
+
 class Page:
     """`ask` runs SQL and may block; `boards` gives the boards by uid, read again each time so that a new file shows
-    up.
+    up; `answer_s` is how long a request waits for `ask`.
     """
 
     def __init__(
@@ -74,8 +80,9 @@ class Page:
         token: str = "",
         boards: Callable[[], dict[str, dict[str, Any]]] = build.load,
         alerts: Callable[[Ask], list[dict[str, str]]] | None = None,
+        answer_s: float = ANSWER_S,
     ) -> None:
-        self._ask, self._boards, self._alerts = ask, boards, alerts
+        self._ask, self._boards, self._alerts, self._answer_s = ask, boards, alerts, answer_s
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self.app = web.Application(middlewares=[auth.middleware(token)], client_max_size=1 << 20)
         for path, answer in (
@@ -261,8 +268,22 @@ class Page:
             raise web.HTTPBadGateway(text=first_line(err)) from err
 
     async def _blocking(self, work: Callable[[], Any]) -> Any:
-        async with self._room:
-            return await asyncio.to_thread(work)
+        """Runs `work` in a thread, a few at once; raises StoreTimeout when it takes too long. The thread then goes on
+        and keeps its place until it ends, so that a silent store holds a few threads and no more.
+        """
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await self._room.acquire()
+                thread = asyncio.ensure_future(asyncio.to_thread(work))
+                thread.add_done_callback(self._ended)
+                return await asyncio.shield(thread)
+        except TimeoutError as err:
+            raise StoreTimeout(f"the store has not answered within {self._answer_s:g} s") from err
+
+    def _ended(self, thread: asyncio.Future[Any]) -> None:
+        self._room.release()
+        if not thread.cancelled():
+            thread.exception()  # read, so that an error after the timeout is no warning
 
 
 def _values(body: model.Body, said: Mapping[str, Any]) -> model.Values:

@@ -1,6 +1,4 @@
-"""Is it true? Windows and roll-ups in ClickHouse against a plain recomputation from the raw samples, for a few
-devices.
-"""
+"""Compares windows and roll-ups in ClickHouse with a plain recomputation from the raw samples, for a few devices."""
 
 from __future__ import annotations
 
@@ -10,14 +8,14 @@ from typing import Any
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 DEVICES = 5
 METRICS = ("util_pct", "power_w", "temp_c")
 
 
 def check(client: Client) -> dict[str, Any]:
-    """{"devices", "windows", "rollups", "wrong"}: how much was compared, and how much of it differs.
+    """Returns {"devices", "windows", "rollups", "wrong"}: the rows compared, and how many differ.
 
     Nothing to compare counts as wrong.
     """

@@ -1,17 +1,12 @@
-"""Breaks a running factory in every way that it must survive, one after the other, and asks afterwards whether every
-row is there once.
-"""
+"""Injects every fault that a factory must survive, one after the other, then counts that every row is stored once."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
-import os
 import random
-import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +14,13 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.bench import markdown_table, recompute
-from pipeline.bench.proxy import Mood, Proxy
-from pipeline.bench.stages import Bench, Result
+from pipeline.bench.fault_injection import FAULTS, FaultInjector, FaultyFactory
+from pipeline.bench.stages import Bench, BenchResult
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 RACKS, GPUS = 4, 288
 PARTITIONS = 6  # three for each of two workers, two for each of three
@@ -33,128 +28,6 @@ PARTITIONS = 6  # three for each of two workers, two for each of three
 RAW_BEHIND_S, PANE_BEHIND_S = 4.0, 19.0
 RECOVERY_S = 180.0
 HEADERS = ("fault", "times", "rows through", "lost", "twice", "longest recovery, s")
-REFUSALS = (
-    Mood(252, "Too many parts (3000). (TOO_MANY_PARTS)"),
-    Mood(241, "Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)"),
-    Mood(242, "Table is in readonly mode. (TABLE_IS_READ_ONLY)"),
-    Mood(243, "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)"),
-)
-
-
-class _Breakable(Supervisor):
-    """A factory whose consumers reach ClickHouse through a proxy."""
-
-    proxy: Proxy
-
-    def start_clickhouse(self) -> None:
-        super().start_clickhouse()
-        self.direct = self.clickhouse
-        self.proxy = Proxy(self.clickhouse)
-        self.clickhouse = self.proxy.url
-
-
-@dataclass(slots=True)
-class Stage:
-    """What a fault may do. `down_s`: how long things stay away."""
-
-    factory: _Breakable
-    down_s: float
-    dice: random.Random
-
-    async def kill(self, *names: str) -> None:
-        """SIGKILL; the supervisor starts them again."""
-        old = self._pids(names)
-        for pid in old.values():
-            os.kill(pid, signal.SIGKILL)
-        await self._until_new(old)
-
-    def _pids(self, names: Sequence[str]) -> dict[str, int]:
-        return {name: self.factory.processes[name].pid for name in names}
-
-    async def _until_new(self, old: dict[str, int]) -> None:
-        names, deadline = list(old), time.monotonic() + 60
-        while not all(self.factory.processes[n].running and pid != old[n] for n, pid in self._pids(names).items()):
-            if time.monotonic() > deadline:
-                raise ProcessError(f"{', '.join(names)} did not come back within 60 s")
-            await asyncio.sleep(0.1)
-
-    async def away(self, name: str) -> None:
-        """Killed, and started again only after `down_s`."""
-        old = self._pids([name])
-        self.factory.stopped.add(name)
-        await asyncio.to_thread(self.factory.processes[name].kill)
-        await asyncio.sleep(self.down_s)
-        self.factory.stopped.discard(name)
-        await self._until_new(old)
-
-    async def freeze(self, name: str, seconds: float) -> None:
-        """SIGSTOP and, later, SIGCONT: for everyone else it is there and says nothing."""
-        pid = self.factory.processes[name].pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # frozen for long, the supervisor has ended it
-                os.kill(pid, signal.SIGCONT)
-
-    async def mood(self, mood: Mood, seconds: float) -> None:
-        proxy = self.factory.proxy
-        before, proxy.mood = proxy.misbehaved, mood
-        await asyncio.sleep(seconds)
-        while proxy.misbehaved == before:  # the next insert is at most a second away  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-        proxy.mood = Mood()
-
-    async def refuse(self) -> None:
-        for mood in REFUSALS:
-            await self.mood(mood, self.down_s / len(REFUSALS))
-
-    async def kill_in_turn(self) -> None:
-        """Each worker twice, a second or two apart: rebalances fall into one another."""
-        for name in ("stream-0", "stream-1") * 2:
-            await self.kill(name)
-            await asyncio.sleep(self.dice.uniform(0.5, 2.5))
-
-    async def add_and_kill_worker(self) -> None:
-        """Another worker joins, takes over half of the partitions, and is killed in the midst of them."""
-        factory, name = self.factory, "stream-9"
-        process = factory.spawn(name, ["stream", "--broker", factory.bootstrap, "--tick", str(factory.plan.tick_s)])
-        deadline = time.monotonic() + 60
-        while not status.read(factory.run_dir / f"{name}.json").get("assigned"):
-            if time.monotonic() > deadline:
-                raise ProcessError(f"the added worker got no partitions within 60 s: {process.tail()}")
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(self.down_s)
-        factory.stopped.add(name)
-        process.kill()
-        del factory.processes[name]
-        (factory.run_dir / f"{name}.json").unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    name: str
-    do: Callable[[Stage], Awaitable[None]]
-
-
-FAULTS = (
-    Fault("sink killed", lambda s: s.kill("sink")),
-    Fault("worker killed", lambda s: s.kill("stream-0")),
-    Fault("worker and sink killed together", lambda s: s.kill("stream-0", "sink")),
-    Fault("workers killed again and again", lambda s: s.kill_in_turn()),
-    Fault("worker added, then killed", lambda s: s.add_and_kill_worker()),
-    Fault("sink frozen past its session", lambda s: s.freeze("sink", 9.0)),
-    Fault("worker frozen past its session", lambda s: s.freeze("stream-1", 9.0)),
-    Fault("broker killed", lambda s: s.kill("broker")),
-    Fault("broker away", lambda s: s.away("broker")),
-    Fault("broker frozen", lambda s: s.freeze("broker", s.down_s)),
-    Fault("ClickHouse killed", lambda s: s.kill("clickhouse")),
-    Fault("ClickHouse away", lambda s: s.away("clickhouse")),
-    Fault("ClickHouse frozen", lambda s: s.freeze("clickhouse", s.down_s)),
-    Fault("ClickHouse slow, 2 s an answer", lambda s: s.mood(Mood(late_s=2.0), s.down_s)),
-    Fault("inserts refused: too many parts, memory, read-only, disk full", lambda s: s.refuse()),
-    Fault("inserts stored and not acknowledged", lambda s: s.mood(Mood(hang_up=True), min(s.down_s, 6.0))),
-)
 
 
 @dataclass(slots=True)
@@ -172,9 +45,9 @@ class _Run:
     outcomes: dict[str, list[_Outcome]] = field(default_factory=dict)
 
 
-async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Sequence[str] = ()) -> Result:
-    """Every fault `times` times on a factory with Apache Kafka and two workers; then rows are counted, and all results
-    recomputed undisturbed.
+async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Sequence[str] = ()) -> BenchResult:
+    """Injects every fault `times` times into a factory with Apache Kafka and two workers; then counts rows and
+    recomputes all results undisturbed.
     """
     chosen = [f for f in FAULTS if not names or f.name in names]
     dice, done = random.Random(seed), _Run()  # noqa: S311 - moments, not secrets
@@ -191,24 +64,24 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
         "--fault",
         "gpu-dead@R0003-N01-GPU0:40+30",
     )
-    async with bench.factory(producer, made=_Breakable, workers=2, partitions=PARTITIONS, spool=True) as factory:
-        assert isinstance(factory, _Breakable)
-        tending = asyncio.create_task(factory.tender.run())
+    async with bench.factory(producer, made=FaultyFactory, workers=2, partitions=PARTITIONS, spool=True) as factory:
+        assert isinstance(factory, FaultyFactory)
+        watching = asyncio.create_task(factory.watchdog.run())
         client = store_client.connect(factory.direct)
-        stage = Stage(factory, down_s, dice)
+        injector = FaultInjector(factory, down_s, dice)
         await _caught_up(factory, client, 60)
         for round_ in range(times):
             for fault in chosen:
                 await asyncio.sleep(dice.uniform(0.0, 2.0))
                 outcome = _Outcome(_newest(factory))
-                await fault.do(stage)
+                await fault.do(injector)
                 outcome.recovery_s = await _caught_up(factory, client, RECOVERY_S, time.time() * 1000)
                 outcome.end_ms = _newest(factory)
                 done.outcomes.setdefault(fault.name, []).append(outcome)
                 count = f" ({round_ + 1} of {times})" if times > 1 else ""
-                bench.say(f"{fault.name}{count}: a new window of all is stored {outcome.recovery_s:.1f} s later")
-        tending.cancel()
-        await asyncio.gather(tending, return_exceptions=True)
+                bench.progress(f"{fault.name}{count}: a new window of all is stored {outcome.recovery_s:.1f} s later")
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         drained = await factory.finish(drain_s=180)
         client.close()
         client = store_client.connect(factory.direct)
@@ -217,7 +90,7 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
             _count(client, outcome)
         first, last = produced["first_ts_ms"], produced["last_ts_ms"]
         rows, once = _rows(client, first, last + 1)
-        bench.say("recomputing everything from the log, undisturbed")
+        bench.progress("recomputing everything from the log, undisturbed")
         compared = recompute.differences(
             client, await recompute.recompute(factory.bootstrap, round(factory.plan.tick_s * 1000))
         )
@@ -253,7 +126,7 @@ async def run(bench: Bench, times: int, down_s: float, seed: int = 1, names: Seq
     }
 
 
-def rows(result: Result) -> list[tuple[str, ...]]:
+def rows(result: BenchResult) -> list[tuple[str, ...]]:
     """Rows of HEADERS."""
     return [
         (name, *(f"{f[k]:,}" for k in ("times", "rows", "lost", "twice", "longest_recovery_s")))
@@ -261,8 +134,8 @@ def rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
-def verdict(result: Result) -> str:
-    """In a sentence: what was compared with the undisturbed run."""
+def verdict(result: BenchResult) -> str:
+    """Returns the comparison with the undisturbed run in a sentence."""
     compared = result["compared"]
     same = ", ".join(f"{c['rows']:,} {name}" for name, c in compared.items())
     wrong = {name: c["wrong"] for name, c in compared.items() if c["wrong"]}
@@ -270,12 +143,12 @@ def verdict(result: Result) -> str:
     return (
         f"{result['rows_produced']:,} GPU samples acknowledged by Kafka, {result['rows_missing']} lost, "
         f"{result['rows_duplicate']} twice. "
-        f"Recomputed from the log by a worker that nobody disturbed: {same} rows, {outcome}."
+        f"Recomputed from the log by an undisturbed worker: {same} rows, {outcome}."
     )
 
 
-def page(result: Result) -> list[str]:
-    """What docs/reliability.md says of a run."""
+def page(result: BenchResult) -> list[str]:
+    """Returns the lines about a run in docs/reliability.md."""
     return [
         *markdown_table.table(HEADERS, rows(result)),
         "",
@@ -288,9 +161,9 @@ def _newest(factory: Supervisor) -> int:
 
 
 async def _caught_up(factory: Supervisor, client: Client, timeout_s: float, over_ms: float = 0.0) -> float:
-    """Seconds until storage and windows are where they are when nothing is wrong, with a window of all racks that ends
-    after `over_ms`, when the
-    fault was over: thirteen seconds are so at least. Raises ProcessError."""
+    """Returns the seconds until storage and windows are as fresh as in a healthy factory, with a window of all racks
+    that ends after `over_ms`, the end of the fault: at least thirteen. Raises ProcessError.
+    """
     began = time.monotonic()
     while True:
         try:
@@ -328,7 +201,7 @@ def _latest(client: Client) -> tuple[int, int]:
 
 
 def _rows(client: Client, first_ms: int, end_ms: int) -> tuple[int, int]:
-    """(rows stored, distinct samples) of GPUs in a range of event time."""
+    """Returns (rows stored, distinct samples) of GPUs in a range of event time."""
     found: Any = client.query(
         f"SELECT sum(rows), uniqExact(rack, ts) FROM {DATABASE}.gpu_frames WHERE ts >= "
         f"fromUnixTimestamp64Milli({{first:Int64}}) "
@@ -345,9 +218,7 @@ def _rows(client: Client, first_ms: int, end_ms: int) -> tuple[int, int]:
 
 
 def _tiers(client: Client) -> recompute.Compared:
-    """The one-minute roll-ups against the ten-second rows that they are made of, by device: samples and joules must
-    agree.
-    """
+    """Compares one-minute roll-ups with the ten-second rows beneath them: samples and joules of each device agree."""
     tens, minutes = (
         f"(SELECT rack, device, sum(samples) AS n, sum(energy_j_inc) AS e FROM {DATABASE}.gpu_{tier} GROUP BY "
         "rack, device)"

@@ -1,6 +1,4 @@
-"""The same log, read by a worker that nobody disturbs: what it publishes is what the store must hold, to the last
-bit.
-"""
+"""Reads the same log with an undisturbed worker: its results must be the stored rows, to the last bit."""
 
 from __future__ import annotations
 
@@ -12,21 +10,20 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
-from pipeline.store.tables import DATABASE, STORED, TABLES
+from pipeline.store.tables import TABLES
 from pipeline.stream.names import PART_TOPIC, TELEMETRY
 from pipeline.stream.worker import Worker
 from schemas import derived
 from schemas.log_record import LogRecord
+from schemas.tables import DATABASE, STORED
 
 Compared = dict[str, Any]
-#: Streams whose rows are a function of the log alone, and an incident's columns that are (how long it has been quiet is
-#: not).
-_COMPARED = ("rollup_gpu", "rollup_node", "rollup_power", "rollup_cooling", "window", "rack", "score")
+#: An incident's columns that are a function of the log alone: how long it has been quiet is not.
 _INCIDENT = ("incident", "opened", "kind", "device", "cause")
 
 
 async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
-    """Rows by derived stream, the last of each key, from the telemetry on the log."""
+    """Returns rows by derived stream, the last of each key, from the telemetry on the log."""
     out: dict[str, list[pa.RecordBatch]] = {}
     parts: list[bytes] = []
 
@@ -39,8 +36,8 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
     worker = Worker(publish, tick_ms)
     for topic in TELEMETRY:
         for partition, messages in (await _log(bootstrap, topic)).items():
-            await worker.take(topic, [(partition, messages)])
-    await worker.take(PART_TOPIC, [(0, [LogRecord("", 0, n, 0, value) for n, value in enumerate(parts)])])
+            await worker.process(topic, [(partition, messages)])
+    await worker.process(PART_TOPIC, [(0, [LogRecord("", 0, n, 0, value) for n, value in enumerate(parts)])])
     return {
         name: _last(
             pa.concat_tables([pa.table(b) for b in batches], promote_options="default"), derived.DERIVED[name].key
@@ -73,7 +70,7 @@ async def _at(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bo
 def differences(client: Client, expected: dict[str, pa.Table]) -> dict[str, Compared]:
     """By stream: rows expected, stored, and `wrong`: missing, too many, or not the same to the last bit."""
     found: dict[str, Compared] = {}
-    for name in _COMPARED:
+    for name in (s.name for s in derived.DERIVED.values() if s.from_log):
         if name not in expected:
             continue
         columns = [c for c in derived.DERIVED[name].names if c in expected[name].column_names]
@@ -135,6 +132,6 @@ def _compare(expected: dict[str, Any], stored: dict[str, Any]) -> Compared:
 
 
 def _last(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
-    """The last row of each key, as the store keeps it."""
-    rows = {who: number for number, who in enumerate(zip(*(table.column(n).to_pylist() for n in key), strict=True))}
+    """Returns the last row of each key, as the store keeps it."""
+    rows = {row: number for number, row in enumerate(zip(*(table.column(n).to_pylist() for n in key), strict=True))}
     return table.take(pa.array(sorted(rows.values())))

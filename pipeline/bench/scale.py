@@ -1,4 +1,4 @@
-"""Five gigawatts on paper: how evenly keys fall on partitions, and how long a rebalance leaves windows behind.
+"""Five gigawatts, simulated: how evenly keys fall on partitions, and how long windows lag after a rebalance.
 
 Pure numpy.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from aiokafka.partitioner import murmur2
 
-from pipeline.compute.engine import HORIZON_MS
+from pipeline.compute.timing import HORIZON_MS
 from schemas.arrays import Ints
 
 GPUS_PER_GW = 500_000
@@ -21,7 +21,7 @@ REPLAY_S = HORIZON_MS / 1000 + 20
 
 
 def spread(racks: int, partitions: int, site: str = "site-1") -> Ints:
-    """int64[partitions]: racks a partition, by Kafka's own hash of our keys (`site/rack`)."""
+    """Returns int64[partitions]: racks a partition, by Kafka's own hash of our keys (`site/rack`)."""
     keys = (f"{site}/R{n + 1:04d}".encode() for n in range(racks))
     return np.bincount([(murmur2(key) & 0x7FFFFFFF) % partitions for key in keys], minlength=partitions)
 
@@ -45,9 +45,7 @@ def skew(gigawatts: float, partitions: int, workers: int) -> Skew:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """After one of `workers` dies: seconds until nobody reads, and until the last worker has caught up with the
-    present.
-    """
+    """After one of `workers` dies: seconds until the group has rebalanced, and until the last worker has caught up."""
 
     workers: int
     load: float
@@ -56,9 +54,10 @@ class Recovery:
 
 
 def recovery(workers: int, load: float, *, noticed_s: float = 9.0, step_s: float = 0.5) -> Recovery:
-    """Steps through it. `load`: a worker's share of its capacity before. The dead one's partitions go to all others,
-    who keep the state of what they had (see `Worker.assign`) and replay REPLAY_S of what is new to them; `noticed_s`:
-    session time-out and rebalance, in which nobody works.
+    """Simulates it in steps of `step_s`. `load` is a worker's share of its capacity before.
+
+    The dead worker's partitions go to all others, which keep the state of their own (see `Worker.assign`) and replay
+    REPLAY_S of the new ones. No worker reads during `noticed_s`: session time-out and rebalance.
     """
     share = load * workers / (workers - 1)
     if share >= 1:
@@ -73,7 +72,7 @@ def recovery(workers: int, load: float, *, noticed_s: float = 9.0, step_s: float
 
 
 def tables() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """(title, headers, rows) for the terminal and for docs/scale.md."""
+    """Yields (title, headers, rows) for the terminal and for docs/scale.md."""
     yield (
         "Skew at 5 GW (34,722 racks)",
         ("partitions", "workers", "fullest partition", "fullest worker"),

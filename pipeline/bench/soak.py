@@ -1,4 +1,4 @@
-"""A long run: memory and lag must stay flat. Sampled every few seconds, drawn as a picture."""
+"""A long run: memory and lag must stay flat. Sampled every five seconds, drawn as a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bench.stages import Bench, Result
+from pipeline.bench.stages import Bench, BenchResult
 from pipeline.embedded.run_summary import summary
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
@@ -17,26 +17,26 @@ from pipeline.store import client as store_client
 
 EVERY_S = 5.0
 #: Flat: in the second half a process of ours grows by less than this, MB an hour, or by less than a tenth of what it
-#: has. (A broker fills the heap that it was given, which takes a Java machine longer than half an hour.)
+#: has. (The broker is left out: a Java machine fills its heap, which takes longer than half an hour.)
 GROWTH_MB_H = 60.0
 LAG_S = 10.0
 
 
-async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = None) -> Result:
+async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = None) -> BenchResult:
     """`racks` of GB200 at one tick a second for `seconds`; then drained and counted."""
     began, samples = time.monotonic(), list[dict[str, float]]()
     async with bench.factory(("synthetic", "--racks", str(racks)), spool=True) as factory:
-        tending = asyncio.create_task(factory.tender.run())
+        watching = asyncio.create_task(factory.watchdog.run())
         while time.monotonic() - began < seconds:
             await asyncio.sleep(EVERY_S)
             samples.append(_sample(factory, time.monotonic() - began))
             if len(samples) % 60 == 0:
-                bench.say(
+                bench.progress(
                     f"{samples[-1]['at_s']:.0f} s: "
                     + ", ".join(f"{n} {v:.0f}" for n, v in samples[-1].items() if n != "at_s")
                 )
-        tending.cancel()
-        await asyncio.gather(tending, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         drained = await factory.finish(drain_s=180)
         client = store_client.connect(factory.clickhouse)
         result = summary(
@@ -46,7 +46,7 @@ async def run(bench: Bench, seconds: float, racks: int, picture: Path | None = N
             tick_s=1.0,
             wall_s=time.monotonic() - began,
             drained=drained,
-            rotations=factory.rotations,
+            recycles=factory.watchdog.recycles,
             source=f"synthetic, {racks} racks",
         )
         client.close()

@@ -1,4 +1,4 @@
-"""The parts of the benchmark: each brings up the real processes, loads them, and returns what it measured."""
+"""The parts of the benchmark: each starts the real processes, loads them, and returns its figures."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from typing import Any
 from pipeline.bench.check import check
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.run_summary import bytes_per_value, summary
-from pipeline.embedded.supervisor import Plan, Supervisor
+from pipeline.embedded.services import Plan
+from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client
 
-Result = dict[str, Any]
+BenchResult = dict[str, Any]
 #: The embedded broker's log of a benchmark is kept whole, MB: two minutes of a gigawatt are about 6 GB.
 BROKER_MB = 14_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where and on what a part runs; `say` tells people how far it is."""
+    """The broker and the folder that a part runs on; `progress` gets lines for people."""
 
     broker: str = "embedded"
     folder: Path | None = None
-    say: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], None] = lambda _: None
 
     @asynccontextmanager
     async def factory(
         self, producer: tuple[str, ...], *, made: type[Supervisor] = Supervisor, spool: bool = False, **more: Any
     ) -> AsyncIterator[Supervisor]:
-        """Services in a folder that is new and goes afterwards, unless something went wrong; a producer may have a
-        `spool` there.
+        """Starts services in a new folder, which is removed afterwards unless a process failed; with `spool` the
+        producer buffers on disk there.
         """
         folder = Path(tempfile.mkdtemp(prefix="gigawatch-bench-", dir=self.folder))
         try:
             argv = (*producer, "--spool", str(folder / "spool")) if spool else producer
             async with made(
-                Plan(folder, argv, self.broker, broker_memory_mb=BROKER_MB, max_age_days=2.0, **more), self.say
+                Plan(folder, argv, self.broker, broker_memory_mb=BROKER_MB, max_age_days=2.0, **more), self.progress
             ) as factory:
                 yield factory
         except ProcessError:
-            self.say(f"what went wrong stays in {folder}")
+            self.progress(f"logs and data of the failure are in {folder}")
             raise
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -61,9 +62,9 @@ def _premade(gpus: int, per: str, *more: object) -> tuple[str, ...]:
 
 async def end_to_end(
     bench: Bench, gpus: int, seconds: float, per: str = "rack", speed: float = 1.0, workers: int = 1
-) -> Result:
-    """All of it: publisher, broker, workers, sink, ClickHouse, for `seconds` at `speed` times real time; then drained
-    and checked.
+) -> BenchResult:
+    """Runs publisher, broker, workers, sink and ClickHouse for `seconds` at `speed` times real time; then drains and
+    checks.
     """
     began = time.monotonic()
     back = 30 + seconds * max(0.0, speed - 1) if speed > 1 else 0  # so that event time does not run ahead of the clock
@@ -71,13 +72,13 @@ async def end_to_end(
     async with bench.factory(
         _premade(gpus, per, "--speed", speed, *(("--back", back) if back else ()), *merge), workers=workers
     ) as factory:
-        tending = asyncio.create_task(factory.tender.run())
+        watching = asyncio.create_task(factory.watchdog.run())
         for passed in range(int(seconds)):
             await asyncio.sleep(1)
             if passed % 10 == 9:
-                bench.say(_progress(factory))
-        tending.cancel()
-        await asyncio.gather(tending, return_exceptions=True)
+                bench.progress(_progress(factory))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         drained = await factory.finish(drain_s=600 + 10 * seconds)
         client = store_client.connect(factory.clickhouse)
         result = summary(
@@ -87,7 +88,7 @@ async def end_to_end(
             tick_s=1.0,
             wall_s=time.monotonic() - began,
             drained=drained,
-            rotations=factory.rotations,
+            recycles=factory.watchdog.recycles,
             source=f"premade:{gpus}/{per}",
         )
         checked = check(client)
@@ -110,17 +111,17 @@ async def end_to_end(
 
 
 def _progress(factory: Supervisor) -> str:
-    said = factory.statuses()
-    sent = said.get("producer", {}).get("rows", {}).get("telemetry.gpu", 0)
-    stored = said.get("sink", {}).get("rows", {}).get("gpu", 0)
+    producer, sink = (status.read(factory.run_dir / f"{name}.json") for name in ("producer", "sink"))
+    sent = producer.get("rows", {}).get("telemetry.gpu", 0)
+    stored = sink.get("rows", {}).get("gpu", 0)
     return f"{sent:,} GPU samples sent, {stored:,} stored"
 
 
 async def worker(
     bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str = "rack", partitions: int = 4
-) -> Result:
-    """GPUs a second a worker core: faust workers on a log that is already full, from the first message to the last
-    result in Kafka.
+) -> BenchResult:
+    """Measures GPUs a second a worker core: faust workers on a full log, from the first message to the last result in
+    Kafka.
     """
     async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", partitions) as (
         factory,
@@ -131,8 +132,8 @@ async def worker(
         if not await factory.drained(600, sink=False):
             raise ProcessError("the workers did not come to the end of the log within 10 minutes")
         await asyncio.sleep(1.5)  # a last status
-        said = [status.read(factory.run_dir / f"stream-{n}.json") for n in range(workers)]
-    busy = [s["busy"] for s in said]
+        found = [status.read(factory.run_dir / f"stream-{n}.json") for n in range(workers)]
+    busy = [s["busy"] for s in found]
     wall = max(b["ended"] for b in busy) - min(b["began"] for b in busy)
     cpu = sum(b["cpu_s"] for b in busy)
     return {
@@ -145,38 +146,25 @@ async def worker(
         "wall_s": round(wall, 3),
         "gpus_per_core_s": round(gpus * ticks / cpu),
         "gpus_per_wall_s": round(gpus * ticks / wall),
-        "peak_rss_mb": max(s["peak_rss_mb"] for s in said),
-        "partitions_each": [s["assigned"] for s in said],
-        "wrong": int(sum(s["counts"].get("rows:rows", 0) for s in said) != rows),
+        "peak_rss_mb": max(s["peak_rss_mb"] for s in found),
+        "partitions_each": [s["assigned"] for s in found],
+        "wrong": int(sum(s["counts"].get("rows:rows", 0) for s in found) != rows),
     }
 
 
-async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result:
-    """Rows a second a core from Kafka to durable: the sink and ClickHouse on a log that is already full."""
+async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> BenchResult:
+    """Measures rows a second a core from Kafka to durable: the sink and ClickHouse on a full log."""
     async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", 4) as (factory, rows):
         await asyncio.to_thread(factory.start_clickhouse)
         before = factory.processes["clickhouse"].cpu_s()
-        factory.spawn(
-            "sink",
-            [
-                "sink",
-                "--broker",
-                factory.bootstrap,
-                "--clickhouse",
-                factory.clickhouse,
-                "--max-age",
-                "2",
-                "--roll-every",
-                "3600",
-            ],
-        )
+        spawn_sink(factory)
         if not await factory.drained(600, stream=False):
             raise ProcessError("the sink did not come to the end of the log within 10 minutes")
         await asyncio.sleep(1.5)
-        said = status.read(factory.run_dir / "sink.json")
+        found = status.read(factory.run_dir / "sink.json")
         clickhouse = factory.processes["clickhouse"].cpu_s() - before
-    own, wall = said["busy"]["cpu_s"], said["busy"]["ended"] - said["busy"]["began"]
-    stored = sum(n for table, n in said["rows"].items() if table in ("gpu", "power", "cooling"))
+    own, wall = found["busy"]["cpu_s"], found["busy"]["ended"] - found["busy"]["began"]
+    stored = sum(n for table, n in found["rows"].items() if table in ("gpu", "power", "cooling"))
     return {
         "gpus": gpus,
         "ticks": ticks,
@@ -191,27 +179,12 @@ async def sink(bench: Bench, gpus: int, ticks: int, per: str = "rack") -> Result
     }
 
 
-async def size(bench: Bench, racks: int, ticks: int) -> Result:
-    """Bytes a stored value of the raw tier once its parts are merged: the simulated plant's own ticks, none of them
-    twice.
-    """
+async def size(bench: Bench, racks: int, ticks: int) -> BenchResult:
+    """Measures bytes a stored value of the raw tier with its parts merged: the simulated plant's ticks, each once."""
     source = ("synthetic", "--racks", str(racks), "--speed", "0", "--ticks", str(ticks), "--back", str(ticks))
     async with _filled(bench, source, f"{ticks} ticks of {racks} racks", 4) as (factory, rows):
         await asyncio.to_thread(factory.start_clickhouse)
-        factory.spawn(
-            "sink",
-            [
-                "sink",
-                "--broker",
-                factory.bootstrap,
-                "--clickhouse",
-                factory.clickhouse,
-                "--max-age",
-                "2",
-                "--roll-every",
-                "3600",
-            ],
-        )
+        spawn_sink(factory)
         if not await factory.drained(600, stream=False):
             raise ProcessError("the sink did not come to the end of the log within 10 minutes")
         metrics = int(status.read(factory.run_dir / "producer.json")["metrics"]["gpu"])
@@ -234,15 +207,21 @@ def premade(gpus: int, ticks: int, per: str) -> tuple[str, ...]:
     return _premade(gpus, per, "--speed", 0, "--ticks", ticks, "--back", ticks)
 
 
+def spawn_sink(factory: Supervisor, max_age_days: int = 2) -> None:
+    """Starts a sink without roll-ups on the factory's log."""
+    addresses = ["--broker", factory.bootstrap, "--clickhouse", factory.clickhouse]
+    factory.spawn("sink", ["sink", *addresses, "--max-age", str(max_age_days), "--roll-every", "3600"])
+
+
 @asynccontextmanager
 async def _filled(
     bench: Bench, source: tuple[str, ...], what: str, partitions: int
 ) -> AsyncIterator[tuple[Supervisor, int]]:
-    """(a broker with the source's ticks in its log and nothing that reads it, rows in it)."""
+    """Yields a broker with the source's ticks in its log and no reader, and the number of rows in it."""
     async with bench.factory((), consumers=False, partitions=partitions, services=("broker",)) as factory:
-        bench.say(f"filling the log with {what}")
+        bench.progress(f"filling the log with {what}")
         producer = factory.spawn("producer", ["produce", *source, "--broker", factory.bootstrap])
-        while producer.running:  # noqa: ASYNC110 - a process ends without telling the loop
+        while producer.running:  # noqa: ASYNC110 - nothing wakes the loop when a process ends
             await asyncio.sleep(0.2)
         if producer.code:
             raise ProcessError(f"the producer ended with code {producer.code}: {producer.tail()}")

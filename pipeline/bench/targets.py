@@ -1,4 +1,4 @@
-"""What Gigawatch wants to reach on two cores, and what a run says about it."""
+"""The targets on two cores, and which of them a run meets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from schemas.errors import GigawatchError
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -39,7 +41,7 @@ def _key(name: str) -> Callable[[Mapping[str, Any]], float | None]:
 
 TARGETS = (
     Target("end-to-end", "end to end, a rack a message", "x real time", _key("real_time_factor"), at_least=1.0),
-    Target("end-to-end", "rows missing, doubled, set aside, wrong", "rows", _key("wrong"), at_most=0),
+    Target("end-to-end", "rows missing, doubled, dead-lettered, wrong", "rows", _key("wrong"), at_most=0),
     Target("end-to-end", "freshness p99", "s", _key("freshness_p99_s"), at_most=5.0),
     Target(
         "nodes", "the same, a tray of 8 GPUs a message, merged", "x real time", _key("real_time_factor"), at_least=0.5
@@ -64,8 +66,12 @@ def table(results: Results) -> Iterator[tuple[str, ...]]:
             yield target.part, target.what, target.wanted, shown, target.unit, "met" if target.met(value) else "NOT met"
 
 
+class BenchError(GigawatchError, ValueError):
+    """An older result or a page cannot be used. Names the file and what is wrong with it."""
+
+
 def median(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The run as a whole, with every number the median over the runs; `wrong` is the worst."""
+    """Returns one result of several runs: every number is the median, `wrong` the worst."""
     out = dict(runs[-1])
     for name, value in runs[-1].items():
         if (
@@ -82,14 +88,14 @@ def median(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def load(path: Path) -> dict[str, dict[str, Any]]:
     """Results of an older run; a file of a single part counts as that part.
 
-    Raises ValueError with what is wrong with it.
+    Raises BenchError that names what is wrong with it.
     """
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as err:
-        raise ValueError(f"{path} is no result of `gigawatch bench --json`: {err}") from err
+        raise BenchError(f"{path} is no result of `gigawatch bench --json`: {err}") from err
     if not isinstance(found, dict) or not ("parts" in found or "part" in found):
-        raise ValueError(f"{path} is no result of `gigawatch bench --json`: it has neither `parts` nor `part`")
+        raise BenchError(f"{path} is no result of `gigawatch bench --json`: it has neither `parts` nor `part`")
     return found["parts"] if "parts" in found else {found["part"]: found}
 
 

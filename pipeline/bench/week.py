@@ -1,10 +1,10 @@
-"""A week of a large factory in a store of its own, to measure queries on: a minute of a small real one, repeated over
-racks and time.
+"""A week of a large factory in a store of its own, to measure queries on: a minute of a small one, repeated over racks
+and time.
 
-Ten racks run for a minute through the whole pipeline, with faults, so that every table has what it really holds. Their
-rows are then copied inside ClickHouse: to as many racks as asked for, and over the time that each tier serves, the
-means shaken by two per cent so that they do not compress to nothing. Raw samples fill ten minutes and the ten second
-tier an hour: more than any query may read of them.
+Ten racks run for a minute through the whole pipeline, with faults, so that every table holds real rows. Their rows are
+then copied inside ClickHouse to the requested number of racks and over the time that each tier serves, with two per
+cent of noise on the means so that they compress as real ones do. Raw samples fill ten minutes and the ten second tier
+an hour: more than any query may read of them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.embedded.process import Process, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, wait_for
 from pipeline.store.client import StoreError, connect
-from pipeline.store.tables import DATABASE, TABLES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
 SEED_RACKS, SEED_S = 10, 75
 GPUS_A_RACK = 72
 _HOUR, _DAY = 3600, 86400
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,11 @@ STRETCHES = (
 
 
 @contextmanager
-def filled(gpus: int, say: Say = lambda _: None) -> Iterator[str]:
-    """The URL of an embedded ClickHouse with a week of so many GPUs; gone with its data afterwards.
-
-    Raises StoreError.
-    """
+def filled(gpus: int, progress: Progress = lambda _: None) -> Iterator[str]:
+    """Yields the URL of an embedded ClickHouse with a week of `gpus` GPUs, removed afterwards. Raises StoreError."""
     with tempfile.TemporaryDirectory(prefix="gigawatch-week-") as name:
         folder, began = Path(name), time.monotonic()
-        say(f"running {SEED_RACKS} racks for {SEED_S} s, as a pattern ...")
+        progress(f"running {SEED_RACKS} racks for {SEED_S} s, as a pattern ...")
         _seed(folder)
         port = free_port()
         process = Process(
@@ -79,9 +79,9 @@ def filled(gpus: int, say: Say = lambda _: None) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         client = connect(url)
         try:
-            fill(client, gpus, say)
+            fill(client, gpus, progress)
             client.close()
-            say(f"filled in {time.monotonic() - began:.0f} s")
+            progress(f"filled in {time.monotonic() - began:.0f} s")
             yield url
         finally:
             process.stop()
@@ -113,15 +113,15 @@ def _seed(folder: Path) -> None:
         raise StoreError(f"the pattern's factory ended with code {done.returncode}: {done.stderr[-500:]}")
 
 
-def fill(client: Client, gpus: int, say: Say) -> None:
-    """Copies what the store holds to so many GPUs and over a week that ends at its newest moment."""
+def fill(client: Client, gpus: int, progress: Progress) -> None:
+    """Copies the store's rows to `gpus` GPUs and over a week that ends at its newest moment."""
     copies = -(-gpus // (SEED_RACKS * GPUS_A_RACK))
     newest = client.query(f"SELECT toUnixTimestamp(max(ts)) FROM {DATABASE}.site_windows").result_rows[0][0]
     _people(client, copies)
     for stretch in STRETCHES:
         began = time.monotonic()
         rows = _stretch(client, stretch, copies, int(newest))
-        say(
+        progress(
             f"  {stretch.table} {stretch.where if stretch.where != '1' else ''}: {rows:,} rows in "
             f"{time.monotonic() - began:.1f} s"
         )
@@ -134,7 +134,7 @@ def fill(client: Client, gpus: int, say: Say) -> None:
 
 
 def _renamed(name: str, k: str = "k") -> str:
-    """SQL: what a rack, node, device or CDU is called in copy `k`."""
+    """Returns SQL for the name of a rack, node, device or CDU in copy `k`."""
     return (
         f"multiIf(match({name}, '^R[0-9][0-9][0-9][0-9]'), concat('R', "
         f"leftPad(toString(toUInt32OrZero(substring({name}, 2, 4)) + {k} * {SEED_RACKS}), 4, "
@@ -165,10 +165,10 @@ def _people(client: Client, copies: int) -> None:
 
 
 def _copied(table: Table, k: str, moment: str = "") -> str:
-    """The values of a table's columns in copy `k`, at another moment."""
+    """Returns SQL for the values of a table's columns in copy `k`, at another moment."""
     out = []
+    types = {column.name: column.type for column in table.stored}
     for name in table.inserted:
-        kind = dict(table.stored)[name]
         if name == table.dated and moment:
             out.append(moment)
         elif name == "who":
@@ -179,7 +179,7 @@ def _copied(table: Table, k: str, moment: str = "") -> str:
             out.append(f"{moment} + INTERVAL 1500 MILLISECOND")
         elif name == "kafka_ts" and moment:
             out.append(f"{moment} + INTERVAL 400 MILLISECOND")
-        elif name.endswith("_mean") and kind.startswith("Array(Float32)"):
+        elif name.endswith("_mean") and types[name] == "Array(Float32)":
             out.append(f"arrayMap(v -> toFloat32(round(v * (1 + 0.02 * (rand(v) / 4294967296 - 0.5)), 2)), {name})")
         else:
             out.append(name)
@@ -187,8 +187,9 @@ def _copied(table: Table, k: str, moment: str = "") -> str:
 
 
 def _stretch(client: Client, stretch: Stretch, copies: int, newest: int) -> int:
-    """Writes the copies of one table's newest moments over its length, and takes the pattern's own away; returns how
-    many rows.
+    """Writes the copies of one table's newest moments over its length, in place of the pattern's own rows.
+
+    Returns the number of rows.
     """
     table = TABLES[stretch.table]
     stored, at = f"{DATABASE}.{table.stored_as}", table.dated
@@ -197,7 +198,7 @@ def _stretch(client: Client, stretch: Stretch, copies: int, newest: int) -> int:
     if not moments:
         raise StoreError(f"the pattern holds no {stretch.table} ({stretch.where})")
     last, steps = newest - newest % stretch.step_s, stretch.length_s // stretch.step_s
-    # the pattern is put aside in memory: what is read must not be what is being written
+    # the pattern is copied to memory: the insert must not read the table that it writes
     client.command(
         f"CREATE OR REPLACE TABLE {DATABASE}.pattern ENGINE = Memory AS SELECT * FROM {stored} WHERE "
         f"{stretch.where} AND {at} IN ({pattern})"

@@ -10,31 +10,32 @@ from pathlib import Path
 import click
 
 from pipeline import settings
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
+from schemas.loopback import is_loopback
 
 
 @click.command()
 @click.option("--port", type=int, default=18123, show_default=True, help="Port.")
 @click.option(
-    "--listen", default="127.0.0.1", show_default=True, help="Address. Another than loopback wants a password."
+    "--listen", default="127.0.0.1", show_default=True, help="Address. Other than loopback it needs a password."
 )
 @options.data_dir
 def clickhouse(port: int, listen: str, data_dir: Path) -> None:
     """Serves the data of --data-dir on ClickHouse's HTTP interface, on loopback, until stopped. Grafana can read it.
 
-    With GIGAWATCH_CLICKHOUSE_PASSWORD (or ..._FILE) set, every client must say it.
+    With GIGAWATCH_CLICKHOUSE_PASSWORD (or ..._FILE) set, every client must send it.
     """
     from pipeline.embedded.clickhouse import server
     from pipeline.embedded.clickhouse.chdb_engine import Engine, EngineError
 
-    options.setup_logging()
+    runtime.setup_logging()
     password = settings.value("clickhouse", "password")
-    if listen not in ("127.0.0.1", "::1", "localhost") and not password:
+    if not is_loopback(listen) and not password:
         raise CommandError(
-            f"--listen {listen} lets others in: set GIGAWATCH_CLICKHOUSE_PASSWORD or "
-            "GIGAWATCH_CLICKHOUSE_PASSWORD_FILE first. What they send is "
-            "not encrypted: put a TLS proxy before it, or use a ClickHouse server"
+            f"--listen {listen} is open to other machines: set GIGAWATCH_CLICKHOUSE_PASSWORD or "
+            "GIGAWATCH_CLICKHOUSE_PASSWORD_FILE first. Traffic is not encrypted: put a TLS proxy before it, or use a "
+            "ClickHouse server"
         )
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
@@ -53,7 +54,7 @@ def clickhouse(port: int, listen: str, data_dir: Path) -> None:
         return 0
 
     try:
-        code = options.until_signal(work)
+        code = runtime.until_signal(work)
     except EngineError as err:
         raise CommandError(err.text) from err
     except OSError as err:

@@ -10,7 +10,7 @@ import click
 
 from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 
 
 @click.group()
@@ -62,16 +62,12 @@ def check_panels(
     from dashboards.check import RANGES, check, p95, timed
     from pipeline.bench.week import filled
     from pipeline.store.access import opened
-    from pipeline.store.client import StoreError
     from pipeline.terminal.tables import show
 
     with ExitStack() as stack:
-        try:
-            if fill:
-                clickhouse = stack.enter_context(filled(fill, lambda text: click.echo(text, err=True)))
-            client = stack.enter_context(opened(clickhouse, data_dir))
-        except StoreError as err:
-            raise CommandError(str(err)) from err
+        if fill:
+            clickhouse = stack.enter_context(filled(fill, lambda text: click.echo(text, err=True)))
+        client = stack.enter_context(opened(clickhouse, data_dir))
 
         def run(sql: str) -> tuple[Sequence[Sequence[Any]], int]:
             found = client.query(sql)
@@ -121,21 +117,17 @@ def push(url: str, clickhouse: str | None) -> None:
     Who you are comes from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also
     with _FILE).
     """
-    from dashboards.push import PushError
     from dashboards.push import push as push_all
 
-    try:
-        token, user, password, ca = (settings.value("grafana", name) for name in ("token", "user", "password", "ca"))
-        if not token and not (user and password):
-            raise CommandError(
-                "Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and "
-                "GIGAWATCH_GRAFANA_PASSWORD "
-                "(a file's name in ..._FILE will do)"
-            )
-        for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
-            click.echo(line)
-    except (PushError, settings.SecurityError) as err:
-        raise CommandError(str(err)) from err
+    token, user, password, ca = (settings.value("grafana", name) for name in ("token", "user", "password", "ca"))
+    if not token and not (user and password):
+        raise CommandError(
+            "Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and "
+            "GIGAWATCH_GRAFANA_PASSWORD "
+            "(a file's name in ..._FILE will do)"
+        )
+    for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
+        click.echo(line)
 
 
 def _reader() -> tuple[str, str]:

@@ -27,13 +27,17 @@ from pipeline.embedded.process import ProcessError
 from pipeline.instance import run_dir, running
 from pipeline.monitoring import status
 from pipeline.monitoring.health import judge
-from pipeline.monitoring.metrics import kind_of
+from pipeline.monitoring.metrics import METRICS
+from pipeline.monitoring.statuses import kind_of, parse
 from pipeline.store.client import StoreError, connect, open_folder
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.store.tables import TABLES
+from producers.sources.registry import SourceType, shown
 from schemas import topics
+from schemas.tables import DATABASE
 
 OLDEST_CLICKHOUSE, OLDEST_JAVA = 25, 17
 Verdict = tuple[str, str]  # ok | warn | bad, and a sentence
+Check = tuple[str, Callable[[], Verdict]]
 
 
 @click.command()
@@ -49,13 +53,13 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
     factory = running(data_dir)
     address = broker or (factory.bootstrap if factory else None)
     url = clickhouse or (factory.clickhouse if factory else None)
-    checks: list[tuple[str, Callable[[], Verdict]]] = [
+    checks: list[Check] = [
         ("Python", lambda: ("ok", f"{platform.python_version()} on {os.cpu_count()} cores")),
         ("packages", _packages),
         ("disk", lambda: _disk(data_dir)),
         ("embedded broker", lambda: _found(find_tansu, "Tansu")),
         ("Apache Kafka", _apache),
-        ("NVML", _nvml),
+        *[(found.name, partial(_source, found)) for found in shown()],
         (
             "plots",
             lambda: (
@@ -72,15 +76,14 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
                 else ("warn", f"none runs on {data_dir}: `gigawatch up`")
             ),
         ),
-        *(
-            [(name, partial(_process, data_dir, name)) for name in sorted(status.read_all(run_dir(data_dir)))]
-            if factory
-            else []
-        ),
+        *(processes(data_dir) if factory else []),
         ("Kafka", lambda: _kafka(address)),
         ("ClickHouse", lambda: _clickhouse(url, data_dir)),
         *([("watch page", lambda: _answers(factory.watch, "/live"))] if factory and factory.watch else []),
-        ("Grafana", lambda: _answers(grafana, "/api/health") if grafana else ("warn", "not asked: give --grafana URL")),
+        (
+            "Grafana",
+            lambda: _answers(grafana, "/api/health") if grafana else ("warn", "not checked: give --grafana URL"),
+        ),
     ]
     marks = {
         "ok": click.style(" ok ", fg="green"),
@@ -103,7 +106,7 @@ def _found(find: Callable[[], object], name: str) -> Verdict:
 
 
 def _packages() -> Verdict:
-    """Whether what is installed is what this version asks for."""
+    """Whether the installed packages are those that this version requires."""
     wrong = []
     for line in importlib.metadata.requires("gigawatch") or ():
         wanted = Requirement(line)
@@ -115,19 +118,26 @@ def _packages() -> Verdict:
             wrong.append(f"{wanted.name} is missing")
             continue
         if not wanted.specifier.contains(have, prereleases=True):
-            wrong.append(f"{wanted.name} is {have}, wanted {wanted.specifier}")
+            wrong.append(f"{wanted.name} is {have}, this version needs {wanted.specifier}")
     return (
         ("bad", "; ".join(wrong) + ": pip install -c constraints.txt .")
         if wrong
-        else ("ok", "all as this version wants them")
+        else ("ok", "all as this version needs them")
     )
 
 
+def processes(data_dir: Path) -> list[Check]:
+    """A check of each process that has written a status under `data_dir`; the watch page has a check of its own."""
+    names = sorted(n for n in status.read_all(run_dir(data_dir)) if kind_of(n) in METRICS)
+    return [(name, partial(_process, data_dir, name)) for name in names]
+
+
 def _process(data_dir: Path, name: str) -> Verdict:
-    """What a running factory's process says of itself."""
-    said = status.read(run_dir(data_dir) / f"{name}.json")
-    found = judge(kind_of(name), said, time.time())
-    return ("ok" if found.ready else "bad"), f"{found}; metrics at {said.get('metrics_at') or 'no address'}/metrics"
+    """Health of a running factory's process, from its status."""
+    found = parse(name, status.read(run_dir(data_dir) / f"{name}.json"))
+    health = judge(found, time.time())
+    where = f"metrics at {found.metrics_at}/metrics" if found.metrics_at else "it serves no metrics"
+    return ("bad" if not health.ready else "warn" if health.degraded else "ok"), f"{health}; {where}"
 
 
 def _apache() -> Verdict:
@@ -135,12 +145,12 @@ def _apache() -> Verdict:
         java = find_java()
     except ProcessError as err:
         return "warn", str(err)
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', said)
+    version = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', version)
     if found and int(found[1]) < OLDEST_JAVA:
         return (
             "warn",
-            f"{java} is Java {found[1]}: Apache Kafka 4 wants {OLDEST_JAVA} or newer, --broker apache will not start",
+            f"{java} is Java {found[1]}: Apache Kafka 4 needs {OLDEST_JAVA} or newer, --broker apache will not start",
         )
     have = "KAFKA_HOME" in os.environ or shutil.which("mvn")
     return (
@@ -150,17 +160,10 @@ def _apache() -> Verdict:
     )
 
 
-def _nvml() -> Verdict:
-    if importlib.util.find_spec("pynvml") is None:
-        return "warn", "no nvidia-ml-py: pip install 'gigawatch[nvml]' to read this machine's GPUs"
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as err:
-        return "warn", f"no NVIDIA driver here ({err}): --source nvml will not start"
-    return "ok", f"{count} GPU(s)"
+def _source(found: SourceType) -> Verdict:
+    """Whether a source can run here; one that cannot is no fault of the machine."""
+    ready, text = found.readiness()
+    return ("ok" if ready else "warn"), text
 
 
 def _disk(data_dir: Path) -> Verdict:

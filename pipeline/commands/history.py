@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,13 +16,16 @@ import pyarrow.parquet as pq
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.output import STDOUT, OutputFile, written
+from pipeline.commands.runtime import CommandError
 from pipeline.store import history as store_history
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
-from pipeline.store.history import AskError, HistoryQuery
+from pipeline.store.client import reason
+from pipeline.store.history import BY, HistoryQuery
 from pipeline.terminal.escape import plain
 from pipeline.terminal.tables import show
+
+_MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.command()
@@ -34,29 +40,27 @@ from pipeline.terminal.tables import show
     "last_span",
     default="15m",
     show_default=True,
-    help="How far back from the newest sample: 90s, 15m, 6h, 2d.",
+    help="How far back from the newest sample, or from --to: 90s, 15m, 6h, 2d.",
 )
 @click.option(
     "--from",
     "first",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
-    help="Begin, UTC, instead of --last.",
+    type=_MOMENTS,
+    metavar="TIME",
+    help="Begin, UTC, such as 2026-01-31 or 2026-01-31T18:30, in place of --last.",
 )
-@click.option(
-    "--to", "until", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]), help="End, UTC."
-)
+@click.option("--to", "until", type=_MOMENTS, metavar="TIME", help="End, UTC; that moment itself is not in the range.")
 @click.option("--every", help="Width of a row: 1s, 10s, 1m. Default: what suits the range.")
+@click.option("--by", type=click.Choice(BY), default="rack", show_default=True, help="One line per what.")
 @click.option(
-    "--by",
-    type=click.Choice(["device", "rack", "job", "site"]),
-    default="rack",
-    show_default=True,
-    help="A row per what.",
+    "--csv", "csv_file", metavar="FILE.csv", type=OutputFile(stdout=True), help="Write CSV here; - is standard output."
 )
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write CSV here.")
-@click.option("--parquet", type=click.Path(path_type=Path, dir_okay=False), help="Write Parquet here.")
+@click.option("--parquet", metavar="FILE.parquet", type=OutputFile(), help="Write Parquet here.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw a PNG or SVG here (needs matplotlib)."
+    "--plot",
+    metavar="FILE.png",
+    type=OutputFile(".png", ".svg", ".pdf"),
+    help="Draw a PNG, SVG or PDF here (needs matplotlib).",
 )
 @options.clickhouse
 @options.data_dir
@@ -74,44 +78,44 @@ def history(
     clickhouse: str | None,
     data_dir: Path,
 ) -> None:
-    """METRIC over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or a plot.
+    """Shows METRIC over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or a plot.
+
+    Rows have the mean and the maximum; of a counter, such as `gpu.energy_j`, the increase.
 
     \b
     gigawatch history temp_c --place R0001 --by device --last 5m
     gigawatch history cooling.heat_w --plot heat.png
     """
+    if plot and importlib.util.find_spec("matplotlib") is None:
+        raise CommandError("--plot needs matplotlib: pip install 'gigawatch[plot]'")
     try:
+        every_s = store_history.span_s(every) if every else 0.0
+        ask = HistoryQuery(metric, place, first, until, every_s, by, store_history.span_s(last_span))
         with opened(clickhouse, data_dir) as client:
-            begin = first
-            if begin is None:
-                kind, _ = store_history.find_metric(metric)
-                newest = until or client.query(f"SELECT max(ts) FROM gigawatch.{kind}").result_rows[0][0]
-                begin = newest - dt.timedelta(seconds=store_history.span_s(last_span)) if newest else None
-            found = store_history.history(
-                client, HistoryQuery(metric, place, begin, until, store_history.span_s(every) if every else 0.0, by)
-            )
-    except (StoreError, AskError) as err:
-        raise CommandError(str(err)) from err
+            found = store_history.history(client, ask)
     except ClickHouseError as err:
-        raise CommandError(str(err).split("\n")[0]) from err
+        raise CommandError(reason(err)) from err
     if not found.num_rows:
         raise CommandError(
             f"nothing stored of {metric}"
             + (f" at {place!r}" if place else "")
             + " in that time range; `gigawatch query stored` shows what there is"
         )
-    if csv_file:
-        pa_csv.write_csv(_harmless(found), csv_file)
-    if parquet:
-        pq.write_table(found, parquet)
-    if plot:
-        _draw(found, metric, by, plot)
-    for path in (csv_file, parquet, plot):
+    if csv_file == STDOUT:
+        pa_csv.write_csv(_harmless(found), sys.stdout.buffer)
+        return
+    for path, write in ((csv_file, _write_csv), (parquet, pq.write_table), (plot, _plotter(metric, by))):
         if path:
+            with written(path):
+                write(found, path)
             click.echo(f"{found.num_rows} rows -> {path}")
     if not (csv_file or parquet or plot):
         rows = [[_text(cell) for cell in row.values()] for row in found.to_pylist()]
         show(found.column_names, rows)
+
+
+def _write_csv(found: pa.Table, path: Path) -> None:
+    pa_csv.write_csv(_harmless(found), path)
 
 
 def _harmless(found: pa.Table) -> pa.Table:
@@ -131,14 +135,16 @@ def _text(cell: object) -> object:
     return cell.strftime("%Y-%m-%d %H:%M:%S") if isinstance(cell, dt.datetime) else cell
 
 
-def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
-    try:
-        import matplotlib as mpl
+def _plotter(metric: str, by: str) -> Callable[[pa.Table, Path], None]:
+    return lambda found, path: _draw(found, metric, by, path)
 
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError as err:
-        raise CommandError("--plot needs matplotlib: pip install 'gigawatch[plot]'") from err
+
+def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     _, found_metric = store_history.find_metric(metric)
     value = "increase" if "increase" in found.column_names else "mean"
     figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")

@@ -8,43 +8,37 @@ import click
 
 from pipeline import settings
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
-from pipeline.settings import SecurityError
+from pipeline.commands.runtime import CommandError
 from pipeline.store import users
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
 from pipeline.store.migrate import migrate as apply
 from pipeline.store.tables import TABLES
+from pipeline.store.views import statements
 
 
 @click.command()
 @options.clickhouse
 @options.data_dir
-@click.option("--cluster", default="", help="Make Replicated and Distributed tables on this cluster.")
+@click.option("--cluster", default="", help="Create Replicated and Distributed tables on this cluster.")
 @click.option(
     "--users",
     "with_users",
     is_flag=True,
-    help="Also make the users gigawatch_writer, gigawatch_reader and gigawatch_grafana, with the "
+    help="Also create the users gigawatch_writer, gigawatch_reader and gigawatch_grafana, with the "
     "passwords in GIGAWATCH_USERS_WRITER_PASSWORD, ..._READER_..., ..._GRAFANA_... (or files: ..._FILE).",
 )
-@click.option("--print", "show", is_flag=True, help="Only print the statements that create everything.")
+@click.option("--print", "show", is_flag=True, help="Print the statements that create everything, and run none.")
 def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bool, show: bool) -> None:
     """Creates missing tables and adds missing columns; never drops or changes any."""
     if show:
         for table in TABLES.values():
-            for statement in table.ddl(cluster):
+            for statement in statements(table, cluster):
                 click.echo(statement + ";\n")
         return
-    try:
-        with opened(clickhouse, data_dir, readonly=False) as client:
-            done = apply(client, cluster)
-            if with_users:
-                done += users.make(client, _passwords(), cluster)
-    except StoreError as err:
-        raise CommandError(str(err)) from err
-    except SecurityError as err:
-        raise CommandError(str(err)) from err
+    with opened(clickhouse, data_dir, readonly=False) as client:
+        done = apply(client, cluster)
+        if with_users:
+            done += users.make(client, _passwords(), cluster)
     click.echo("\n".join(done) if done else "nothing to do: the tables are up to date")
 
 
@@ -55,7 +49,7 @@ def _passwords() -> dict[str, str]:
     }
     if not any(found.values()):
         raise CommandError(
-            "--users makes those whose password is set: GIGAWATCH_USERS_WRITER_PASSWORD, "
+            "--users creates the users whose password is set: GIGAWATCH_USERS_WRITER_PASSWORD, "
             "GIGAWATCH_USERS_READER_PASSWORD, "
             "GIGAWATCH_USERS_GRAFANA_PASSWORD, or the name of a file in each with _FILE"
         )

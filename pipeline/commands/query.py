@@ -8,12 +8,12 @@ import click
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
+from pipeline.store.client import reason
 from pipeline.store.named_queries import QUESTIONS
-from pipeline.store.tables import DATABASE
 from pipeline.terminal.tables import show
+from schemas.tables import DATABASE
 
 _HELP = "Questions:\n\n\b\n" + "\n".join(f"  {q.name:14s}{q.help}" for q in QUESTIONS.values())
 
@@ -28,8 +28,8 @@ _HELP = "Questions:\n\n\b\n" + "\n".join(f"  {q.name:14s}{q.help}" for q in QUES
 )
 @click.option("--show", "show_sql", is_flag=True, help="Print the SQL of a named question and stop.")
 def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt: str | None, show_sql: bool) -> None:
-    """Answers SQL or a named QUESTION, read-only, from the running factory, from --clickhouse, or from a stopped
-    factory's --data-dir.
+    """Answers SQL or a named QUESTION, read-only, from --clickhouse, or from the factory on --data-dir, running or
+    stopped.
     """
     named = QUESTIONS.get(question)
     if named is None and " " not in question.strip():
@@ -48,16 +48,8 @@ def query(question: str, clickhouse: str | None, data_dir: Path, limit: int, fmt
                 click.echo(client.raw_query(sql, fmt=fmt), nl=False)
                 return
             result = client.query(sql)
-    except StoreError as err:
-        raise CommandError(str(err)) from err
     except ClickHouseError as err:
-        raise CommandError(_plain(err)) from err
+        raise CommandError(reason(err)) from err
     show(result.column_names, result.result_rows, named.help if named else "")
     if named and not result.result_rows:
         click.echo(f"no rows: {named.nothing}", err=True)
-
-
-def _plain(err: ClickHouseError) -> str:
-    """ClickHouse's sentence without the driver's wrapping."""
-    text = str(err).split("server response: ")[-1].split("\n")[0]
-    return text.split("(for url")[0].strip()

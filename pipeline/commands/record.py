@@ -10,28 +10,31 @@ from pathlib import Path
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pipeline import api, kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline import api
+from pipeline.commands import options, runtime
+from pipeline.commands.output import OutputFolder, written
+from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
-from pipeline.store.history import AskError, span_s
-from pipeline.store.tables import DATABASE
+from pipeline.store.client import reason
+from pipeline.store.history import span_s
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame, concat, schema
+from schemas.frame import Frame, concat, schema
+from schemas.identity import IDENTITY
+from schemas.tables import DATABASE
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=OutputFolder())
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=60.0,
     show_default=True,
-    help="Record live telemetry for so long.",
+    help="How long to record live telemetry.",
 )
-@click.option("--last", "last_span", help="Instead: what ClickHouse has of the last 90s, 15m, 6h.")
+@click.option("--last", "last_span", help="In place of live telemetry: what is stored of the last 90s, 15m, 6h.")
 @click.option("--place", default="", help="Only racks or devices whose name contains this.")
 @options.broker
 @options.clickhouse
@@ -53,15 +56,16 @@ def record(
         tables = (
             _stored(last_span, place, clickhouse, data_dir) if last_span else _live(seconds, place, broker, data_dir)
         )
-    except (StoreError, AskError, kafka.BrokerError) as err:
-        raise CommandError(str(err)) from err
+    except ClickHouseError as err:
+        raise CommandError(reason(err)) from err
     if not tables:
         raise CommandError(
-            "nothing came: is a producer running?" if not last_span else "nothing is stored in that time range"
+            "no telemetry arrived: is a producer running?" if not last_span else "nothing is stored in that time range"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     for kind, table in tables.items():
-        pq.write_table(table, folder / f"{kind}.parquet", compression="zstd", use_dictionary=True)
+        with written(folder / f"{kind}.parquet"):
+            folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, folder / f"{kind}.parquet", compression="zstd", use_dictionary=True)
         click.echo(f"{table.num_rows} rows -> {folder / f'{kind}.parquet'}")
 
 
@@ -91,12 +95,12 @@ def _live(seconds: float, place: str, broker: str | None, data_dir: Path) -> dic
         await asyncio.gather(following, stopping, return_exceptions=True)
         return 0
 
-    options.until_signal(work)
+    runtime.until_signal(work)
     return {kind: pa.table(concat(got).batch) for kind, got in frames.items()}
 
 
 def _stored(last_span: str, place: str, clickhouse: str | None, data_dir: Path) -> dict[str, pa.Table]:
-    found = {}
+    found, span = {}, dt.timedelta(seconds=span_s(last_span))
     with opened(clickhouse, data_dir) as client:
         for kind in KINDS:
             columns = ", ".join(["ts", *IDENTITY, *(m.name for m in KINDS[kind].stored)])
@@ -107,7 +111,7 @@ def _stored(last_span: str, place: str, clickhouse: str | None, data_dir: Path) 
                 f"SELECT {columns} FROM {DATABASE}.{kind} WHERE ts > {{first:DateTime64(3)}} AND "
                 f"(position(rack, {{place:String}}) > 0 OR "
                 "position(device, {place:String}) > 0) ORDER BY ts, rack, device LIMIT 1 BY ts, site, rack, device",
-                parameters={"first": newest - dt.timedelta(seconds=span_s(last_span)), "place": place},
+                parameters={"first": newest - span, "place": place},
                 use_strings=True,
             )
             if table.num_rows:

@@ -10,15 +10,14 @@ from pathlib import Path
 import click
 
 from pipeline import kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.circuit_breaker import CircuitBreaker
-from pipeline.sink.sink import GROUP, Clients, Sink
-from pipeline.sink.writer import Aborted, StoppedByConfig
-from pipeline.store.client import StoreError, connect
+from pipeline.sink.clients import GROUP, Clients
+from pipeline.sink.sink import Sink
+from pipeline.sink.writer import Aborted
+from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from pipeline.store.rollup import Roller
 
@@ -52,7 +51,7 @@ log = logging.getLogger("gigawatch.sink")
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Set aside samples older than so many days.",
+    help="Send samples older than so many days to the dead letters.",
 )
 @click.option(
     "--roll-every",
@@ -87,8 +86,8 @@ def sink(
 
     Stop it with SIGTERM: it drains and commits.
     """
-    options.setup_logging()
-    options.tame_gc()
+    runtime.setup_logging()
+    runtime.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     url = clickhouse or options.need_factory(data_dir, "--clickhouse URL").clickhouse
 
@@ -106,7 +105,7 @@ def sink(
             clients[1],
             await kafka.log_id(bootstrap),
             batcher=batcher,
-            storm=CircuitBreaker(dead_most),
+            breaker=CircuitBreaker(dead_most),
         )
         roller = Roller(clients[2])
 
@@ -144,8 +143,5 @@ def sink(
                 client.close()
         return 0
 
-    try:
-        code = options.until_signal(work)
-    except (StoreError, StoppedByConfig, kafka.BrokerError, SecurityError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

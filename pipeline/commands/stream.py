@@ -9,10 +9,8 @@ from pathlib import Path
 import click
 
 from pipeline import kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
 from pipeline.monitoring.status import Status
-from pipeline.settings import SecurityError
 
 
 @click.command()
@@ -48,8 +46,8 @@ def stream(
     """
     from pipeline.stream.app import make_app, run
 
-    options.setup_logging()
-    options.tame_gc()
+    runtime.setup_logging()
+    runtime.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
@@ -67,8 +65,5 @@ def stream(
         task.result()
         return 0
 
-    try:
-        code = options.until_signal(work)
-    except (kafka.BrokerError, SecurityError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import click
 
-from pipeline import api, kafka
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline import api
+from pipeline.commands import options, runtime
 from pipeline.terminal.escape import plain
 from schemas.catalogue import KINDS
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 
 
 @click.command()
 @click.argument("kind", required=False, type=click.Choice(list(KINDS)))
 @click.option("--place", default="", help="Only places whose site/rack contains this.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many frames.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object per row, all metrics.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per row, with all metrics.")
 @options.broker
 @options.data_dir
 def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker: str | None, data_dir: Path) -> None:
@@ -48,9 +48,7 @@ def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker:
         return 0
 
     try:
-        code = options.until_signal(work)
-    except kafka.BrokerError as err:
-        raise CommandError(str(err)) from err
+        code = runtime.until_signal(work)
     except BrokenPipeError:
         code = 0
     sys.exit(code)
@@ -63,7 +61,7 @@ def _line(frame: Frame) -> None:
         there = values[values == values]
         if len(there) and len(shown) < 6 and (metric.windowed or metric.score):
             shown.append(f"{metric.name} {float(there.mean()):.6g}")
-    stamp = frame.batch.column(0)[0].as_py()
+    stamp = frame.batch.column("ts")[0].as_py()
     click.echo(
         f"{stamp:%H:%M:%S} {frame.kind:8s}{plain(frame.key().decode()):24s}{frame.rows:4d} rows  {'  '.join(shown)}"
     )

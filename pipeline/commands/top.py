@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Console
 
 from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands.output import OutputFile, written
 from pipeline.instance import run_dir, running
 from pipeline.monitoring import status
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
 from pipeline.terminal import overview
 from pipeline.terminal.escape import without_fonts
 
@@ -23,41 +21,37 @@ from pipeline.terminal.escape import without_fonts
 @click.command()
 @options.clickhouse
 @options.data_dir
-@click.option("--once", is_flag=True, help="Show it once and stop.")
+@click.option("--once", is_flag=True, help="Print it once and stop.")
 @click.option(
-    "--svg", type=click.Path(path_type=Path, dir_okay=False), help="With --once: draw it here instead, as a picture."
+    "--svg",
+    metavar="FILE.svg",
+    type=OutputFile(".svg"),
+    help="With --once: draw it here as a picture, in place of printing it.",
 )
-@click.option("--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between refreshes."
+)
 def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, every: float) -> None:
-    """The factory in this terminal: racks as a heat map, their GPUs, incidents; press ? for the keys.
+    """Shows the factory in this terminal: racks as a heat map, their GPUs, incidents; press ? for the keys.
 
     Without a terminal, or with --once, it is printed once.
     """
 
-    def statuses() -> dict[str, dict[str, Any]]:
-        return {p.stem: status.read(p) for p in run_dir(data_dir).glob("*.json")}
-
     factory = running(data_dir)
-    try:
-        with opened(clickhouse, data_dir) as client:
-            if once or not sys.stdout.isatty():
-                drawn = overview.draw(overview.take(client, 16), statuses() if factory else {})
-                if svg:
-                    _picture(drawn, svg)
-                else:
-                    Console(width=None if sys.stdout.isatty() else 130).print(drawn)
-                return
-            from pipeline.terminal.top.app import Top
-            from pipeline.terminal.top.queries import Store
+    with opened(clickhouse, data_dir) as client:
+        if once or not sys.stdout.isatty():
+            console = Console(width=None if sys.stdout.isatty() else 130)
+            if svg:
+                console = Console(record=True, width=140, file=io.StringIO())
+            snapshot = overview.overview_of(client)
+            statuses = status.read_all(run_dir(data_dir)) if factory else {}
+            console.print(overview.draw(snapshot, statuses, console.width))
+            if svg:
+                with written(svg):
+                    svg.write_text(without_fonts(console.export_svg(title="gigawatch top")))
+                click.echo(f"-> {svg}")
+            return
+        from pipeline.terminal.top.app import Top
+        from pipeline.terminal.top.queries import Store
 
-            Top(Store(client), every).run()
-    except StoreError as err:
-        raise CommandError(str(err)) from err
-
-
-def _picture(drawn: Group, path: Path) -> None:
-    console = Console(record=True, width=140, file=io.StringIO())
-    console.print(drawn)
-    text = console.export_svg(title="gigawatch top")
-    path.write_text(without_fonts(text))
-    click.echo(f"-> {path}")
+        Top(Store(client), every).run()

@@ -11,25 +11,22 @@ from typing import Any
 
 import click
 
-from pipeline import kafka
-from pipeline.cli import check_source, source_options
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.sources import producer_argv, source_options
 from pipeline.commands.watch import PORT as WATCH_PORT
-from pipeline.embedded.process import ProcessError
 from pipeline.embedded.run_summary import summary
-from pipeline.embedded.supervisor import Plan, Supervisor
-from pipeline.monitoring import status
+from pipeline.embedded.services import Plan
+from pipeline.embedded.supervisor import Supervisor
+from pipeline.monitoring import http
 from pipeline.monitoring.health import STALL_S
-from pipeline.settings import SecurityError
 from pipeline.store import client as store_client
-from pipeline.store.client import StoreError
 from pipeline.terminal.overview import live
+from producers.sources import registry
 from schemas.topics import PARTITIONS
 
 
 @click.command()
-@click.option("--source", default="synthetic", show_default=True, help="synthetic, replay:PATH, dcgm, nvml, or none.")
+@click.option("--source", default=registry.DEFAULT, show_default=True, help=f"{registry.forms()}, or none.")
 @source_options
 @click.option(
     "--broker",
@@ -122,7 +119,7 @@ def up(
             )
             if factory.watch:
                 say(f"dashboards: {factory.watch} in your browser")
-            runner = await status.serve(metrics, factory.statuses) if metrics else None
+            runner = await http.serve(metrics, factory.statuses) if metrics else None
             await _watch(factory, stop, seconds, quiet, data_dir)
             if runner is not None:
                 await runner.cleanup()
@@ -143,7 +140,7 @@ def up(
                 tick_s=plan.tick_s,
                 wall_s=time.monotonic() - began,
                 drained=drained,
-                rotations=factory.rotations,
+                recycles=factory.watchdog.recycles,
                 source=source,
             )
             client.close()
@@ -152,73 +149,45 @@ def up(
         say("stopped")
         return 0 if drained else 1
 
-    try:
-        code = options.until_signal(work)
-    except (ProcessError, StoreError, kafka.BrokerError, SecurityError) as err:
-        raise CommandError(str(err)) from err
+    code = runtime.until_signal(work)
     sys.exit(code)
 
 
 def _producer(source: str, opts: dict[str, Any], data_dir: Path) -> tuple[str, ...]:
-    """The arguments of `gigawatch produce` for the same source; checked here, so that a mistake is told at once."""
-    if source == "none":
-        return ()
-    check_source(source, opts)
-    argv = [
-        source,
-        "--racks",
-        str(opts["racks"]),
-        "--gpu",
-        opts["model"],
-        "--tick",
-        str(opts["tick_s"]),
-        "--seed",
-        str(opts["seed"]),
-        "--speed",
-        str(opts["speed"]),
-        "--spool",
-        str(data_dir / "spool"),
-    ]
-    for name, flag in (("faults", "--fault"), ("endpoints", "--endpoint")):
-        for value in opts[name]:
-            argv += [flag, value]
-    if opts["site"]:
-        argv += ["--site", opts["site"]]
-    if opts["back_s"]:
-        argv += ["--back", str(opts["back_s"])]
-    if opts["ticks"]:
-        argv += ["--ticks", str(opts["ticks"])]
-    return (*argv, "--keep-time") if opts["keep_time"] else tuple(argv)
+    """Returns the arguments of `gigawatch produce` for the same source; none for the source `none`."""
+    return () if source == "none" else (*producer_argv(source, opts), "--spool", str(data_dir / "spool"))
 
 
 async def _watch(factory: Supervisor, stop: asyncio.Event, seconds: float | None, quiet: bool, data_dir: Path) -> None:
-    """Tends the factory, shows it, and returns when told to stop, when the time is up, or when the source has ended."""
-    tending = asyncio.create_task(factory.tender.run())
+    """Keeps the factory alive, shows it, and returns on `stop`, when the time is up, or when the source has ended."""
+    watching = asyncio.create_task(factory.watchdog.run())
     showing = asyncio.create_task(
         live(factory.clickhouse, factory.statuses, plain=quiet or not sys.stdout.isatty(), silent=quiet)
     )
     stopped = asyncio.create_task(stop.wait())
 
     async def source_ended() -> None:
-        # a process ends without telling the loop
+        # the loop gets no event when a process ends
         while "producer" not in factory.processes or factory.processes["producer"].code != 0:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
     ended = asyncio.create_task(source_ended())
     try:
-        done, _ = await asyncio.wait([tending, stopped, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if tending in done:
-            tending.result()
+        done, _ = await asyncio.wait([watching, stopped, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if watching in done:
+            watching.result()
     finally:
-        for task in (tending, showing, stopped, ended):
+        for task in (watching, showing, stopped, ended):
             task.cancel()
-        await asyncio.gather(tending, showing, stopped, ended, return_exceptions=True)
+        await asyncio.gather(watching, showing, stopped, ended, return_exceptions=True)
 
 
 def _report(result: dict[str, Any], path: Path | None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2) + "\n")
+    if result["refused_rows"]:
+        click.echo(f"{result['refused_rows']} rows were dropped in messages larger than Kafka takes", err=True)
     click.echo(
         f"{result['rows_produced']} rows produced, {result['rows_stored']} stored, {result['rows_missing']} missing, "
         f"{result['rows_duplicate']} twice, {result['dead_letters']} dead letters; fresh within "

@@ -17,16 +17,16 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import settings
-from pipeline.commands import options
-from pipeline.commands.options import CommandError
+from pipeline.commands import options, runtime
+from pipeline.commands.runtime import CommandError
 from pipeline.instance import running
 from pipeline.monitoring.status import Status
 from pipeline.store.access import opened
 from pipeline.store.client import StoreError
+from schemas.loopback import is_loopback
 
 PORT = 18080
 _CLIENTS = 3
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 #: What one panel may cost a store: said by it, not by a page that never comes.
 _BOUNDS = {"max_execution_time": 30, "max_result_rows": 250_000, "result_overflow_mode": "throw"}
 
@@ -75,14 +75,11 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     from dashboards.alerts import rules
     from dashboards.watch import server
 
-    options.setup_logging()
+    runtime.setup_logging()
     for driver in ("urllib3", "clickhouse_connect"):  # what they warn of is said by the page, or by our error
         logging.getLogger(driver).setLevel(logging.ERROR)
-    try:
-        token = settings.value("watch", "token")
-    except settings.SecurityError as err:
-        raise CommandError(str(err)) from err
-    if listen not in _LOOPBACK and not token:
+    token = settings.value("watch", "token")
+    if not is_loopback(listen) and not token:
         raise CommandError(
             f"--listen {listen} lets others in: set GIGAWATCH_WATCH_TOKEN or GIGAWATCH_WATCH_TOKEN_FILE first. "
             "What they read is not encrypted: "
@@ -103,7 +100,7 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
 
         async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
             runner = await server.serve(server.Page(ask, token, alerts=rules.firing), listen, port)
-            host = "127.0.0.1" if listen in _LOOPBACK else listen
+            host = "127.0.0.1" if is_loopback(listen) else listen
             url = f"http://{host}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
             said = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})
             keeper = asyncio.create_task(said.keep())
@@ -115,7 +112,7 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
             return 0
 
         try:
-            code = options.until_signal(work)
+            code = runtime.until_signal(work)
         except OSError as err:
             raise CommandError(f"cannot listen on {listen}:{port}: {err.strerror}; another --port?") from err
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Who has been seen: device identities as dense row numbers, so that state can live in flat arrays."""
+"""Device identities as dense row numbers, so that state can live in flat arrays."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.compute.groups import as_slice
+from pipeline.compute.versioned import Versioned
 from schemas.arrays import Bools, Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 
 _CACHE = 65_536
 
@@ -17,15 +19,15 @@ _CACHE = 65_536
 class Devices:
     """Maps (site, rack, device) to a row; a row is never reused. Identity blocks are compared as bytes, not parsed.
 
-    `version` changes whenever any identity does, for those who derive something from it.
+    `version` changes whenever any identity does, for what is derived from it.
     """
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str, str], int] = {}
         self._blocks: dict[tuple[int, bytes], tuple[Ints, int]] = {}
         self._current: dict[int, Ints] = {}  # first row -> the rows of the block that was learned last
-        self._arrays: tuple[int, dict[str, pa.Array]] = (-1, {})
-        self._order: tuple[int, Ints | None] = (-1, None)
+        self._arrays: Versioned[dict[str, pa.Array]] = Versioned()
+        self._by_rack: Versioned[tuple[Ints | None]] = Versioned()
         self.columns: dict[str, list[str]] = {name: [] for name in IDENTITY}
         self.version = 0
 
@@ -37,7 +39,9 @@ class Devices:
         return key in self._rows
 
     def rows_of(self, frame: Frame) -> Ints:
-        """int64[rows]: the row of every device of the frame; new devices are added, changed jobs and models noted."""
+        """Returns int64[rows]: the row of every device of the frame. Adds new devices, and takes over changed jobs and
+        models.
+        """
         key = frame.rows, frame.block or b"".join(_block(frame.batch.column(1 + i)) for i in range(len(IDENTITY)))
         found = self._blocks.get(key)
         if found is not None and self._current.get(found[1]) is found[0]:
@@ -49,36 +53,33 @@ class Devices:
         self._current[int(rows[0])] = rows
         return rows
 
-    def take(self, name: str, rows: Ints | slice) -> pa.Array:
-        """One identity column of the given rows."""
-        if self._arrays[0] != self.version:
-            self._arrays = self.version, {n: pa.array(values, pa.string()) for n, values in self.columns.items()}
-        column = self._arrays[1][name]
+    def column(self, name: str, rows: Ints | slice) -> pa.Array:
+        """Returns one identity column of the given rows."""
+        column = self._arrays.get(self.version, self._as_arrays)[name]
         return column[rows] if isinstance(rows, slice) else column.take(pa.array(rows))
 
     def group(self, *names: str) -> tuple[Ints, int]:
-        """(int64[devices] group number by the named identity columns, how many groups)."""
+        """Returns (int64[devices] group number by the named identity columns, number of groups)."""
         keys: dict[tuple[str, ...], int] = {}
         found = [keys.setdefault(key, len(keys)) for key in zip(*(self.columns[n] for n in names), strict=True)]
         return np.array(found, np.int64), len(keys)
 
-    def chosen(self, present: Bools) -> Ints | slice:
-        """The rows of devices that are present by rack: so that a rack's rows travel and are stored as one, whoever
-        publishes them.
-        """
-        if self._order[0] != self.version:
-            _, rack = np.unique(
-                np.array(
-                    ["\x1f".join(names) for names in zip(self.columns["site"], self.columns["rack"], strict=True)]
-                ),
-                return_inverse=True,
-            )
-            self._order = self.version, None if bool((np.diff(rack) >= 0).all()) else np.argsort(rack, kind="stable")
-        order = self._order[1]
+    def present_rows(self, present: Bools) -> Ints | slice:
+        """Row indices of present devices, sorted by rack, so one rack's rows land in one message and one stored row."""
+        (order,) = self._by_rack.get(self.version, self._rack_order)
         return as_slice(np.flatnonzero(present)) if order is None else order[present[order]]
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_blocks": {}, "_current": {}, "_arrays": (-1, {}), "_order": (-1, None)}
+        return self.__dict__ | {"_blocks": {}, "_current": {}}
+
+    def _as_arrays(self) -> dict[str, pa.Array]:
+        return {n: pa.array(values, pa.string()) for n, values in self.columns.items()}
+
+    def _rack_order(self) -> tuple[Ints | None]:
+        """Returns the rows sorted by rack; None when they already are."""
+        names = zip(self.columns["site"], self.columns["rack"], strict=True)
+        _, rack = np.unique(np.array(["\x1f".join(name) for name in names]), return_inverse=True)
+        return (None if bool((np.diff(rack) >= 0).all()) else np.argsort(rack, kind="stable"),)
 
     def _learn(self, batch: pa.RecordBatch) -> Ints:
         columns = [batch.column(1 + i).to_pylist() for i in range(len(IDENTITY))]
@@ -103,7 +104,7 @@ class Devices:
 
 
 def _block(column: pa.Array) -> bytes:
-    """The bytes that make up a string column: its offsets and characters (copied out when it is a slice)."""
+    """Returns the bytes that make up a string column: its offsets and characters (copied out of a slice)."""
     if column.offset:
         column = pa.concat_arrays([column])
     return b"".join(bytes(b) for b in column.buffers()[1:] if b is not None)

@@ -14,9 +14,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Groups of one size: `groups` int64[g], `rows` int64[g, size]; `where` the rows in a flat array, a slice if they
-    can be.
-    """
+    """Groups of one size: `groups` int64[g], `rows` int64[g, size]; `where`: the rows flat, a slice if consecutive."""
 
     groups: Ints
     rows: Ints
@@ -40,7 +38,7 @@ class Groups:
             self._by_size.append((members, order[start[members][:, None] + np.arange(size)]))
 
     def blocks(self, chunk: int = CHUNK) -> Iterator[Block]:
-        """All groups, those of one size together, about `chunk` devices at a time."""
+        """Yields all groups, those of one size together, about `chunk` devices at a time."""
         for members, rows in self._by_size:
             step = max(1, chunk // rows.shape[1])
             for at in range(0, len(members), step):
@@ -48,7 +46,7 @@ class Groups:
                 yield Block(members[at : at + step], part, as_slice(part.ravel()))
 
     def median(self, values: Floats) -> tuple[Floats, Ints]:
-        """(median per group of float[devices], how many finite values it is of); NaN for a group without any."""
+        """Returns (median per group of float[devices], count of its finite values); NaN for a group without any."""
         centre, count = np.full(self.count, np.nan), np.zeros(self.count, np.int64)
         for members, rows in self._by_size:
             ordered = np.sort(values[rows], axis=1)  # NaN sorts last
@@ -61,7 +59,7 @@ class Groups:
 
 
 def as_slice(rows: Ints) -> Ints | slice:
-    """Consecutive rows as a slice, which numpy reads and writes without gathering."""
+    """Returns consecutive rows as a slice, which numpy reads and writes without gathering; others as they are."""
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows) and (len(rows) == 1 or bool((np.diff(rows) == 1).all())):
         return slice(first, last + 1)

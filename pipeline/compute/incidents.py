@@ -1,6 +1,4 @@
-"""Incidents: a device that stays anomalous opens one, keeps it up to date, and closes it when it has been well for a
-minute.
-"""
+"""Incidents: a device that stays anomalous opens one, keeps it up to date, and closes it after a healthy minute."""
 
 from __future__ import annotations
 
@@ -8,12 +6,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-OPEN_AT = 0.6
+from schemas.identity import IDENTITY
+from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
+
+OPEN_AT = SCORE_BAD
 OPEN_AFTER = 2  # panes in a row
-CLEAR_BELOW = 0.3
+CLEAR_BELOW = SCORE_NOTICE
 CLEAR_AFTER = 6
 REFRESH_MS = 60_000
 Key = tuple[str, str, str]  # site, rack, device
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One device's score in one pane, and its cause. `identity` holds the columns of schemas.frame.IDENTITY."""
+
+    identity: dict[str, str]
+    score: float
+    cause: str
+
+    @property
+    def key(self) -> Key:
+        return self.identity["site"], self.identity["rack"], self.identity["device"]
 
 
 @dataclass(slots=True)
@@ -30,7 +44,7 @@ class _Case:
 
 
 class Incidents:
-    """Feed `update` once a pane, panes in order. Rows that come out are of the `incident` stream."""
+    """Feed `update` once a pane, panes in order. It returns rows of the `incident` stream."""
 
     def __init__(self, kind: str, pane_ms: int) -> None:
         self._kind, self._pane_ms = kind, pane_ms
@@ -40,55 +54,52 @@ class Incidents:
     def __len__(self) -> int:
         return sum(c.reported for c in self._cases.values())
 
-    def update(self, now_ms: int, scores: Iterable[tuple[dict[str, str], float, str]]) -> list[dict[str, Any]]:
-        """`scores`: (identity, score, cause) of every device worth publishing in the pane that ends at `now_ms`."""
+    def update(self, now_ms: int, judgements: Iterable[Judgement]) -> list[dict[str, Any]]:
+        """Takes the judgement of every device worth publishing in the pane that ends at `now_ms`."""
         out: list[dict[str, Any]] = []
         seen = set()
-        for identity, score, cause in scores:
-            key = (identity["site"], identity["rack"], identity["device"])
+        for judged in judgements:
+            key = judged.key
             case = self._cases.get(key)
-            if case is None and score < OPEN_AT:
+            if case is None and judged.score < OPEN_AT:
                 continue
             seen.add(key)
             if case is None:
-                self._cases[key] = _Case(identity, now_ms, score, score, cause)
+                self._cases[key] = _Case(judged.identity, now_ms, judged.score, judged.score, judged.cause)
                 continue
-            out += self._seen(key, case, now_ms, score, cause)
+            out += self._update_case(key, case, now_ms, judged.score, judged.cause)
         for key in [k for k in self._cases if k not in seen]:
-            out += self._seen(key, self._cases[key], now_ms, 0.0, "")
+            out += self._update_case(key, self._cases[key], now_ms, 0.0, "")
         return out
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Takes up open incidents from the `incident` stream (latest row of each), so that a restart does not open them
-        anew.
+        """Restores open incidents from the latest row of each in the `incident` stream, so that a restart does not open
+        them again.
 
-        They are everyone's; each wakes when its device turns up here (see `adopt`), since it may belong to another
-        partition.
+        Each stays dormant until its device is seen here (see `adopt`), since it may belong to another partition.
         """
         self._dormant.clear()
         for row in rows:
             if row["kind"] != self._kind or not row["open"]:
                 continue
-            identity = {n: row[n] for n in ("site", "rack", "node", "device", "model", "job")}
             self._dormant[row["site"], row["rack"], row["device"]] = _Case(
-                identity,
-                int(row["opened"]),
-                float(row["peak"]),
-                float(row["score"]),
-                row["cause"],
-                OPEN_AFTER,
-                0,
-                int(row["updated"]),
-                True,
+                identity={n: row[n] for n in IDENTITY},
+                opened_ms=int(row["opened"]),
+                peak=float(row["peak"]),
+                score=float(row["score"]),
+                cause=row["cause"],
+                bad=OPEN_AFTER,
+                published_ms=int(row["updated"]),
+                reported=True,
             )
 
     def adopt(self, mine: Callable[[Key], bool]) -> None:
-        """Wakes restored incidents of devices that are ours."""
+        """Activates restored incidents of devices that are ours."""
         for key in [k for k in self._dormant if mine(k)]:
             self._cases.setdefault(key, self._dormant.pop(key))
 
-    def _seen(self, key: Key, case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
-        if now_ms <= case.published_ms:  # replay of what was already told
+    def _update_case(self, key: Key, case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
+        if now_ms <= case.published_ms:  # a replay of what is published already
             return []
         case.score = score
         if score < CLEAR_BELOW:

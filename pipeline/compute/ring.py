@@ -41,7 +41,7 @@ class Ring:
             self.devices = devices
 
     def open(self, tick: int) -> int:
-        """The slot of a tick; an older tick's samples are given up for it."""
+        """Returns the slot of a tick; the samples of an older tick in it are dropped."""
         slot = tick % self.slots
         if self._tick[slot] != tick:
             self._tick[slot] = tick
@@ -63,7 +63,7 @@ class Ring:
     def window(
         self, first_tick: int, ticks: int, metrics: Ints | Sequence[int] | slice = slice(None), rows: Rows = slice(None)
     ) -> Floats:
-        """float[ticks, metrics, len(rows)] of that span; NaN where nothing came."""
+        """Returns float[ticks, metrics, len(rows)] of that span; NaN where nothing came."""
         wanted = np.arange(first_tick, first_tick + ticks)
         slots = wanted % self.slots
         chosen = np.arange(self._metrics)[metrics]
@@ -77,7 +77,7 @@ class Ring:
         return out
 
     def carried(self, first_tick: int, ticks: int) -> Bools:
-        """bool[metrics]: whether any tick of the span has anything of a metric."""
+        """Returns bool[metrics]: whether any tick of the span carries the metric."""
         wanted = np.arange(first_tick, first_tick + ticks)
         slots = wanted % self.slots
         return np.asarray((self._carried[slots] & (self._tick[slots] == wanted)[:, None]).any(axis=0))
@@ -97,9 +97,15 @@ class Ring:
             self._samples[slot, metric, : self.devices] = values
 
 
+def widen(array: Floats, devices: int, fill: float) -> Floats:
+    """Returns the array with room for `devices` along its last axis; what is new holds `fill`."""
+    more = devices - array.shape[-1]
+    return np.concatenate([array, np.full((*array.shape[:-1], more), fill, array.dtype)], -1) if more > 0 else array
+
+
 def _untouched(shape: tuple[int, ...], dtype: str) -> Floats:
-    """An array of its own pages, which the system gives when they are written to and takes back whole when the array
-    goes.
+    """Returns an array in pages of its own: the system provides a page when it is first written, and frees all of them
+    with the array.
     """
     size = int(np.prod(shape))
     pages = mmap.mmap(-1, max(1, size) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -109,7 +115,7 @@ def _untouched(shape: tuple[int, ...], dtype: str) -> Floats:
 
 
 class Filled:
-    """bool[slots, devices]: who has given a sample in which tick."""
+    """bool[slots, devices]: which devices gave a sample in which tick."""
 
     def __init__(self, slots: int) -> None:
         self._slots, self._devices = slots, 0
@@ -125,8 +131,11 @@ class Filled:
         self._devices = devices
         self._filled = self._room[:, :devices]
 
-    def fresh(self, tick: int, rows: Rows) -> Bools | None:
-        """bool[len(rows)]: the first sample of a device in this tick, which counts; None when all are. Marks them."""
+    def first_samples(self, tick: int, rows: Rows) -> Bools | None:
+        """Returns bool[len(rows)]: which are the first sample of their device in this tick; None when all are.
+
+        Marks their devices as filled.
+        """
         slot = tick % self._slots
         filled = self._filled[slot]
         if self._tick[slot] != tick:
@@ -144,7 +153,7 @@ class Filled:
         return np.asarray(~seen & first)
 
     def samples(self, first_tick: int, ticks: int) -> Ints:
-        """uint32[devices]: in how many ticks of the span each device gave a sample."""
+        """Returns uint32[devices]: the number of ticks of the span in which each device gave a sample."""
         wanted = np.arange(first_tick, first_tick + ticks)
         slots = wanted % self._slots
         return np.asarray(self._filled[slots[self._tick[slots] == wanted]].sum(axis=0, dtype=np.uint32))
@@ -157,10 +166,10 @@ class Filled:
         self._filled = self._room
 
     def newest(self) -> int:
-        """The newest tick with a sample, or -1."""
+        """Returns the newest tick with a sample, or -1."""
         return int(self._tick.max())
 
     def first(self, first_tick: int, ticks: int) -> int:
-        """The earliest tick of the span with a sample; `first_tick` when there is none."""
+        """Returns the earliest tick of the span with a sample; `first_tick` when there is none."""
         inside = self._tick[(self._tick >= first_tick) & (self._tick < first_tick + ticks)]
         return int(inside.min()) if len(inside) else first_tick

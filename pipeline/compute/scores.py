@@ -1,36 +1,34 @@
-"""Anomaly scores: each device against its peers and its own past, 0 (as ever) to 1 (certain), with the cause.
+"""Anomaly scores: each device against its peers and its own past, 0 (normal) to 1 (certain), with the cause.
 
 Pure numpy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.compute import stats
 from pipeline.compute.groups import Groups
-from schemas.arrays import Bools, Floats, Ints
+from schemas.arrays import Bools, Floats
 from schemas.metric import Metric
 
 LEAST_PEERS = 4
 LEAST_HISTORY = 4  # panes
-#: Scores below this are not published: the device is as it always is.
+#: Scores below this are not published: the device is as it usually is.
 PUBLISH_FROM = 0.05
-#: XIDs that need an operator, from NVIDIA's XID catalogue: off the bus, uncontained or unrecovered ECC, row remap
-#: failure, NVLink, GSP, micro-controller halt.
-SEVERE_XIDS = (48, 62, 64, 74, 79, 92, 95, 119, 120, 140, 143, 158, 171, 172)
 
 
 @dataclass(slots=True)
 class Scored:
-    """Per device: score 0 to 1, index of the causing metric (or a negative special), its value, what was expected,
-    both z.
+    """Per device: score 0 to 1, its cause ("" is none; a metric or a rule by name), the cause's value, the value
+    expected, both z. `cause` is an object array of str, the others float64.
     """
 
     score: Floats
-    cause: Ints
+    cause: Floats
     value: Floats
     expected: Floats
     z_self: Floats
@@ -39,21 +37,22 @@ class Scored:
     @staticmethod
     def none(devices: int) -> Scored:
         nan = np.full(devices, np.nan)
-        return Scored(np.zeros(devices), np.full(devices, -1), nan.copy(), nan.copy(), nan.copy(), nan.copy())
+        cause = np.full(devices, "", object)
+        return Scored(np.zeros(devices), cause, nan.copy(), nan.copy(), nan.copy(), nan.copy())
 
-    def raise_to(self, where: Bools, score: float, cause: int, value: Floats, expected: float) -> None:
-        """Sets a higher score for the devices where something certain was seen."""
-        self.judge(where & (self.score < score), score, cause, value, expected)
+    def raise_to(self, where: Bools, score: float, cause: str, value: Floats, expected: float) -> None:
+        """Sets a higher score for the devices of a certain finding."""
+        self.override(where & (self.score < score), score, cause, value, expected)
 
-    def judge(self, where: Bools, score: float, cause: int, value: Floats, expected: float) -> None:
-        """Sets the score of these devices, whatever it was: their readings say nothing else that is true."""
+    def override(self, where: Bools, score: float, cause: str, value: Floats, expected: float) -> None:
+        """Sets the score of these devices, whatever it was: their readings mean nothing else."""
         self.score[where], self.cause[where] = score, cause
         self.value[where], self.expected[where] = value[where], expected
         self.z_self[where] = self.z_peer[where] = np.nan
 
 
 def evidence(z: Floats) -> Floats:
-    """z to 0..1: nothing up to 3.5 sigmas, 0.5 near 7, 0.9 near 10; unknown is nothing."""
+    """Maps z to 0..1: nothing up to 3.5 sigmas, 0.5 near 7, 0.9 near 10; unknown is nothing."""
     beyond = np.maximum(np.nan_to_num(z, nan=0.0) - 3.5, 0.0) / 4.2
     return np.asarray(1.0 - np.exp(-(beyond**2)))
 
@@ -67,27 +66,24 @@ def combine(z_self: Floats, z_peer: Floats) -> Floats:
     return np.where(np.isnan(z_peer), own, peers * (0.85 + 0.15 * own))
 
 
-def score(
-    metrics: list[tuple[int, Metric]], current: Floats, baseline: tuple[Floats, Floats], groups: Groups
-) -> Scored:
+def score(metrics: Sequence[Metric], current: Floats, baseline: tuple[Floats, Floats], groups: Groups) -> Scored:
     """Scores one pane.
 
-    `metrics`: (index in the catalogue, metric) of the k scored ones; `current`: float[k, devices] pane means;
-    `baseline`: median and robust sigma of each device's past, float[k, devices], NaN where unknown; `groups`: each
-    device's peers.
+    `metrics`: the k scored ones; `current`: float[k, devices] pane means; `baseline`: median and robust sigma of each
+    device's past, float[k, devices], NaN where unknown; `groups`: each device's peers.
     """
     result = Scored.none(current.shape[1])
     centre, sigma = baseline
-    for k, (index, metric) in enumerate(metrics):
-        rule = metric.score
-        assert rule is not None
+    for k, metric in enumerate(metrics):
+        vote = metric.score
+        assert vote is not None
         values = current[k]
         peer_centre, peer_sigma = stats.group_robust(values, groups, LEAST_PEERS)
-        z_peer = stats.z(values, peer_centre, peer_sigma, rule.floor, rule.direction)
+        z_peer = stats.z(values, peer_centre, peer_sigma, vote.floor, vote.direction)
         z_self = np.full_like(values, np.nan)
-        if rule.self_history:
-            z_self = stats.z(values, centre[k], sigma[k], rule.floor, rule.direction)
-        strength = rule.weight * combine(z_self, z_peer)
+        if vote.self_history:
+            z_self = stats.z(values, centre[k], sigma[k], vote.floor, vote.direction)
+        strength = vote.weight * combine(z_self, z_peer)
         better = strength > result.score
         for array, new in (
             (result.score, strength),
@@ -97,5 +93,5 @@ def score(
             (result.expected, np.where(np.isnan(peer_centre), centre[k], peer_centre)),
         ):
             array[better] = new[better]
-        result.cause[better] = index
+        result.cause[better] = metric.name
     return result

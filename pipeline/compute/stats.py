@@ -13,13 +13,13 @@ MAD_TO_SIGMA = 1.4826
 
 
 def mean_and_max(samples: Floats) -> tuple[Floats, Floats, Bools]:
-    """(mean over axis 0; maximum over axis 0; where something is missing); NaN where nothing was measured.
+    """Returns (mean over axis 0, maximum over axis 0, where something is missing); NaN where nothing was measured.
 
     A pane's few samples are added up in their own float32, which is right to a millionth and four times as fast; more
     in float64.
     """
     total = np.add.reduce(samples, axis=0, dtype=np.float64 if len(samples) > FEW else None)
-    high = np.maximum.reduce(samples, axis=0)
+    maximum = np.maximum.reduce(samples, axis=0)
     mean = total / len(samples)
     gaps = np.isnan(total)
     if gaps.any():
@@ -27,33 +27,35 @@ def mean_and_max(samples: Floats) -> tuple[Floats, Floats, Bools]:
         there = ~np.isnan(some)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean[gaps] = np.where(there, some, 0.0).sum(axis=0, dtype=np.float64) / there.sum(axis=0)
-        high[gaps] = np.fmax.reduce(some, axis=0)
-    return mean, high, gaps
+        maximum[gaps] = np.fmax.reduce(some, axis=0)
+    return mean, maximum, gaps
 
 
-def first_and_last(samples: Floats) -> tuple[Floats, Floats]:
-    """(earliest, latest) value along axis 0 that is not missing."""
-    first, last = samples[0].copy(), samples[0].copy()
-    for now in samples[1:]:
-        first = np.where(np.isnan(first), now, first)
-        last = np.where(np.isnan(now), last, now)
-    return first, last
+def increase(samples: Floats, before: Floats) -> tuple[Floats, Floats, Bools]:
+    """Returns (growth of counters over axis 0 since `before`; their latest values; which went backwards).
 
-
-def increase(last: Floats, before: Floats) -> Floats:
-    """A counter's growth from `before` to `last`; after a reset, what it has counted since.
-
-    NaN where either is unknown.
+    A counter that goes backwards has started again at 0. One without a value `before` (NaN) grows from its first
+    sample; growth is NaN where there is no sample, and the latest value is then the one before.
     """
-    grown = last - before
-    return np.where(grown < 0, last, grown)
+    start, latest, banked = before.copy(), before.copy(), np.zeros(before.shape)
+    reset = np.zeros(before.shape, bool)
+    for now in samples:
+        start = np.where(np.isnan(start), now, start)
+        with np.errstate(invalid="ignore"):
+            fell = now < latest
+        if fell.any():
+            banked[fell] += latest[fell] - start[fell]
+            start[fell] = 0.0
+            reset |= fell
+        latest = np.where(np.isnan(now), latest, now)
+    unseen = np.isnan(samples).all(axis=0)
+    return np.where(unseen, np.nan, banked + (latest - start)), latest, reset
 
 
 def quantile_last(samples: Floats, q: float, gaps: Bools) -> Floats:
-    """Quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured. Reorders
-    `samples`.
+    """Returns the quantile along the last axis, linear between ranks (numpy's default); NaN where nothing was measured.
 
-    `gaps` says which lines have missing values.
+    Reorders `samples`. `gaps`: which lines have missing values.
     """
     size = samples.shape[-1]
     place = (size - 1) * q
@@ -68,7 +70,7 @@ def quantile_last(samples: Floats, q: float, gaps: Bools) -> Floats:
 
 
 def quantile(samples: Floats, q: float) -> Floats:
-    """Quantile over axis 0, linear between ranks (numpy's default); NaN where nothing was measured."""
+    """Returns the quantile over axis 0, linear between ranks (numpy's default); NaN where nothing was measured."""
     ordered = np.sort(samples, axis=0)  # NaN sorts last
     count = np.count_nonzero(~np.isnan(ordered), axis=0)
     place = np.maximum(count - 1, 0) * q
@@ -80,7 +82,7 @@ def quantile(samples: Floats, q: float) -> Floats:
 
 
 def group_robust(values: Floats, groups: Groups, least: int) -> tuple[Floats, Floats]:
-    """Per value: (its group's median, the group's robust sigma); NaN where the group has fewer than `least` values."""
+    """Returns each value's (group median, group's robust sigma); NaN where the group has fewer than `least` values."""
     centre, count = groups.median(values)
     centre = np.where(count >= least, centre, np.nan)
     spread, _ = groups.median(np.abs(values - centre[groups.group]))
@@ -88,7 +90,7 @@ def group_robust(values: Floats, groups: Groups, least: int) -> tuple[Floats, Fl
 
 
 def robust(history: Floats, least: int) -> tuple[Floats, Floats]:
-    """Over axis 0: (median, robust sigma); NaN where there are fewer than `least` values."""
+    """Returns (median, robust sigma) over axis 0; NaN where there are fewer than `least` values."""
     last = np.ascontiguousarray(np.moveaxis(history, 0, -1))
     count = np.count_nonzero(~np.isnan(last), axis=-1)
     gaps = count < len(history)
@@ -97,7 +99,7 @@ def robust(history: Floats, least: int) -> tuple[Floats, Floats]:
 
 
 def z(values: Floats, centre: Floats, sigma: Floats, floor: float, direction: str) -> Floats:
-    """Signed so that positive is bad: how many sigmas (at least `floor` each) a value lies on its bad side; NaN for
+    """Returns how many sigmas (at least `floor` each) a value lies on its bad side, negative on its good side; NaN for
     unknown.
     """
     distance = (values - centre) / np.maximum(sigma, floor)

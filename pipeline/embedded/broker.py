@@ -12,18 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.embedded.process import KEEP_MEMORY_THREADS, Process, ProcessError, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import KEEP_MEMORY_THREADS, Process, ProcessError, wait_for
 
 KAFKA_VERSION = "4.1.0"
 KAFKA_PORT, CONTROLLER_PORT = 19092, 19093
 
 
 class Broker(Protocol):
-    """A broker that we start and stop; `bootstrap` is valid once it is started."""
+    """A broker that the supervisor starts and stops; `bootstrap` is valid once it is started."""
 
     bootstrap: str
     process: Process
-    bounded: bool
 
     def start(self) -> None: ...
 
@@ -31,11 +31,7 @@ class Broker(Protocol):
 
 
 class Tansu:
-    """Tansu keeps its log in memory and never trims it: the supervisor bounds it by starting a fresh one (see
-    `rotate`).
-    """
-
-    bounded = True
+    """Tansu keeps its log in memory and never trims it: the watchdog bounds it (see `Watchdog.recycle_broker`)."""
 
     def __init__(self, data_dir: Path, port: int | None = None) -> None:
         self._port = port or free_port(KAFKA_PORT)
@@ -45,7 +41,7 @@ class Tansu:
 
     def _make(self) -> Process:
         url = f"tcp://{self.bootstrap}"
-        # a new cluster id each time: offsets of another run must not be taken for this one's
+        # a new cluster id each time, so that offsets of another run are not mistaken for this run's
         return Process(
             "broker",
             [
@@ -72,8 +68,8 @@ class Tansu:
     def stop(self) -> None:
         self.process.stop(5)
 
-    def renew(self) -> None:
-        """A fresh, empty broker at the same address."""
+    def recycle(self) -> None:
+        """Replaces the process by a fresh, empty broker at the same address."""
         self.stop()
         self.process = self._make()
         self.start()
@@ -98,8 +94,6 @@ def find_tansu() -> Path:
 class Apache:
     """One node of Apache Kafka in KRaft mode, its log on disk under the data folder."""
 
-    bounded = False
-
     def __init__(
         self,
         data_dir: Path,
@@ -109,9 +103,7 @@ class Apache:
         scram: Mapping[str, str] | None = None,
         cluster_id: str = "",
     ) -> None:
-        """`properties` come on top of ours, `scram` are users and their passwords; `cluster_id` is that of a cluster
-        to join.
-        """
+        """`properties` override the defaults; `scram` maps users to passwords; `cluster_id`: of a cluster to join."""
         self._cluster_id = cluster_id
         self._dir, self._more, self._scram = data_dir / "kafka", dict(properties or {}), dict(scram or {})
         self._port, self._controller = port or free_port(KAFKA_PORT), free_port(CONTROLLER_PORT)
@@ -158,7 +150,7 @@ class Apache:
 
     @property
     def cluster_id(self) -> str:
-        """Of a broker that was started."""
+        """The id that Kafka's storage was formatted with; valid once the broker is started."""
         return (self._dir / "cluster.id").read_text()
 
     def _properties(self) -> str:
@@ -208,7 +200,7 @@ def _cache() -> Path:
 
 
 def kafka_at_hand() -> bool:
-    """Whether Apache Kafka's jars need not be fetched first."""
+    """Whether Apache Kafka's jars are here already."""
     return "KAFKA_HOME" in os.environ or (_cache() / "complete").exists()
 
 

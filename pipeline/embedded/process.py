@@ -1,24 +1,22 @@
-"""A child process: started with its output in a log file, stopped gently, ended with its parent, restarted by a
-supervisor.
-"""
+"""A child process: its output goes to a log file, it is stopped gently, and it ends with its parent."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from schemas.errors import GigawatchError
+
 _PR_SET_PDEATHSIG = 1
-#: Our own processes keep the memory they have used: the same hundreds of megabytes are wanted again a second later, and
+#: Our own processes keep the memory they have used: they need the same hundreds of megabytes again a second later, and
 #: the kernel takes longer to clear fresh pages than we take to fill them. `ARROW_DEFAULT_MEMORY_POOL`: Arrow too goes
-#: through malloc; `JE_MALLOC_CONF`: ClickHouse's own allocator (chDB) gives back what it has not used for two minutes,
-#: not after five seconds.
+#: through malloc; `JE_MALLOC_CONF`: ClickHouse's own allocator (chDB) gives back memory unused for two minutes, not
+#: five seconds.
 KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
@@ -30,18 +28,14 @@ KEEP_MEMORY = {
 KEEP_MEMORY_THREADS = {**KEEP_MEMORY, "MALLOC_ARENA_MAX": "2"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_claimed: list[socket.socket] = []
 
 
-class ProcessError(RuntimeError):
+class ProcessError(GigawatchError, RuntimeError):
     """A process could not be started or ended badly; the message has the end of its log."""
 
 
 class Process:
-    """`gentle` is the signal that asks it to stop.
-
-    Its own session, so that Ctrl-C in a terminal reaches only the parent.
-    """
+    """`gentle` is the signal that asks it to stop. It has a session of its own: Ctrl-C reaches only the parent."""
 
     def __init__(
         self,
@@ -93,7 +87,7 @@ class Process:
             self._popen.send_signal(self.gentle)
 
     def stop(self, grace_s: float = 20.0) -> int:
-        """Asks, waits, and kills what is still there after `grace_s`; returns the exit code."""
+        """Asks, waits `grace_s`, kills if it still runs; returns the exit code."""
         if self._popen is None:
             return 0
         self.ask_to_stop()
@@ -124,7 +118,7 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def own_bytes(self) -> int:
-        """Resident memory that is no mapped file; 0 when it is gone."""
+        """Resident memory without mapped files; 0 when it is gone."""
         try:
             _, resident, shared = Path(f"/proc/{self.pid}/statm").read_text().split()[:3]
         except OSError:
@@ -143,37 +137,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def free_port(preferred: int = 0) -> int:
-    """The preferred port on loopback when it is free, else one below those that the system gives to outgoing
-    connections (from 32768).
-
-    It is this process's own until it ends: no other Gigawatch gets it in the seconds before something listens on it.
-    """
-    for port in (preferred, *random.sample(range(20_000, 32_000), 100)):
-        if port and _claim(port):
-            return port
-    raise ProcessError("no free port on 127.0.0.1")
-
-
-def _claim(port: int) -> bool:
-    """Whether the port is free; then its name is taken too, as a socket of no file that the kernel gives back when we
-    end, however we end.
-    """
-    name = socket.socket(socket.AF_UNIX)
-    try:
-        name.bind(f"\0gigawatch-port-{port}")
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-    except OSError:
-        name.close()
-        return False
-    _claimed.append(name)
-    return True
-
-
 def wait_for(process: Process, ready: Callable[[], bool], timeout_s: float) -> None:
-    """Until `ready()`; ProcessError with the end of its log when the process ends before or takes too long."""
+    """Waits until `ready()`. Raises ProcessError with the end of the log when the process ends or takes too long."""
     deadline = time.monotonic() + timeout_s
     while not ready():
         if not process.running:
@@ -187,9 +152,3 @@ def wait_for(process: Process, ready: Callable[[], bool], timeout_s: float) -> N
                 f"{process.name} was not ready after {timeout_s:g} s. The end of {process.log}:\n{process.tail()}"
             )
         time.sleep(0.05)
-
-
-def port_open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,21 +1,23 @@
-"""The summary of a run: what producers counted against what ClickHouse holds, so that the two can disagree."""
+"""The summary of a run: the producer's counts against ClickHouse's, so that the two can disagree."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE, TABLES
+from pipeline.monitoring.statuses import ProcessStatus, ProducerStatus, SinkStatus, status_of
+from pipeline.store.tables import TABLES
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
 
 def stored(client: Client, first_ms: int, last_ms: int) -> dict[str, tuple[int, int]]:
     """Per kind: (rows stored, distinct samples among them) in the time range that was produced.
 
-    A moment that is stored as one frame is counted by its rows; where there are several, their devices are told apart
-    by name.
+    A tick that is stored as one frame counts by its rows; of several frames of a tick, distinct devices count.
     """
     found = {}
     for kind in KINDS:
@@ -56,50 +58,49 @@ def bytes_per_value(client: Client, metrics: int) -> float | None:
 
 def summary(
     client: Client,
-    statuses: dict[str, dict[str, Any]],
+    statuses: Mapping[str, ProcessStatus],
     cpu_s: dict[str, float],
     *,
     tick_s: float,
     wall_s: float,
     drained: bool,
-    rotations: int,
+    recycles: int,
     source: str,
 ) -> dict[str, Any]:
-    """The keys that DESIGN names, and a few more. Times are seconds."""
-    producer, sink = statuses.get("producer", {}), statuses.get("sink", {})
-    rows = {k: int(producer.get("rows", {}).get(f"telemetry.{k}", 0)) for k in KINDS}
-    first, last = int(producer.get("first_ts_ms", 0)), int(producer.get("last_ts_ms", 0))
+    """The keys of a run's JSON summary, without `restarts`. Times are seconds."""
+    producer, sink = status_of(statuses, "producer", ProducerStatus), status_of(statuses, "sink", SinkStatus)
+    rows = {k: producer.rows.get(f"telemetry.{k}", 0) for k in KINDS}
+    first, last = producer.first_ts_ms, producer.last_ts_ms
     held = stored(client, first, last) if first else dict.fromkeys(KINDS, (0, 0))
-    dead = int(sink.get("dead_letters", 0))
     produced, kept, unique = sum(rows.values()), sum(a for a, _ in held.values()), sum(b for _, b in held.values())
-    fresh = sink.get("freshness", {})
     span = (last - first) / 1000 + tick_s if first else 0.0
     return {
-        "source": producer.get("source", source),
-        "frames_produced": sum(v for t, v in producer.get("frames", {}).items() if t.startswith("telemetry.")),
+        "source": producer.source or source,
+        "frames_produced": sum(v for t, v in producer.frames.items() if t.startswith("telemetry.")),
         "rows_produced": produced,
         "rows_stored": kept,
         "rows_missing": produced - unique,
         "rows_duplicate": kept - unique,
+        "refused_rows": producer.refused_rows,
+        "refused_messages": producer.refused_messages,
         "rows_by_kind": {k: {"produced": rows[k], "stored": held[k][0]} for k in KINDS},
-        "dead_letters": dead,
-        "dead": sink.get("dead", {}),
-        "freshness_p50_s": fresh.get("p50_s"),
-        "freshness_p99_s": fresh.get("p99_s"),
-        "real_time_factor": round(pace(float(fresh.get("slope") or 0.0)), 4) if span else None,
+        "dead_letters": sink.dead_letters,
+        "dead": sink.dead,
+        "freshness_p50_s": sink.freshness.p50_s,
+        "freshness_p99_s": sink.freshness.p99_s,
+        "real_time_factor": round(pace(sink.freshness.slope), 4) if span else None,
         "event_time_s": span,
         "wall_s": round(wall_s, 2),
         "cpu_s": cpu_s,
-        "peak_rss_mb": {n: s["peak_rss_mb"] for n, s in statuses.items() if "peak_rss_mb" in s},
-        "gpus": int(producer.get("devices", {}).get("gpu", 0)),
-        "metrics_per_gpu": int(producer.get("metrics", {}).get("gpu", 0)),
-        "bytes_per_value": bytes_per_value(client, int(producer.get("metrics", {}).get("gpu", 0))),
+        "peak_rss_mb": {n: s.peak_rss_mb for n, s in statuses.items() if s.peak_rss_mb},
+        "gpus": producer.devices.get("gpu", 0),
+        "metrics_per_gpu": producer.metrics.get("gpu", 0),
+        "bytes_per_value": bytes_per_value(client, producer.metrics.get("gpu", 0)),
         "tick_s": tick_s,
-        "missing_values": producer.get("missing", {}),
-        "silent": producer.get("silent", {}),
+        "missing_values": producer.missing,
+        "silent": producer.silent,
         "drained": drained,
-        "broker_rotations": rotations,
-        "restarts": statuses.get("_restarts", {}),
+        "broker_rotations": recycles,
     }
 
 
@@ -108,7 +109,7 @@ def _moment(ms: int) -> dt.datetime:
 
 
 def pace(slope: float) -> float:
-    """Seconds of event time that storage takes in a second: 1 when samples are as fresh at the end as at the beginning,
-    2 at most, for a backlog
-    that melts."""
+    """Seconds of event time stored in a second: 1 when samples are as fresh at the end as at the beginning, at most 2,
+    while a backlog shrinks.
+    """
     return 1 / max(0.5, 1 + slope)

@@ -1,6 +1,4 @@
-"""Keeps a factory's processes alive: what died is started again, what stands still is ended first, a broker's memory
-is bounded.
-"""
+"""Keeps a factory's processes alive: restarts what died, kills what hangs, and bounds the embedded broker's memory."""
 
 from __future__ import annotations
 
@@ -8,55 +6,51 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
 
 from pipeline import kafka
-from pipeline.embedded.broker import Tansu
-from pipeline.monitoring import status
-
-if TYPE_CHECKING:
-    from pipeline.embedded.process import Process
-    from pipeline.embedded.supervisor import Supervisor
+from pipeline.embedded.broker import Broker, Tansu
+from pipeline.embedded.process import Process
+from pipeline.embedded.services import Services
+from pipeline.monitoring.statuses import ProducerStatus
 
 BACKOFF_S = (0.5, 1, 2, 5, 10)
 _PING_S = 5.0
 
 
 class Watchdog:
-    """`run()` looks once a second until cancelled; all that it does is said."""
+    """`run()` checks once a second until cancelled, and prints everything that it does."""
 
-    def __init__(self, factory: Supervisor) -> None:
-        self._factory = factory
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._failed_at: dict[str, list[float]] = {}
         self._answered = time.monotonic()
-        self.stalls = 0
+        self.hung = 0
+        self.recycles = 0
 
     async def run(self) -> None:
-        factory = self._factory
+        services = self._services
         while True:
             await asyncio.sleep(1.0)
-            self.revive()
-            await self._end_what_stands_still()
-            broker = factory.broker
-            if broker is not None and not broker.process.running and "broker" not in factory.stopped:
-                await self._mend_broker()
-            elif (
-                broker is not None
-                and broker.bounded
-                and broker.process.rss_bytes() > factory.plan.broker_memory_mb << 20
-            ):
-                await self.rotate()
+            self.restart_dead()
+            await self._kill_hung()
+            broker = services.broker
+            if broker is None:
+                continue
+            if not broker.process.running and "broker" not in services.stopped:
+                await self._restart_broker(broker)
+            elif isinstance(broker, Tansu) and broker.process.rss_bytes() > services.plan.broker_memory_mb << 20:
+                await self.recycle_broker(broker)
 
-    def revive(self) -> None:
-        """Starts again what died, with growing pauses."""
-        factory = self._factory
-        for name, process in factory.processes.items():
-            if process.running or name == "broker" or name in factory.stopped:
+    def restart_dead(self) -> None:
+        """Restarts processes that ended, with growing pauses."""
+        services = self._services
+        for name, process in services.processes.items():
+            if process.running or name == "broker" or name in services.stopped:
                 continue
             if name == "producer" and process.code == 0:
                 continue  # its source has ended
             if self._pause_is_over(name, process):
-                factory.note_cpu(name)
+                services.note_cpu(name)
                 process.start()
                 process.restarts += 1
 
@@ -64,107 +58,97 @@ class Watchdog:
         failures = self._failed_at.setdefault(name, [])
         if not failures or failures[-1] < process.started:
             failures.append(time.monotonic())
-            self._factory.say(
-                f"{name} ended with code {process.code}: starting it again. The end of its log:\n{process.tail(4)}"
+            self._services.say(
+                f"{name} ended with code {process.code}: restarting it. The end of its log:\n{process.tail(4)}"
             )
         pause = BACKOFF_S[min(len([f for f in failures if time.monotonic() - f < 120]), len(BACKOFF_S)) - 1]
         return time.monotonic() - failures[-1] >= pause
 
-    async def _end_what_stands_still(self) -> None:
-        """A process that says nothing for long, though it runs, is killed; `revive` starts it again."""
-        factory, stall_s = self._factory, self._factory.plan.stall_s
-        if "clickhouse" in factory.processes and await asyncio.to_thread(_pings, factory.clickhouse):
+    async def _kill_hung(self) -> None:
+        """Kills a process that runs and has reported nothing for `stall_s`; `restart_dead` starts it again."""
+        services, stall_s = self._services, self._services.plan.stall_s
+        if "clickhouse" in services.processes and await asyncio.to_thread(_pings, services.clickhouse):
             self._answered = time.monotonic()
-        for name, process in factory.processes.items():
+        for name, process in services.processes.items():
             if (
                 not process.running
                 or name == "broker"
-                or name in factory.stopped
+                or name in services.stopped
                 or time.monotonic() - process.started < stall_s
             ):
                 continue
-            said = status.read(factory.run_dir / f"{name}.json")
             silent_s = (
-                time.monotonic() - self._answered
-                if name == "clickhouse"
-                else time.time() - float(said.get("at") or 0.0)
+                time.monotonic() - self._answered if name == "clickhouse" else time.time() - services.status(name).at
             )
             if silent_s > stall_s:
-                factory.say(f"{name} runs but has given no sign for {min(silent_s, 9999):.0f} s: ending it")
-                self.stalls += 1
+                services.say(f"{name} runs but has given no sign for {min(silent_s, 9999):.0f} s: ending it")
+                self.hung += 1
                 self._answered = time.monotonic()
                 await asyncio.to_thread(process.kill)
 
-    async def _mend_broker(self) -> None:
-        """A broker that died comes back: Apache Kafka with its log; Tansu without, so that readers begin anew."""
-        factory, broker = self._factory, self._factory.broker
-        assert broker is not None
+    async def _restart_broker(self, broker: Broker) -> None:
+        """Restarts a broker that died: Apache Kafka with its log; Tansu without one, so its readers are restarted."""
+        services = self._services
         if not self._pause_is_over("broker", broker.process):
             return
         restarts = broker.process.restarts + 1
         if isinstance(broker, Tansu):
-            factory.say(
-                "the embedded broker died: what it held and nobody had read yet is lost (rows_missing in the "
-                "summary counts it); "
-                "Apache Kafka keeps its log on disk (--broker apache)"
+            services.say(
+                "the embedded broker died: records that nobody had read yet are lost (rows_missing in the summary "
+                "counts them); Apache Kafka keeps its log on disk (--broker apache)"
             )
-            for name in [n for n in factory.processes if n.startswith(("stream", "sink"))]:
-                await asyncio.to_thread(factory.processes[name].stop, 10)
-                factory.note_cpu(name)
-            await asyncio.to_thread(broker.renew)
+            await services.stop_consumers(10)
+            await asyncio.to_thread(broker.recycle)
         else:
             await asyncio.to_thread(broker.start)
-        factory.processes["broker"] = broker.process
+        services.processes["broker"] = broker.process
         broker.process.restarts = restarts
-        await factory.take_broker()
+        await services.prepare_broker()
         if isinstance(broker, Tansu):
-            factory.start_consumers()
-        factory.say("the broker is back")
+            services.start_consumers()
+        services.say("the broker is back")
 
-    async def rotate(self) -> None:
-        """Gives the embedded broker's memory back: producers hold, everything is drained, a fresh broker takes over.
+    async def recycle_broker(self, broker: Tansu) -> None:
+        """Gives the embedded broker's memory back: the producer holds, everything is drained, a fresh broker starts.
 
-        The producer waits (nothing is dropped), the workers keep their state in a snapshot, the sink has committed all.
+        Nothing is lost: the producer waits, the workers keep their state in a snapshot, the sink has committed all.
         """
-        factory = self._factory
-        broker = factory.broker
-        assert isinstance(broker, Tansu)
+        services = self._services
         began, size = time.monotonic(), broker.process.rss_bytes() >> 20
-        hold = factory.run_dir / "hold"
-        hold.touch()
+        services.hold_file.touch()
         try:
             await self._until_held()
-            if not await factory.drained(120):
-                factory.say(
+            if not await services.wait_drained(120, meanwhile=self.restart_dead):
+                services.say(
                     "the broker's memory bound is reached, but the sink or a worker does not keep up; trying again"
                 )
                 return
-            for name in [n for n in factory.processes if n.startswith(("stream", "sink"))]:
-                await asyncio.to_thread(factory.processes[name].stop, 30)
-                factory.note_cpu(name)
-            factory.note_cpu("broker")
-            await asyncio.to_thread(broker.renew)
-            factory.processes["broker"] = broker.process
-            await factory.take_broker()
-            factory.start_consumers()
-            factory.rotations += 1
+            await services.stop_consumers(30)
+            services.note_cpu("broker")
+            await asyncio.to_thread(broker.recycle)
+            services.processes["broker"] = broker.process
+            await services.prepare_broker()
+            services.start_consumers()
+            self.recycles += 1
         except kafka.BrokerError as err:
-            factory.say(f"the broker could not be renewed: {err}")
+            services.say(f"the broker could not be recycled: {err}")
             return
         finally:
-            hold.unlink(missing_ok=True)
-        factory.say(
-            f"embedded broker renewed at {size} MB in {time.monotonic() - began:.1f} s (bound "
-            f"{factory.plan.broker_memory_mb} MB); nothing was dropped"
+            services.hold_file.unlink(missing_ok=True)
+        services.say(
+            f"embedded broker recycled at {size} MB in {time.monotonic() - began:.1f} s (bound "
+            f"{services.plan.broker_memory_mb} MB); nothing was dropped"
         )
 
     async def _until_held(self) -> None:
-        factory = self._factory
-        if "producer" not in factory.processes:
+        """Waits until the producer holds and Kafka has all that it sent, at most half a minute."""
+        services = self._services
+        if "producer" not in services.processes:
             return
         for _ in range(300):
-            said = status.read(factory.run_dir / "producer.json")
-            if not factory.processes["producer"].running or (said.get("held") and not said.get("pending_bytes")):
+            producer = services.status("producer")
+            held = isinstance(producer, ProducerStatus) and producer.held and not producer.pending_bytes
+            if held or not services.processes["producer"].running:
                 return
             await asyncio.sleep(0.1)
 

@@ -1,4 +1,4 @@
-"""Messages as ClickHouse stores them: devices of one moment are a row, a metric is an array over them.
+"""Messages as ClickHouse stores them: the devices of one time stamp are a row, a metric is an array over them.
 
 No device is touched in Python.
 """
@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.sink.device_sets import DeviceSets, RowGroups
-from pipeline.sink.stored_message import StoredMessage, origin
+from pipeline.sink.stored_message import StoredMessage, provenance
 from pipeline.store.quantize import multiples
-from pipeline.store.tables import IDENTITIES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import IDENTITIES
 from schemas.arrays import Floats, Ints
-from schemas.frame import IDENTITY, Frame
+from schemas.frame import Frame
+from schemas.identity import IDENTITY
 from schemas.stack import Stack
 from schemas.validation import Counts, mask_invalid, mask_invalid_values
 
@@ -26,35 +28,37 @@ _STAMP = pa.timestamp("ms", "UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
-class _Moment(NamedTuple):
-    """A piece, or that part of it that is of one moment; `frame` is set when its layout is known, else `batch`."""
+class _TimestampGroup(NamedTuple):
+    """The rows of a message with one time stamp; `frame` is set when its layout is known, else `batch`."""
 
-    piece: StoredMessage
-    place: RowGroups
+    message: StoredMessage
+    row_groups: RowGroups
     ts_ms: int
     frame: Frame | None = None
     batch: pa.RecordBatch | None = None
 
 
-def block(
-    table: Table, pieces: Sequence[StoredMessage], log_id: str, identities: DeviceSets, missing: Counts | None = None
+def frame_table(
+    table: Table, messages: Sequence[StoredMessage], log_id: str, device_sets: DeviceSets, missing: Counts | None = None
 ) -> pa.Table:
-    """The pieces as one table of frames with their origin; impossible values are made missing (NaN) and counted; an
-    array that no device has
-    is empty. Frames of one layout are stacked."""
+    """Returns the messages as one table of frames with their provenance.
+
+    Impossible values become missing (NaN) and are counted; an array that no device has is empty. Frames of one layout
+    are stacked.
+    """
     counts: Counts = Counter() if missing is None else missing
-    groups: dict[object, list[_Moment]] = {}
-    for piece in pieces:
-        for moment in _moments(piece, identities, counts):
+    by_form: dict[object, list[_TimestampGroup]] = {}
+    for message in messages:
+        for group in _timestamp_groups(message, device_sets, counts):
             key: Any = (
-                moment.frame.layout
-                if moment.frame is not None
-                else moment.batch.schema
-                if moment.batch is not None
+                group.frame.layout
+                if group.frame is not None
+                else group.batch.schema
+                if group.batch is not None
                 else None
             )
-            groups.setdefault(key, []).append(moment)
-    tables = [_grouped(table, found, log_id, counts) for found in groups.values()]
+            by_form.setdefault(key, []).append(group)
+    tables = [_grouped(table, found, log_id, counts) for found in by_form.values()]
     names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
     names += [n for n in table.inserted if n not in names and any(n in t.column_names for t in tables)]
     return (
@@ -70,27 +74,27 @@ def identities_table(rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
     return pa.table(
         {
             name: pa.array([row[name] for row in rows.values()], kinds.get(name, pa.list_(pa.string())))
-            for name, _ in IDENTITIES.columns
+            for name in (c.name for c in IDENTITIES.columns)
         }
     )
 
 
-def _moments(piece: StoredMessage, identities: DeviceSets, counts: Counts) -> Iterator[_Moment]:
-    content = piece.content
+def _timestamp_groups(message: StoredMessage, device_sets: DeviceSets, counts: Counts) -> Iterator[_TimestampGroup]:
+    content = message.content
     if isinstance(content, Frame):
         first, last = content.span()
         if content.layout is not None and first == last:
-            yield _Moment(piece, identities.of_frame(content), first, frame=content)
+            yield _TimestampGroup(message, device_sets.of_frame(content), first, frame=content)
             return
         batch = mask_invalid(content, counts).batch
     else:
         batch = content
-    for ts_ms, part in _by_moment(batch):
+    for ts_ms, part in _by_timestamp(batch):
         columns = {n: part.column(part.schema.get_field_index(n)) for n in IDENTITY}
-        yield _Moment(piece, identities.of_columns(columns, isinstance(content, Frame)), ts_ms, batch=part)
+        yield _TimestampGroup(message, device_sets.of_columns(columns, isinstance(content, Frame)), ts_ms, batch=part)
 
 
-def _by_moment(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _by_timestamp(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Rows that share time stamp, kind and width of window."""
     stamps = np.asarray(batch.column(batch.schema.get_field_index("ts")).cast(pa.int64()))
     times = np.unique(stamps)
@@ -109,65 +113,69 @@ def _by_moment(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
             yield ts, part
 
 
-def _grouped(table: Table, moments: list[_Moment], log_id: str, counts: Counts) -> pa.Table:
+def _grouped(table: Table, groups: list[_TimestampGroup], log_id: str, counts: Counts) -> pa.Table:
     """In the table's order, so that ClickHouse has nothing to sort."""
-    moments.sort(key=lambda m: (m.place.runs[0].site, m.place.runs[0].rack, m.ts_ms, m.place.runs[0].who))
-    runs = [run for m in moments for run in m.place.runs]
-    each = [len(m.place.runs) for m in moments]
-    sizes = np.array([run.rows for run in runs], np.int64)
+    groups.sort(key=_table_order)
+    row_groups = [row_group for group in groups for row_group in group.row_groups.groups]
+    each = [len(group.row_groups.groups) for group in groups]
+    sizes = np.array([row_group.rows for row_group in row_groups], np.int64)
     offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-    order = _order(moments)
+    order = _order(groups)
     columns: dict[str, pa.Array] = {
-        "ts": pa.array(np.repeat(np.array([m.ts_ms for m in moments], np.int64), each), _STAMP)
+        "ts": pa.array(np.repeat(np.array([group.ts_ms for group in groups], np.int64), each), _STAMP)
     }
     for name in ("kind", "window_s"):
-        if name in dict(table.stored):
+        if name in table.inserted:
             columns[name] = pa.array(
                 [
-                    m.batch.column(m.batch.schema.get_field_index(name))[0].as_py()
-                    for m in moments
-                    if m.batch is not None
-                    for _ in m.place.runs
+                    group.batch.column(group.batch.schema.get_field_index(name))[0].as_py()
+                    for group in groups
+                    if group.batch is not None
+                    for _ in group.row_groups.groups
                 ]
             )
-    columns |= {"site": pa.array([run.site for run in runs], _TEXT)} | (
-        {"rack": pa.array([run.rack for run in runs], _TEXT)} if table.by_rack else {}
+    columns |= {"site": pa.array([row_group.site for row_group in row_groups], _TEXT)} | (
+        {"rack": pa.array([row_group.rack for row_group in row_groups], _TEXT)} if table.by_rack else {}
     )
     columns |= {
-        "who": pa.array(np.array([run.who for run in runs], np.uint64)),
+        "who": pa.array(np.array([row_group.who for row_group in row_groups], np.uint64)),
         "rows": pa.array(sizes.astype(np.uint32)),
     }
-    resolutions = dict(table.resolutions)
-    for name, values in _values(table, moments, counts):
-        whole = multiples(values, resolutions[name]) if name in resolutions else None
+    for name, values in _values(table, groups, counts):
+        whole = multiples(values, table.resolutions[name]) if name in table.resolutions else None
         column, found = (name, values) if whole is None else (f"{name}_n", whole)
         columns[column] = pa.ListArray.from_arrays(offsets, pa.array(found if order is None else found[order]))
-    return pa.table(columns | origin([m.piece for m in moments], each, log_id))
+    return pa.table(columns | provenance([group.message for group in groups], each, log_id))
 
 
-def _values(table: Table, moments: Sequence[_Moment], counts: Counts) -> Iterator[tuple[str, Floats]]:
-    """Each array's values, of all moments one after the other."""
-    frames = [m.frame for m in moments if m.frame is not None]
+def _table_order(group: _TimestampGroup) -> tuple[str, str, int, int]:
+    first = group.row_groups.groups[0]
+    return first.site, first.rack, group.ts_ms, first.who
+
+
+def _values(table: Table, groups: Sequence[_TimestampGroup], counts: Counts) -> Iterator[tuple[str, Floats]]:
+    """Each array's values, of all groups one after the other."""
+    frames = [group.frame for group in groups if group.frame is not None]
     if frames:
         stack = Stack(frames)
         for name in stack.names:
             if name in table.arrays:
                 yield name, mask_invalid_values(frames[0].catalogue[name], stack.column(name), counts)
         return
-    batches = [m.batch for m in moments if m.batch is not None]
+    batches = [group.batch for group in groups if group.batch is not None]
     for name in batches[0].schema.names:
         if name in table.arrays:
             yield name, np.concatenate([np.asarray(b.column(b.schema.get_field_index(name))) for b in batches])
 
 
-def _order(moments: Sequence[_Moment]) -> Ints | None:
-    """How the rows of all moments must be taken; None when they lie as they should."""
-    if all(m.place.order is None for m in moments):
+def _order(groups: Sequence[_TimestampGroup]) -> Ints | None:
+    """The order in which the rows of all groups are stored; None when they lie in it."""
+    if all(group.row_groups.order is None for group in groups):
         return None
     out, at = [], 0
-    for m in moments:
-        rows = sum(run.rows for run in m.place.runs)
-        out.append(at + (np.arange(rows) if m.place.order is None else m.place.order))
+    for group in groups:
+        rows = sum(row_group.rows for row_group in group.row_groups.groups)
+        out.append(at + (np.arange(rows) if group.row_groups.order is None else group.row_groups.order))
         at += rows
     return np.concatenate(out)
 

@@ -28,10 +28,10 @@ _STORED_BEFORE = "stored-before"
 
 
 @dataclass(slots=True)
-class Batch:
+class Flush:
     """What one flush does: inserts by table and day, dead letters, then offsets (the next to read) by partition."""
 
-    pieces: dict[tuple[str, str], list[StoredMessage]] = field(default_factory=dict)
+    messages: dict[tuple[str, str], list[StoredMessage]] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     rows: int = 0
@@ -43,7 +43,7 @@ class Batch:
 
 
 class Batcher:
-    """`max_age_ms`: a sample older than this when Kafka got it is set aside as `stale`."""
+    """`max_age_ms`: a sample older than this when Kafka got it is dead-lettered as `stale`."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class Batcher:
             max_age_ms,
         )
         self._decoder = Decoder()
-        self.batch = Batch()
+        self.batch = Flush()
         self.received: Counter[str] = Counter()
         self.discarded: Counter[str] = Counter()
 
-    def take(self, record: LogRecord, now: float, days: set[dt.date] | None = None) -> None:
+    def add(self, record: LogRecord, now: float, days: set[dt.date] | None = None) -> None:
         """Adds a record; `days` are the days of it that are stored already.
 
         Its offset advances whatever becomes of it.
@@ -101,9 +101,9 @@ class Batcher:
             self._add(table.name, day, Frame(content.kind, part) if isinstance(content, Frame) else part, record)
 
     def _add(self, table: str, day: str, content: Frame | pa.RecordBatch, record: LogRecord) -> None:
-        piece = StoredMessage(content, record.partition, record.offset, record.kafka_ms)
-        self.batch.pieces.setdefault((table, day), []).append(piece)
-        self.batch.rows += piece.rows
+        message = StoredMessage(content, record.partition, record.offset, record.kafka_ms)
+        self.batch.messages.setdefault((table, day), []).append(message)
+        self.batch.rows += message.rows
 
     @property
     def refused(self) -> Counter[str]:
@@ -116,9 +116,9 @@ class Batcher:
             batch.rows >= self._max_rows or batch.bytes >= self._max_bytes or now - batch.opened >= self._max_wait_s
         )
 
-    def close(self) -> Batch:
+    def close(self) -> Flush:
         """The batch so far; a new one begins."""
-        batch, self.batch = self.batch, Batch()
+        batch, self.batch = self.batch, Flush()
         return batch
 
     def _decode(self, record: LogRecord) -> Frame | pa.RecordBatch:

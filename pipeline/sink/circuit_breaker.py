@@ -1,4 +1,4 @@
-"""A storm of dead letters: when much of what comes cannot be read, reading on would bury a flood one letter at a time.
+"""A circuit breaker for dead letters: when much of what arrives cannot be read, the sink stops reading for a while.
 
 Pure: no clock.
 """
@@ -13,9 +13,11 @@ log = logging.getLogger("gigawatch.sink")
 
 
 class CircuitBreaker:
-    """Rages for `pause_s` once at least `most` messages of the last `window_s`, and more than `share` of them, were
-    refused; then another
-    look is taken. `most` 0: never. Nothing is dropped meanwhile: Kafka keeps what is not read."""
+    """Is open for `pause_s` once at least `most` messages of the last `window_s`, and more than `share` of them, were
+    refused.
+
+    `most` 0: never. Nothing is dropped meanwhile: Kafka keeps what is not read.
+    """
 
     def __init__(self, most: int = 1000, share: float = 0.1, window_s: float = 60.0, pause_s: float = 60.0) -> None:
         self._most, self._share, self._window_s, self._pause_s = most, share, window_s, pause_s
@@ -38,14 +40,14 @@ class CircuitBreaker:
             self._seen.clear()
             worst = reasons.most_common(1)[0][0]
             self.trouble = (
-                f"dead-letter storm: {bad} of the last {total} messages were refused, most of them as "
+                f"circuit breaker open: {bad} of the last {total} messages were refused, most of them as "
                 f"`{worst}`. Nothing is read for "
-                f"{self._pause_s:.0f} s, and nothing is lost: Kafka keeps it. See `gigawatch dlq list`, mend "
+                f"{self._pause_s:.0f} s, and nothing is lost: Kafka keeps it. See `gigawatch dlq list` and fix "
                 "the producer"
             )
             log.error("%s", self.trouble)
 
-    def raging(self, now: float) -> bool:
+    def is_open(self, now: float) -> bool:
         if now < self._until:
             return True
         self.trouble = ""

@@ -1,5 +1,5 @@
-"""What has been stored already: asked of ClickHouse when a partition is taken over, so that a replay stores nothing
-twice.
+"""The offsets that are stored already, read from ClickHouse when a partition is assigned, so that a replay stores no
+row twice.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE, Table
+from pipeline.store.table import Table
+from schemas.tables import DATABASE
 
 #: (offset, Kafka time stamp in ms) -> the days whose rows of that message are stored.
-Stored = dict[tuple[int, int], set[dt.date]]
+StoredOffsets = dict[tuple[int, int], set[dt.date]]
 
 
-def stored(client: Client, table: Table, log_id: str, partition: int, first: int, end: int) -> Stored:
+def stored_offsets(client: Client, table: Table, log_id: str, partition: int, first: int, end: int) -> StoredOffsets:
     """The messages of one partition from `first` up to `end` (not included) that are in the table.
 
-    The message's time stamp is compared too, so that a topic that was deleted and made anew is not taken for the old
-    one.
+    The message's time stamp is compared too, so that a topic that was deleted and created again is not taken for the
+    old one.
     """
     rows = client.query(
         f"SELECT kafka_offset, toUnixTimestamp64Milli(kafka_ts), {table.day} FROM {DATABASE}.{table.stored_as} "
@@ -28,7 +29,7 @@ def stored(client: Client, table: Table, log_id: str, partition: int, first: int
         "AND kafka_offset < {end:UInt64} GROUP BY 1, 2, 3",
         parameters={"log": log_id, "partition": partition, "first": first, "end": end},
     ).result_rows
-    found: Stored = {}
+    found: StoredOffsets = {}
     for offset, stamp, day in rows:
         found.setdefault((int(offset), int(stamp)), set()).add(day)
     return found

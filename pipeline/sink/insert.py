@@ -13,9 +13,10 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.sink import array_rows
 from pipeline.sink.device_sets import DeviceSets
-from pipeline.sink.stored_message import StoredMessage, origin
-from pipeline.store.tables import DATABASE, Table
+from pipeline.sink.stored_message import StoredMessage, provenance
+from pipeline.store.table import Table
 from schemas.frame import Frame
+from schemas.tables import DATABASE
 from schemas.validation import Counts
 
 #: One insert is one block and so one part: it is stored whole or not at all.
@@ -37,13 +38,13 @@ class Refusal(Enum):
     """What to do when an insert fails."""
 
     TRANSIENT = "retry the same bytes until it works"
-    POISON = "find the guilty rows and set them aside"
-    CONFIG = "stop: only a person can mend it"
+    POISON = "find the failing messages and dead-letter them"
+    CONFIG = "stop: an operator must fix it"
 
 
 #: Codes that are a bad value or bad bytes: cannot parse, type mismatch, incorrect data, value out of range, ...
 _POISON = frozenset((6, 26, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 130, 131, 349, 1001))
-#: Codes that only a person can mend: unknown table, column, database or setting, no rights, wrong password, syntax.
+#: Codes that an operator must fix: unknown table, column, database or setting, no rights, wrong password, syntax.
 _CONFIG = frozenset((16, 36, 47, 60, 62, 81, 115, 192, 193, 194, 497, 516))
 
 
@@ -61,20 +62,20 @@ def classify(err: Exception) -> Refusal:
     return Refusal.TRANSIENT
 
 
-def block(
-    table: Table, pieces: Sequence[StoredMessage], log_id: str, identities: DeviceSets, missing: Counts | None = None
+def build_body(
+    table: Table, messages: Sequence[StoredMessage], log_id: str, device_sets: DeviceSets, missing: Counts | None = None
 ) -> pa.Table:
-    """The pieces as one table with their origin: of frames, or of rows in which NaN becomes NULL."""
+    """Returns the messages as one table with their provenance: of frames, or of rows in which NaN becomes NULL."""
     if table.frames:
-        return array_rows.block(table, pieces, log_id, identities, missing)
-    batches = [p.content.batch if isinstance(p.content, Frame) else p.content for p in pieces]
+        return array_rows.frame_table(table, messages, log_id, device_sets, missing)
+    batches = [p.content.batch if isinstance(p.content, Frame) else p.content for p in messages]
     body = pa.concat_tables([pa.table(b) for b in batches], promote_options="default")
     columns = {
         name: _null_for_nan(column) if pa.types.is_floating(column.type) else column
         for name, column in zip(body.column_names, body.columns, strict=True)
         if name in table.inserted
     }
-    return pa.table(columns | origin(pieces, [b.num_rows for b in batches], log_id))
+    return pa.table(columns | provenance(messages, [b.num_rows for b in batches], log_id))
 
 
 def _null_for_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -82,10 +83,10 @@ def _null_for_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(nan, pa.scalar(None, column.type), column) if pc.any(nan).as_py() else column
 
 
-def token(table: Table, pieces: Sequence[StoredMessage], log_id: str, day: str) -> str:
-    """Names exactly these pieces (of this day): the same token always means the same rows."""
+def token(table: Table, messages: Sequence[StoredMessage], log_id: str, day: str) -> str:
+    """Names exactly these messages (of this day): the same token always means the same rows."""
     content = hashlib.blake2b(digest_size=12)
-    for p in pieces:
+    for p in messages:
         content.update(f"{p.partition}:{p.offset}:{p.kafka_ms}:{p.rows};".encode())
     return f"{log_id}/{table.name}/{day}/{content.hexdigest()}"
 

@@ -1,7 +1,7 @@
 """The sink: Kafka to ClickHouse. Insert acknowledged, then dead letters acknowledged, then offsets committed.
 
 Kill it between any two of these steps: what was stored is recognised by its Kafka offset when the partition is taken
-over again (see `origin`), so no row is lost and none is stored twice.
+over again (see `dedup`), so no row is lost and none is stored twice.
 """
 
 from __future__ import annotations
@@ -20,34 +20,22 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
+from pipeline.monitoring.statuses import BusyStatus, FreshnessStatus, SinkStatus
 from pipeline.sink import dedup
-from pipeline.sink.batcher import Batch, Batcher
+from pipeline.sink.batcher import Batcher, Flush
 from pipeline.sink.circuit_breaker import CircuitBreaker
+from pipeline.sink.clients import Clients
 from pipeline.sink.freshness import Freshness
 from pipeline.sink.writer import Aborted, Writer
 from pipeline.store.tables import BY_TOPIC, TABLES
 from schemas import topics
+from schemas.catalogue import KINDS
 from schemas.codec import encode, encode_batch
 from schemas.deadletter import DeadLetter
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
 
 log = logging.getLogger("gigawatch.sink")
-
-GROUP = "gigawatch-sink"
-
-
-class Clients:
-    """Makes the sink's clients of Kafka; tests make others."""
-
-    def __init__(self, bootstrap: str, group: str) -> None:
-        self._bootstrap, self._group = bootstrap, group
-
-    def consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**kafka.consumer_options(self._bootstrap, self._group))
-
-    def producer(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**kafka.client_options(self._bootstrap), acks="all", max_request_size=32 << 20)
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -62,10 +50,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         batcher: Batcher | None = None,
         max_buffer: int = 512 << 20,
-        storm: CircuitBreaker | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self._clients, self._queries, self._log_id = clients, queries, log_id
-        self._batcher, self._storm = batcher or Batcher(), storm or CircuitBreaker()
+        self._batcher, self._breaker = batcher or Batcher(), breaker or CircuitBreaker()
         self._stop = asyncio.Event()
         self._abort = False
         self._writer = Writer(client, log_id, lambda: self._abort)
@@ -74,7 +62,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._producer: AIOKafkaProducer | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._one_flush = asyncio.Lock()
-        self._stored: dict[TopicPartition, dedup.Stored] = {}
+        self._stored: dict[TopicPartition, dedup.StoredOffsets] = {}
         self._known: set[TopicPartition] = set()
         self._ends: dict[TopicPartition, int] = {}
         self._reassigned = False
@@ -96,29 +84,28 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     def status(self) -> dict[str, Any]:
         """Counters for the status file; rows are those that ClickHouse has acknowledged."""
         assigned = len(self._consumer.assignment()) if self._consumer is not None else 0
-        return {
-            "assigned": assigned,
-            "rows": dict(self._writer.rows),
-            "received": dict(self._batcher.received),
-            "discarded": dict(self._batcher.discarded),
-            "missing": {f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
-            "dead_letters": sum(self.dead.values()),
-            "dead": dict(self.dead),
-            "retries": self._writer.retries,
-            "commits_refused": self.commits_refused,
-            "trouble": self._writer.trouble or self._storm.trouble,
-            "positions": self.positions,
-            "last_commit": self.last_commit,
-            "newest_age_s": self.newest_age_s,
-            "busy": {"began": self._began[0], "ended": self.last_commit, "cpu_s": self._ended_cpu - self._began[1]}
-            if self._began
-            else None,
-            "freshness": self.freshness.summary(),
-            "buffered_bytes": self._batcher.batch.bytes,
-        }
+        busy = BusyStatus(self._began[0], self.last_commit, self._ended_cpu - self._began[1]) if self._began else None
+        return SinkStatus(
+            assigned=assigned,
+            rows=dict(self._writer.rows),
+            received=dict(self._batcher.received),
+            discarded=dict(self._batcher.discarded),
+            missing={f"{m}/{r}": n for (m, r), n in self._writer.missing.items()},
+            dead_letters=sum(self.dead.values()),
+            dead=dict(self.dead),
+            retries=self._writer.retries,
+            commits_refused=self.commits_refused,
+            trouble=self._writer.trouble or self._breaker.trouble,
+            positions=dict(self.positions),
+            last_commit=self.last_commit,
+            newest_age_s=self.newest_age_s,
+            busy=busy,
+            freshness=FreshnessStatus.from_json(self.freshness.summary()),
+            buffered_bytes=self._batcher.batch.bytes,
+        ).to_json()
 
     async def run(self) -> None:
-        """Consumes until stopped. Raises StoppedByConfig when only a person can help."""
+        """Consumes until stopped. Raises StoppedByConfig when an operator must help."""
         self._consumer, self._producer = self._clients.consumer(), self._clients.producer()
         await self._producer.start()
         self._consumer.subscribe(list(BY_TOPIC), listener=self)
@@ -139,7 +126,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._flushing is not None and self._flushing.done():
             self._flushing.result()
             self._flushing = None
-        full = (self._flushing is not None and self._batcher.batch.bytes >= self._max_buffer) or self._storm.raging(
+        full = (self._flushing is not None and self._batcher.batch.bytes >= self._max_buffer) or self._breaker.is_open(
             time.monotonic()
         )
         if full != self._paused:
@@ -154,11 +141,11 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             self._began = time.time(), time.process_time()
         for tp, records in fetched.items():
             if tp not in self._known and records:
-                self._stored[tp] = await self._ask_stored(consumer, tp, records[0].offset)
+                self._stored[tp] = await self._stored_of(consumer, tp, records[0].offset)
                 self._known.add(tp)
-            self._take(tp, records, now)
+            self._add(tp, records, now)
         if fetched:
-            self._storm.add(
+            self._breaker.add(
                 now, sum(len(r) for tp, r in fetched.items() if tp.topic != topics.DEAD_LETTERS), self._batcher.refused
             )
         if self._flushing is None and self._batcher.due(now):
@@ -175,26 +162,26 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             if committed:
                 self.positions[f"{tp.topic}/{tp.partition}"] = committed
 
-    def _take(self, tp: TopicPartition, records: Iterable[Any], now: float) -> None:
+    def _add(self, tp: TopicPartition, records: Iterable[Any], now: float) -> None:
         stored = self._stored.get(tp)
         for r in records:
             days = stored.pop((r.offset, r.timestamp), None) if stored else None
-            self._batcher.take(LogRecord.of(r), now, days)
+            self._batcher.add(LogRecord.of(r), now, days)
 
-    async def _ask_stored(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int) -> dedup.Stored:
+    async def _stored_of(self, consumer: AIOKafkaConsumer, tp: TopicPartition, first: int) -> dedup.StoredOffsets:
         if self._flushing is not None:  # what is on its way counts as stored, so let it arrive first
             await asyncio.wait([self._flushing])
         end = self._ends.get(tp, first)
         while True:
             try:
                 found = await asyncio.to_thread(
-                    dedup.stored, self._queries, BY_TOPIC[tp.topic], self._log_id, tp.partition, first, end
+                    dedup.stored_offsets, self._queries, BY_TOPIC[tp.topic], self._log_id, tp.partition, first, end
                 )
                 break
             except Exception as err:  # the store may be away: without its answer a replay could store twice, so wait
                 if self._stop.is_set():
                     raise Aborted(str(err)) from err
-                log.warning("cannot ask what is stored of %s: %s; asking again", tp, str(err).splitlines()[0][:200])
+                log.warning("cannot read what is stored of %s: %s; trying again", tp, str(err).splitlines()[0][:200])
                 await asyncio.sleep(1.0)
         if found:
             log.info(
@@ -213,50 +200,52 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._batcher.batch:
             await self._flush(self._batcher.close())
 
-    async def _flush(self, batch: Batch) -> None:
+    async def _flush(self, batch: Flush) -> None:
         async with self._one_flush:
             await self._store(batch)
 
-    async def _store(self, batch: Batch) -> None:
+    async def _store(self, batch: Flush) -> None:
         poison = await asyncio.to_thread(self._writer.write, batch)
         self._measure(batch)
         dead = list(batch.dead)
-        for table, piece, why in poison:
-            content = piece.content
+        for table, message, why in poison:
+            content = message.content
             value = encode(content) if isinstance(content, Frame) else encode_batch(content)
             dead.append(
-                DeadLetter(TABLES[table].topic, piece.partition, piece.offset, piece.kafka_ms, value, "refused", why)
+                DeadLetter(
+                    TABLES[table].topic, message.partition, message.offset, message.kafka_ms, value, "refused", why
+                )
             )
-        await self._bury(dead)
+        await self._send_to_dlq(dead)
         await self._commit(batch.offsets)
 
-    def _measure(self, batch: Batch) -> None:
+    def _measure(self, batch: Flush) -> None:
         now_ms, times = time.time() * 1000, dict[int, int]()
-        for (table, _), pieces in batch.pieces.items():
-            if table in ("gpu", "node", "power", "cooling"):
-                for piece in pieces:
-                    ts = piece.content.span()[0]
-                    times[ts] = times.get(ts, 0) + piece.rows
+        for (table, _), messages in batch.messages.items():
+            if table in KINDS:
+                for message in messages:
+                    ts = message.content.span()[0]
+                    times[ts] = times.get(ts, 0) + message.rows
         self.newest_age_s = (now_ms - max(times)) / 1000 if times else self.newest_age_s
         for ts, rows in times.items():
             self.freshness.add((now_ms - ts) / 1000, rows, ts)
 
-    async def _bury(self, dead: list[DeadLetter]) -> None:
-        """Dead letters go to their topic, raw bytes and why, and are acknowledged before any offset advances."""
+    async def _send_to_dlq(self, dead: list[DeadLetter]) -> None:
+        """Sends dead letters to their topic, raw bytes and reason, and waits for Kafka before any offset advances."""
         assert self._producer is not None
-        for letter in [replace(found, log_id=self._log_id) for found in dead]:
+        for record in [replace(found, log_id=self._log_id) for found in dead]:
             log.warning(
                 "dead letter %s: %s partition %d offset %d: %s: %s",
-                letter.id,
-                letter.topic,
-                letter.partition,
-                letter.offset,
-                letter.reason,
-                letter.detail,
+                record.id,
+                record.topic,
+                record.partition,
+                record.offset,
+                record.reason,
+                record.detail,
             )
-            if letter.topic != topics.DEAD_LETTERS:  # a letter that cannot be stored stays on its topic
-                await self._producer.send_and_wait(topics.DEAD_LETTERS, letter.value, headers=letter.headers())
-            self.dead[letter.reason] += 1
+            if record.topic != topics.DEAD_LETTERS:  # a dead letter that cannot be stored stays on its topic
+                await self._producer.send_and_wait(topics.DEAD_LETTERS, record.value, headers=record.headers())
+            self.dead[record.reason] += 1
 
     async def _commit(self, offsets: dict[tuple[str, int], int]) -> None:
         assert self._consumer is not None
@@ -282,7 +271,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self.last_commit, self._ended_cpu = time.time(), time.process_time()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Flushes what is in hand, within a deadline shorter than the group's; what does not make it is replayed."""
+        """Flushes the open batch within a deadline shorter than the group's; what misses it is replayed."""
         if not list(revoked):
             return
         try:
@@ -295,5 +284,5 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._known.clear()
         self._stored.clear()
         self._reassigned = True
-        self._paused = False  # what is assigned anew is not paused, whatever was before
+        self._paused = False  # Kafka resumes a partition that is assigned again
         self._batcher.close()

@@ -1,5 +1,5 @@
-"""Writes one batch to ClickHouse: retries what is transient, isolates what is poison, stops at what only a person can
-mend.
+"""Writes one batch to ClickHouse: retries transient errors, isolates poison messages, stops at errors that an operator
+must fix.
 """
 
 from __future__ import annotations
@@ -15,79 +15,86 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from pipeline.sink.array_rows import identities_table
-from pipeline.sink.batcher import Batch
+from pipeline.sink.batcher import Flush
 from pipeline.sink.device_sets import DeviceSets
-from pipeline.sink.insert import Refusal, Sender, block, classify, token
+from pipeline.sink.insert import Refusal, Sender, build_body, classify, token
 from pipeline.sink.stored_message import StoredMessage
-from pipeline.store.tables import IDENTITIES, TABLES, Table
+from pipeline.store.table import Table
+from pipeline.store.tables import IDENTITIES, TABLES
+from schemas.errors import GigawatchError
 from schemas.validation import Counts
 
 log = logging.getLogger("gigawatch.sink")
 
 
-class StoppedByConfig(RuntimeError):
-    """ClickHouse refused in a way that retrying cannot mend; the message says what."""
+class StoppedByConfig(GigawatchError, RuntimeError):
+    """ClickHouse refused in a way that retrying cannot fix; the message names it."""
 
 
-class Aborted(RuntimeError):
-    """Told to stop while ClickHouse was not taking inserts; nothing of this batch's offsets may be committed."""
+class Aborted(GigawatchError, RuntimeError):
+    """Stopped while ClickHouse took no inserts: none of this flush's offsets may be committed."""
 
 
 class Writer:
-    """Blocking; runs in a thread. `poison` collects the pieces that ClickHouse will never take, with its reason."""
+    """Blocking; runs in a thread."""
 
     def __init__(
         self, client: Client, log_id: str, stopping: Callable[[], bool] = lambda: False, wait_s: float = 0.2
     ) -> None:
         self._sender, self._log_id, self._stopping, self._wait_s = Sender(client), log_id, stopping, wait_s
-        self._identities: dict[str, DeviceSets] = {}
+        self._device_sets: dict[str, DeviceSets] = {}
         self.rows: Counter[str] = Counter()
         self.missing: Counts = Counter()
         self.retries = 0
         self.trouble = ""
 
-    def write(self, batch: Batch) -> list[tuple[str, StoredMessage, str]]:
-        """Stores every piece of the batch; returns (table, piece, why) of those that cannot be.
+    def write(self, flush: Flush) -> list[tuple[str, StoredMessage, str]]:
+        """Stores every message of the flush; returns (table, message, reason) of those that ClickHouse refuses for
+        good.
 
         Raises StoppedByConfig, Aborted.
         """
         poison: list[tuple[str, StoredMessage, str]] = []
-        for (name, day), pieces in batch.pieces.items():
-            self._store(TABLES[name], day, pieces, poison)
+        for (name, day), messages in flush.messages.items():
+            self._store(TABLES[name], day, messages, poison)
         return poison
 
     def _store(
-        self, table: Table, day: str, pieces: Sequence[StoredMessage], poison: list[tuple[str, StoredMessage, str]]
+        self, table: Table, day: str, messages: Sequence[StoredMessage], poison: list[tuple[str, StoredMessage, str]]
     ) -> None:
         try:
-            identities = self._identities.setdefault(table.name, DeviceSets(table.by_rack))
-            body = block(table, pieces, self._log_id, identities, self.missing)
-            self._identify(identities)
-            self._insert(table, body, token(table, pieces, self._log_id, day))
+            device_sets = self._device_sets.setdefault(table.name, DeviceSets(table.by_rack))
+            body = build_body(table, messages, self._log_id, device_sets, self.missing)
+            self._store_device_sets(device_sets)
+            self._insert(table, body, token(table, messages, self._log_id, day))
         except (StoppedByConfig, Aborted):
             raise
         except Exception as err:  # classified: only poison comes here, the rest was retried or raised above
             if classify(err) is not Refusal.POISON:
                 raise
-            if len(pieces) > 1:
-                half = len(pieces) // 2
-                self._store(table, day, pieces[:half], poison)
-                self._store(table, day, pieces[half:], poison)
+            if len(messages) > 1:
+                half = len(messages) // 2
+                self._store(table, day, messages[:half], poison)
+                self._store(table, day, messages[half:], poison)
             else:
                 log.warning(
-                    "%s: set aside partition %d offset %d: %s", table.name, pieces[0].partition, pieces[0].offset, err
+                    "%s: dead-lettered partition %d offset %d: %s",
+                    table.name,
+                    messages[0].partition,
+                    messages[0].offset,
+                    err,
                 )
-                poison.append((table.name, pieces[0], str(err).split("\n")[0][:300]))
+                poison.append((table.name, messages[0], str(err).split("\n")[0][:300]))
             return
-        self.rows[table.name] += sum(p.rows for p in pieces)
+        self.rows[table.name] += sum(p.rows for p in messages)
 
-    def _identify(self, identities: DeviceSets) -> None:
-        """Who frames are of is stored before them."""
-        rows = identities.new
+    def _store_device_sets(self, device_sets: DeviceSets) -> None:
+        """Stores new device sets before the frames that refer to them."""
+        rows = device_sets.new
         if rows:
             name = hashlib.blake2b(b"".join(who.to_bytes(8, "little") for who in rows), digest_size=12).hexdigest()
             self._insert(IDENTITIES, identities_table(rows), f"{IDENTITIES.name}/{name}")
-            identities.taken(rows)
+            device_sets.mark_stored(rows)
 
     def _insert(self, table: Table, body: pa.Table, name: str) -> None:
         pause = self._wait_s

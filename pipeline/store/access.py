@@ -1,4 +1,4 @@
-"""Which store a question goes to: the address given, the running factory, or a stopped factory's folder."""
+"""Which store a query goes to: the address given, the running factory, or a stopped factory's folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.store.client import connect, open_folder
 
 @contextmanager
 def opened(url: str | None, data_dir: Path, readonly: bool = True) -> Iterator[Client]:
-    """A client, closed afterwards; raises StoreError when there is no store."""
+    """Yields a client and closes it afterwards; raises StoreError when there is no store."""
     factory = running(data_dir)
     if url:
         client = connect(url, readonly=readonly)

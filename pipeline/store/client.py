@@ -10,15 +10,24 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from pipeline import settings
+from pipeline import settings, tls
+from schemas.errors import GigawatchError, first_line
 
 
-class StoreError(RuntimeError):
-    """ClickHouse cannot be used: says what was tried and what to do."""
+class StoreError(GigawatchError, RuntimeError):
+    """ClickHouse cannot be used; the message states what was tried and what to do."""
+
+
+def reason(err: ClickHouseError) -> str:
+    """Returns ClickHouse's own sentence of an error, without what the driver wraps around it."""
+    return str(err).split("server response: ")[-1].split("\n")[0].split("(for url")[0].strip()
 
 
 def connect(url: str, *, readonly: bool = False) -> Client:
-    """`http://[user[:password]@]host:port[/database]` or `https://...`; raises StoreError when it cannot be reached."""
+    """A client for `http://[user[:password]@]host:port[/database]` or `https://...`.
+
+    Raises StoreError when the server cannot be reached.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise StoreError(f"ClickHouse address {url!r}: wants http://[USER:PASSWORD@]HOST:8123")
@@ -37,7 +46,7 @@ def connect(url: str, *, readonly: bool = False) -> Client:
             connect_timeout=5,
             compress=False,
         )
-    except settings.SecurityError as err:
+    except settings.SettingsError as err:
         raise StoreError(str(err)) from err
     except (ClickHouseError, OperationalError, OSError) as err:
         innermost: BaseException = err
@@ -49,10 +58,9 @@ def connect(url: str, *, readonly: bool = False) -> Client:
                 f"({innermost.verify_message}): "
                 "name its authority in --clickhouse-ca or GIGAWATCH_CLICKHOUSE_CA"
             ) from err
-        reason = str(err).split("\n")[0][:200]
         raise StoreError(
-            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {reason}. "
-            "Is it running? `gigawatch doctor` tells what can be reached"
+            f"ClickHouse at {parts.hostname}:{parts.port or 8123} does not answer: {first_line(err, 200)}. "
+            "Is it running? `gigawatch doctor` shows what can be reached"
         ) from err
 
 
@@ -60,7 +68,7 @@ def _authority(scheme: str) -> str | None:
     found = settings.value("clickhouse", "ca") if scheme == "https" else ""
     if found in ("", "system"):
         return None
-    settings.context("clickhouse", found)  # says what is wrong with the file
+    tls.context("clickhouse", found)  # names the file at fault
     return found
 
 

@@ -1,4 +1,4 @@
-"""Dead letters in the store: found by name, reason or topic, and marked as replayed or dropped."""
+"""Dead letters in the store: found by id, reason or topic, and marked as replayed or dropped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.tables import DATABASE
 from schemas.deadletter import DeadLetter
+from schemas.tables import DATABASE
 
 KEPT, REPLAYED, DROPPED = "kept", "replayed", "dropped"
 _OF = (
@@ -20,8 +20,8 @@ _STATE = f"if(m.state = '', '{KEPT}', m.state)"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which letters: `ids` (or beginnings of them), `reason`, `topic`; `states` empty is any."""
+class DeadLetterFilter:
+    """Which dead letters: `ids` (or beginnings of them), `reason`, `topic`; empty `states` is any."""
 
     ids: tuple[str, ...] = ()
     reason: str = ""
@@ -29,6 +29,7 @@ class Wanted:
     states: tuple[str, ...] = (KEPT,)
 
     def where(self) -> tuple[str, dict[str, object]]:
+        """Returns (WHERE clause or nothing, its parameters)."""
         parts = [
             (self.reason, "d.reason = {reason:String}"),
             (self.topic, "d.topic = {topic:String}"),
@@ -45,8 +46,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A letter as a list shows it, without its bytes."""
+class DeadLetterRow:
+    """A dead letter as a list shows it, without its bytes."""
 
     id: str
     ts: dt.datetime
@@ -59,24 +60,25 @@ class Kept:
     detail: str
 
 
-def listed(client: Client, wanted: Wanted, limit: int = 50) -> list[Kept]:
-    """Newest first."""
+def listed(client: Client, wanted: DeadLetterFilter, limit: int = 50) -> list[DeadLetterRow]:
+    """Returns the newest first."""
     where, parameters = wanted.where()
     rows = client.query(
         f"SELECT d.id, d.ts, d.topic, d.partition, d.offset, d.bytes, d.reason, {_STATE}, d.detail {_OF}{where} "
         f"ORDER BY d.ts DESC, d.offset DESC LIMIT {limit:d}",
         parameters=parameters,
     ).result_rows
-    return [Kept(*row) for row in rows]
+    return [DeadLetterRow(*row) for row in rows]
 
 
-def counted(client: Client, wanted: Wanted) -> int:
+def counted(client: Client, wanted: DeadLetterFilter) -> int:
+    """Returns how many there are."""
     where, parameters = wanted.where()
     return int(client.query(f"SELECT count() {_OF}{where}", parameters=parameters).result_rows[0][0])
 
 
-def letters(client: Client, wanted: Wanted, limit: int = 1000) -> list[DeadLetter]:
-    """With their bytes, oldest first, in the order of their log."""
+def with_bytes(client: Client, wanted: DeadLetterFilter, limit: int = 1000) -> list[DeadLetter]:
+    """Returns dead letters with their bytes, oldest first, in the order of their log."""
     where, parameters = wanted.where()
     rows = client.query(
         "SELECT d.topic, d.partition, d.offset, toUnixTimestamp64Milli(d.ts), d.value, d.reason, d.detail, "
@@ -89,6 +91,6 @@ def letters(client: Client, wanted: Wanted, limit: int = 1000) -> list[DeadLette
 
 
 def mark(client: Client, ids: Sequence[str], state: str) -> None:
-    """From now on the letters are in `state`."""
+    """Puts the dead letters into `state`: REPLAYED or DROPPED."""
     now = dt.datetime.now(dt.UTC)
     client.insert(f"{DATABASE}.dead_letter_marks", [[now, i, state] for i in ids], column_names=["ts", "id", "state"])

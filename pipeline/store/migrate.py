@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
-from pipeline.store.tables import DATABASE, HEURISTICS, TABLES, Table, raw_view
+from pipeline.store.columns import Column
+from pipeline.store.table import HEURISTICS, Table
+from pipeline.store.tables import TABLES
+from pipeline.store.views import device_view, raw_view
 from schemas.catalogue import KINDS
+from schemas.tables import DATABASE
 
 
 def migrate(client: Client, cluster: str = "") -> list[str]:
@@ -24,9 +30,9 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
         "SELECT table, name, type, comment FROM system.columns WHERE database = {db:String}",
         parameters={"db": DATABASE},
     ).result_rows
-    have: dict[str, dict[str, str]] = {}
+    have: dict[str, dict[str, tuple[str, str]]] = {}
     for table, name, kind, comment in rows:
-        have.setdefault(str(table), {})[str(name)] = f"{kind} COMMENT '{comment}'" if comment else str(kind)
+        have.setdefault(str(table), {})[str(name)] = str(kind), str(comment)
     known = [
         str(row[0])
         for row in client.query(
@@ -45,16 +51,16 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
                 )
             for statement in table.ddl(cluster, known):
                 client.command(statement)
+            if table.frames:
+                client.command(device_view(table, cluster))
             done.append(f"created {table.name}")
             continue
         added = [
-            _add(client, table, name, kind, local, on)
-            for name, kind in table.stored
-            if _lacks(have[local], table, name, kind)
+            _add(client, table, column, local, on) for column in table.stored if _lacks(have[local], table, column)
         ]
         done += added
-        if table.frames and (added or set(have.get(table.name, ())) != {"who", *dict(table.columns)}):
-            client.command(table.view(cluster))
+        if table.frames and (added or set(have.get(table.name, ())) != {"who", *(c.name for c in table.columns)}):
+            client.command(device_view(table, cluster))
             done.append(f"view {table.name}")
     changed = {line.partition(" ")[2].partition(".")[0] for line in done}
     for kind in KINDS:
@@ -64,26 +70,23 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
     return done
 
 
-def _lacks(have: dict[str, str], table: Table, name: str, kind: str) -> bool:
-    found = have.get(name)
-    wanted = kind.split(" CODEC", maxsplit=1)[0]
-    if found is not None and (_bare(found) != _bare(kind) or (" COMMENT " in wanted and found != wanted)):
+def _lacks(have: dict[str, tuple[str, str]], table: Table, column: Column) -> bool:
+    """Whether the column is missing. Raises StoreError when it has another type, or holds other multiples."""
+    found = have.get(column.name)
+    if found is None:
+        return True
+    kind, comment = found
+    if kind.replace(" ", "") != column.full_type.replace(" ", "") or (column.comment and comment != column.comment):
         raise StoreError(
-            f"{DATABASE}.{table.stored_as}.{name} is {found}, this version wants {wanted}. Migrations only add: "
-            "store the old table elsewhere (RENAME TABLE) and start again"
+            f"{DATABASE}.{table.stored_as}.{column.name} is {kind} '{comment}', this version wants "
+            f"{column.full_type} '{column.comment}'. Migrations only add: store the old table elsewhere "
+            "(RENAME TABLE) and start again"
         )
-    return found is None
+    return False
 
 
-def _add(client: Client, table: Table, name: str, kind: str, local: str, on: str) -> str:
+def _add(client: Client, table: Table, column: Column, local: str, on: str) -> str:
     for target in dict.fromkeys((local, table.stored_as)):
-        plain = kind if target == local else kind.split(" CODEC", maxsplit=1)[0]
-        client.command(f"ALTER TABLE {DATABASE}.{target}{on} ADD COLUMN IF NOT EXISTS `{name}` {plain}")
-    return f"added {table.name}.{name}"
-
-
-def _bare(kind: str) -> str:
-    """A column's type without codec, default or white space."""
-    for word in (" CODEC", " COMMENT", " DEFAULT", " ALIAS", " MATERIALIZED"):
-        kind = kind.split(word, maxsplit=1)[0]
-    return kind.replace(" ", "")
+        plain = column.ddl if target == local else replace(column, codec="").ddl
+        client.command(f"ALTER TABLE {DATABASE}.{target}{on} ADD COLUMN IF NOT EXISTS `{column.name}` {plain}")
+    return f"added {table.name}.{column.name}"

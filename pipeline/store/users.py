@@ -10,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.store.client import StoreError
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The faust app: one agent a topic, each a few lines around the worker. Settings that differ from faust's, and why."""
+"""The faust app: one agent per topic, a few lines around the worker each; settings that differ from the defaults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiokafka.record.util import calc_crc32c
 from pipeline import kafka
 from pipeline.monitoring.status import Status
 from pipeline.stream.names import CONSUMED
-from pipeline.stream.transport import HeldTransport, NeededFrom
+from pipeline.stream.transport import BundleTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
 from schemas.codec import InvalidFrame
@@ -33,14 +33,14 @@ TAKE_WITHIN_S = 0.1
 
 
 class StreamApp(faust.App):
-    """A faust app with the worker its agents call; `needed_from` tells the transport what may be committed."""
+    """A faust app with the worker its agents call; `needed_from` gives the transport what may be committed."""
 
     worker: Worker
     needed_from: NeededFrom
 
 
 def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, group: str = GROUP) -> StreamApp:
-    """The app, not started."""
+    """Returns the app, not started."""
     app = StreamApp(
         group,
         broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
@@ -49,11 +49,11 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         datadir=tempfile.mkdtemp(prefix="gigawatch-faust-"),  # faust wants a folder, though nothing is kept in it
         web_enabled=False,  # no port, and no memory for its statistics
         topic_disable_leader=True,
-        topic_allow_declare=False,  # topics are made by `kafka.ensure_topics`, with the partitions that were asked for
+        topic_allow_declare=False,  # `kafka.ensure_topics` makes topics, with the partitions asked for
         value_serializer="raw",
         key_serializer="raw",
         consumer_auto_offset_reset="earliest",
-        stream_wait_empty=False,  # what is in flight at a rebalance is replayed
+        stream_wait_empty=False,  # messages in flight at a rebalance are replayed
         stream_buffer_maxsize=8,  # bundles, of some megabytes each
         broker_commit_interval=1.0,
         broker_session_timeout=kafka.SESSION_TIMEOUT_MS / 1000,
@@ -65,7 +65,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         producer_acks=-1,
         producer_linger=0.0,
     )
-    app.transport = HeldTransport(app.conf.broker, app, app.loop)
+    app.transport = BundleTransport(app.conf.broker, app, app.loop)
     channels = {
         name: app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
         for name in CONSUMED
@@ -80,7 +80,7 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         batch = single(key, value, int(time.time() * 1000), calc_crc32c)
         await (await producer.send_batch(batch, topic, partition=choose(key, partitions, partitions)))
 
-    app.worker = Worker(publish, tick_ms, lateness_ms, _Log(app, bootstrap))
+    app.worker = Worker(publish, tick_ms, lateness_ms, FaustLog(app, bootstrap))
     app.needed_from = app.worker.needed_from
     for name in CONSUMED:
         app.agent(channels[name], name=f"agent.{name}", concurrency=1)(_agent(app, name))
@@ -92,8 +92,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
     return app
 
 
-class _Log:
-    """The worker's way back into the log, through faust's consumer."""
+class FaustLog:
+    """The worker's access to the log, through faust's consumer."""
 
     def __init__(self, app: StreamApp, bootstrap: str) -> None:
         self._app, self._bootstrap = app, bootstrap
@@ -113,7 +113,7 @@ class _Log:
 
 
 def _credentials(bootstrap: str) -> Any:
-    """faust's form of the settings that every Kafka client here is given."""
+    """Returns the settings of every Kafka client here in faust's form."""
     given = kafka.client_options(bootstrap)
     if "sasl_mechanism" in given:
         return faust.SASLCredentials(
@@ -128,7 +128,7 @@ def _credentials(bootstrap: str) -> Any:
 def _agent(app: StreamApp, topic: str) -> Any:
     async def agent(stream: Any) -> AsyncIterator[None]:
         async for events in stream.noack_take(TAKE_BUNDLES, within=TAKE_WITHIN_S):
-            await app.worker.take(topic, [(event.message.partition, event.value.records) for event in events])
+            await app.worker.process(topic, [(event.message.partition, event.value.records) for event in events])
             for event in events:
                 event.ack()
             yield
@@ -137,7 +137,7 @@ def _agent(app: StreamApp, topic: str) -> Any:
 
 
 async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
-    """The latest row of every incident that is open, read from the incident topic."""
+    """Reads the latest row of every open incident from the incident topic."""
     consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
     await consumer.start()
     latest: dict[str, dict[str, Any]] = {}
@@ -167,7 +167,7 @@ async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
 async def run(
     app: StreamApp, bootstrap: str, stop: asyncio.Event, *, snapshot: Path | None = None, status: Status | None = None
 ) -> None:
-    """Runs the app until `stop`; then commits, and writes the snapshot if one was asked for."""
+    """Runs the app until `stop`; then commits, and writes the snapshot if `snapshot` names one."""
     worker: Worker = app.worker
     log_id = await kafka.log_id(bootstrap)
     if snapshot is None or not worker.load(snapshot, log_id):

@@ -1,4 +1,4 @@
-"""What the stream consumes, by name; importable without faust."""
+"""The topics that the stream consumes; importable without faust."""
 
 from schemas import topics
 from schemas.catalogue import KINDS

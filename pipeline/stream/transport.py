@@ -1,13 +1,11 @@
-"""faust's Kafka transport with two things changed: what is committed is what the windows no longer need, and records
-travel in bundles.
+"""faust's Kafka transport with two changes: it commits what the windows no longer need, and records travel in bundles.
 
 faust commits what was acknowledged. Windows need the last minutes of the log to be rebuilt after a crash or a
 rebalance, so messages are acknowledged (and their memory freed) as soon as they are processed, while the committed
-offset follows the engine's word. That also steps around faust-streaming issue 606 (a commit past an unprocessed
-offset).
+offset comes from the worker. That also avoids faust-streaming issue 606 (a commit past an unprocessed offset).
 
-faust spends about 0.2 ms on every message before an agent sees it. All that a fetch brought of one partition is
-therefore handed on as one message whose value is a `Bundle`; its offset is that of the last record.
+faust spends about 0.2 ms on every message before an agent sees it. All records of one partition in a fetch therefore
+travel as one message whose value is a `Bundle`; its offset is that of the last record.
 """
 
 from __future__ import annotations
@@ -23,10 +21,8 @@ from faust.types import TP
 
 from schemas.log_record import LogRecord
 
-#: Asked for the offset that may be committed for a partition; set by the app before it starts.
+#: Returns the offset that may be committed for a (topic, partition); set by the app before it starts.
 NeededFrom = Callable[[str, int], int | None]
-
-
 #: Records of one bundle at most: an agent's turn stays short.
 MOST_RECORDS = 1024
 
@@ -38,7 +34,7 @@ class Bundle:
     records: list[LogRecord]
 
 
-class HeldConsumer(driver.Consumer):
+class BundleConsumer(driver.Consumer):
     """A consumer whose commits come from `app.needed_from`, and whose messages are bundles."""
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 - faust's own signature
@@ -46,7 +42,7 @@ class HeldConsumer(driver.Consumer):
         return ({tp: _bundled(found) for tp, found in records.items() if found} if records else records), active
 
     async def begin(self, topic: str, number: int) -> int:
-        """The committed offset; where nothing is committed, or no longer there, the first that is in the log."""
+        """Returns the committed offset; the first in the log where none is committed, or it is no longer there."""
         tp = TP(topic, number)
         thread = self._thread
         # faust has no other way to ask
@@ -55,12 +51,12 @@ class HeldConsumer(driver.Consumer):
         return max(committed or 0, earliest)
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
-        """Reads again from `offset`; nothing, when the partition was taken away meanwhile."""
+        """Reads again from `offset`; does nothing when the partition was revoked meanwhile."""
         with contextlib.suppress(IllegalStateError):
             await self.seek(TP(topic, number), offset)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Between the ends of two bundles there is no gap."""
+        """Does nothing: there is no gap between the ends of two bundles."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in self.assignment() if topics is None or tp in topics or tp.topic in topics)
@@ -71,8 +67,8 @@ class HeldConsumer(driver.Consumer):
         return offset
 
 
-class HeldTransport(driver.Transport):
-    Consumer = HeldConsumer
+class BundleTransport(driver.Transport):
+    Consumer = BundleConsumer
 
 
 def _bundled(records: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a worker holds and publishes: engines by partition, the site joiner, snapshots.
+"""The worker: engines by partition, the site joiner, what it publishes, snapshots.
 
 faust calls it; it does not call faust.
 """
@@ -11,12 +11,14 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.stream.busy import BusySpan
 from pipeline.stream.joiner import Joiner
 from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.partition import Partition
@@ -34,30 +36,39 @@ MOST_REWINDS, REWIND_PAUSE_S = 3, 1.0
 MOST_ROWS = 16_384
 
 
-class Log(Protocol):
-    """Where messages come from: after a rebalance a client may pass over some, or hand out what it held from before."""
+class LogAccess(Protocol):
+    """The log that messages come from: after a rebalance a client may skip some, or deliver what it fetched before."""
 
     async def begin(self, topic: str, number: int) -> int:
-        """The offset at which a worker that takes the partition over must begin."""
+        """Returns the offset at which a worker that takes the partition over must begin."""
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         """Reads again from `offset`."""
 
     async def open_incidents(self) -> list[dict[str, Any]]:
-        """The latest row of every incident that is open now."""
+        """Returns the latest row of every open incident."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rewind:
+    """The last request to read a partition again: from which offset, how often, and when (monotonic, s)."""
+
+    offset: int
+    times: int
+    at_s: float
 
 
 class Worker:
     """`publish` and `log` are given; everything else here is a function of the messages.
 
-    Without a `log`, what is missing stays missing.
+    Without a `log`, missing messages stay missing.
     """
 
-    def __init__(self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000, log: Log | None = None) -> None:
+    def __init__(
+        self, publish: Publish, tick_ms: int = 1000, lateness_ms: int = 3000, log: LogAccess | None = None
+    ) -> None:
         self._publish, self._tick_ms, self._lateness_ms, self._log = publish, tick_ms, lateness_ms, log
-        self._asked: dict[
-            tuple[str, int], tuple[int, int, float]
-        ] = {}  # partition -> (offset asked for again, times, when last)
+        self._rewinds: dict[tuple[str, int], _Rewind] = {}
         self._mine: set[tuple[str, int]] | None = None  # None before the first assignment
         self.rewinds = 0
         self._partitions: dict[tuple[str, int], Partition] = {}
@@ -65,83 +76,84 @@ class Worker:
         self._open_incidents: list[dict[str, Any]] = []
         self.published: Counter[str] = Counter()
         self.last_progress = time.time()
-        self._began: tuple[float, float] | None = None
-        self._ended_cpu = 0.0
+        self._busy = BusySpan()
         self.stopped = False
         self.assigned = 0
         self.idle = asyncio.Lock()
 
-    async def take(self, topic: str, bundles: Sequence[tuple[int, Sequence[LogRecord]]]) -> None:
-        """(partition, messages) of one topic, in log order per partition; returns when all results are with Kafka."""
+    async def process(self, topic: str, bundles: Sequence[tuple[int, Sequence[LogRecord]]]) -> None:
+        """Processes (partition, messages) of one topic, in log order per partition; returns when all results are with
+        Kafka.
+        """
         grouped: dict[int, list[LogRecord]] = {}
         for partition, messages in bundles:
             grouped.setdefault(partition, []).extend(messages)
-        if self._began is None:
-            self._began = time.time(), time.process_time()
+        self._busy.begin()
         async with self.idle:
             if not self.stopped:
                 for partition, batch in grouped.items():
                     if self._mine is not None and (topic, partition) not in self._mine:
-                        continue  # held from before a rebalance: its new owner reads it
+                        continue  # fetched before a rebalance: its new owner reads it
                     if topic == PART_TOPIC:
-                        await self._join(partition, batch)
+                        await self._process_parts(partition, batch)
                     else:
-                        await self._roll(topic, partition, batch)
-                self.last_progress, self._ended_cpu = time.time(), time.process_time()
+                        await self._process_telemetry(topic, partition, batch)
+                self.last_progress = time.time()
+                self._busy.extend()
                 return
-        await asyncio.Event().wait()  # unprocessed and unacknowledged: read again by whoever comes next
+        await asyncio.Event().wait()  # unprocessed and unacknowledged: the partition's next owner reads it again
 
-    async def _roll(self, topic: str, number: int, batch: list[LogRecord]) -> None:
-        held = self._partition(topic, number)
-        for closed in held.add(await self._whole(topic, number, held, batch)):
+    async def _process_telemetry(self, topic: str, number: int, batch: list[LogRecord]) -> None:
+        partition = self._partition(topic, number)
+        for closed in partition.add(await self._contiguous(topic, number, partition, batch)):
             await asyncio.gather(
                 *(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
             )
 
-    async def _join(self, number: int, batch: list[LogRecord]) -> None:
+    async def _process_parts(self, number: int, batch: list[LogRecord]) -> None:
         joiner = self._joiners.get(number)
         if joiner is None:
             joiner = self._joiners[number] = Joiner()
             joiner.engine.incidents.restore(self._open_incidents)
-        for name, rows in joiner.add(await self._whole(PART_TOPIC, number, joiner, batch)).items():
+        for name, rows in joiner.add(await self._contiguous(PART_TOPIC, number, joiner, batch)).items():
             await self._send(name, rows, b"site")
 
-    async def _whole(
-        self, topic: str, number: int, held: Partition | Joiner, batch: list[LogRecord]
+    async def _contiguous(
+        self, topic: str, number: int, reader: Partition | Joiner, batch: list[LogRecord]
     ) -> list[LogRecord]:
-        """The messages up to the first that is missing, which is then read again; all of them once that has been tried
-        in vain.
+        """Returns the messages up to the first that is missing, which is then read again; all of them once reading
+        again has failed.
         """
         if self._log is None or not batch:
             return batch
-        if held.position is None:
-            held.start_at(await self._log.begin(topic, number))
-            if not len(held.engine.incidents):  # its last owner may have opened some since this worker started
-                held.engine.incidents.restore(await self._log.open_incidents())
-        expected, last = held.position or 0, batch[-1].offset
+        if reader.offsets.position is None:
+            reader.offsets.start_at(await self._log.begin(topic, number))
+            if not len(reader.engine.incidents):  # its last owner may have opened some since this worker started
+                reader.engine.incidents.restore(await self._log.open_incidents())
+        expected, last = reader.offsets.position or 0, batch[-1].offset
         if batch[0].offset <= expected and last - batch[0].offset == len(batch) - 1:
             return batch
         for at, message in enumerate(batch):
             if message.offset > expected:
-                return batch[:at] if await self._ask_again(topic, number, expected) else batch
+                return batch[:at] if await self._read_again(topic, number, expected) else batch
             expected = max(expected, message.offset + 1)
         return batch
 
-    async def _ask_again(self, topic: str, number: int, offset: int) -> bool:
-        """Reads again from `offset`, at most once a second; False when that did not bring it in MOST_REWINDS attempts:
-        it is not there.
+    async def _read_again(self, topic: str, number: int, offset: int) -> bool:
+        """Reads again from `offset`, at most once a second; False after MOST_REWINDS attempts in vain: the messages are
+        gone.
         """
         assert self._log is not None
-        before, times, when = self._asked.get((topic, number), (-1, 0, 0.0))
-        if before != offset:
-            times, when = 0, 0.0
-        if time.monotonic() < when + REWIND_PAUSE_S:
-            return True  # what was on its way before the last rewind
-        if times >= MOST_REWINDS:
+        before = self._rewinds.get((topic, number))
+        if before is None or before.offset != offset:
+            before = _Rewind(offset, 0, 0.0)
+        if time.monotonic() < before.at_s + REWIND_PAUSE_S:
+            return True  # fetched before the last rewind
+        if before.times >= MOST_REWINDS:
             return False
-        log.info("%s/%d: offset %d was passed over: reading again from there", topic, number, offset)
+        log.info("%s/%d: offset %d was skipped: reading again from there", topic, number, offset)
         self.rewinds += 1
-        self._asked[topic, number] = offset, times + 1, time.monotonic()
+        self._rewinds[topic, number] = _Rewind(offset, before.times + 1, time.monotonic())
         await self._log.rewind(topic, number, offset)
         return True
 
@@ -160,38 +172,36 @@ class Worker:
         return found
 
     def needed_from(self, topic: str, number: int) -> int | None:
-        """The offset that may be committed."""
+        """Returns the offset that may be committed."""
         if topic == PART_TOPIC:
             return self._joiners[number].needed_from() if number in self._joiners else None
-        held = self._partitions.get((topic, number))
-        return held.needed_from() if held else None
+        partition = self._partitions.get((topic, number))
+        return partition.needed_from() if partition else None
 
     def assign(self, mine: Iterable[tuple[str, int]]) -> None:
-        """After a rebalance: forgets partitions that now belong to another worker, and goes on with those it keeps.
+        """Forgets partitions that belong to another worker after a rebalance, and continues with those it keeps.
 
-        A rebalance takes all partitions away and deals them out anew; nobody else had those that come straight back, so
-        their state stands, and what is read again of them is skipped by offset.
+        A rebalance revokes all partitions and assigns them again; no other worker had those that come straight back, so
+        their state is valid, and what is read again of them is skipped by offset.
         """
         if self.stopped:
             return
         kept = self._mine = set(mine)
         log.info("assigned: %s", ", ".join(f"{t}/{n}" for t, n in sorted(kept)) or "nothing")
         self.assigned = len(kept)
-        self._partitions = {tp: held for tp, held in self._partitions.items() if tp in kept}
-        self._joiners = {number: held for number, held in self._joiners.items() if (PART_TOPIC, number) in kept}
+        self._partitions = {tp: p for tp, p in self._partitions.items() if tp in kept}
+        self._joiners = {number: j for number, j in self._joiners.items() if (PART_TOPIC, number) in kept}
 
     def stop(self) -> None:
-        """From now on nothing is taken or forgotten: what comes is left unprocessed, for the snapshot to be of one
-        moment.
-        """
+        """Processes and forgets nothing from now on, so that the snapshot is of one moment."""
         self.stopped = True
 
     def restore_incidents(self, rows: list[dict[str, Any]]) -> None:
-        """Open incidents, from the incident topic; taken up by engines that are made from now on."""
+        """Takes the open incidents of the incident topic, for engines that are made from now on."""
         self._open_incidents = rows
 
     def save(self, path: Path, log_id: str) -> None:
-        """Writes all state, so that the next worker on this machine goes on bit for bit, even on a fresh log."""
+        """Writes all state, so that the next worker on this machine continues bit for bit, even on a fresh log."""
         body = {"version": SNAPSHOT_VERSION, "log": log_id, "partitions": self._partitions, "joiners": self._joiners}
         part = path.with_suffix(".part")
         with part.open("wb") as file:
@@ -199,7 +209,7 @@ class Worker:
         part.replace(path)
 
     def load(self, path: Path, log_id: str) -> bool:
-        """Takes up a snapshot (a file that this program wrote on this machine); False when there is none that fits."""
+        """Restores a snapshot (a file that this program wrote on this machine); False when there is none that fits."""
         try:
             body = pickle.loads(path.read_bytes())  # noqa: S301 - a file that this program wrote here
             if body["version"] != SNAPSHOT_VERSION:
@@ -211,45 +221,38 @@ class Worker:
             return False
         self._partitions, self._joiners = body["partitions"], body["joiners"]
         if body["log"] != log_id:
-            for partition in self._partitions.values():
-                partition.rebase()
-            for joiner in self._joiners.values():
-                joiner.rebase()
+            places = [p.offsets for p in self._partitions.values()] + [j.offsets for j in self._joiners.values()]
+            for offsets in places:
+                offsets.reset()
         return True
 
     def status(self) -> dict[str, Any]:
-        """Counters for the status file."""
+        """Returns counters for the status file."""
         counts: Counter[str] = Counter()
         devices: Counter[str] = Counter()
-        for (topic, _), held in self._partitions.items():
-            counts += held.counts
-            counts += Counter({f"rows:{k}": v for k, v in held.engine.counts.items()})
-            devices[topic.removeprefix("telemetry.")] += len(held.engine.registry)
+        for (topic, _), partition in self._partitions.items():
+            counts += partition.counts
+            counts += Counter({f"rows:{k}": v for k, v in partition.engine.counts.items()})
+            devices[topic.removeprefix("telemetry.")] += len(partition.engine.devices)
         return {
             "assigned": self.assigned,
             "rewinds": self.rewinds,
             "counts": dict(counts),
             "devices": dict(devices),
             "published": dict(self.published),
-            "positions": {f"{t}/{n}": p.position for (t, n), p in self._partitions.items()}
-            | {f"{PART_TOPIC}/{n}": j.position for n, j in self._joiners.items()},
+            "positions": {f"{t}/{n}": p.offsets.position for (t, n), p in self._partitions.items()}
+            | {f"{PART_TOPIC}/{n}": j.offsets.position for n, j in self._joiners.items()},
             "open_incidents": sum(len(p.engine.incidents) for p in self._partitions.values())
             + sum(len(j.engine.incidents) for j in self._joiners.values()),
             "last_progress": self.last_progress,
-            "busy": self._busy(),
+            "busy": self._busy.status(),
         }
-
-    def _busy(self) -> dict[str, float] | None:
-        """From the first message to the last result: when (s since 1970), and the process's CPU seconds in between."""
-        if self._began is None:
-            return None
-        return {"began": self._began[0], "ended": self.last_progress, "cpu_s": self._ended_cpu - self._began[1]}
 
 
 def _pieces(rows: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """(first row, end) of messages of at most MOST_ROWS rows; a rack's rows stay together where they can, whoever
-    publishes them, and
-    windows of one width."""
+    """Yields (first row, end) of messages of at most MOST_ROWS rows. A rack's rows stay together where they can, and a
+    message holds windows of one width.
+    """
     rack = rows.column(at) if (at := rows.schema.get_field_index("rack")) >= 0 else None
     width = (
         np.asarray(rows.column(at)) if (at := rows.schema.get_field_index("window_s")) >= 0 else np.zeros(rows.num_rows)

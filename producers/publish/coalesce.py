@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from producers.emission import DeviceList, SiteTick
-from schemas.frame import IDENTITY, Frame, concat
+from schemas.frame import Frame, concat
+from schemas.identity import IDENTITY
 from schemas.layout import Layout
 from schemas.stack import Stack
 

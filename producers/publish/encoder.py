@@ -11,7 +11,8 @@ from producers.emission import DeviceList, SiteTick
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder, encode
-from schemas.frame import IDENTITY, Frame, build
+from schemas.frame import Frame, build
+from schemas.identity import IDENTITY
 from schemas.layout import Layout
 from schemas.validation import Counts, mask_invalid_values
 

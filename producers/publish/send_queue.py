@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
@@ -32,7 +32,7 @@ class SendQueue:
 
     A send that fails makes the queue `down`: what failed is sent again, in order, and new messages go to the disk
     buffer `spool`; without one (or with a disk that takes nothing) callers wait. A message that is larger than Kafka
-    takes is dropped and counted in `refused`.
+    takes is dropped and counted in `refused_rows` and `refused_messages`.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class SendQueue:
         self._last_ack = time.monotonic()
         self.pending_bytes = 0
         self.retries = 0
-        #: What Kafka does not take, by topic: {"messages": n, "rows": n, "reason": the last error}.
-        self.refused: dict[str, dict[str, Any]] = {}
+        self.refused_rows = 0
+        self.refused_messages: Counter[str] = Counter()  # by topic
         if spool is not None and len(spool):
             log.info("%d messages of an earlier run are in %s: they go first", len(spool), spool.folder)
             self._recover()
@@ -72,9 +72,8 @@ class SendQueue:
         return {
             "pending_bytes": self.pending_bytes,
             "retries": self.retries,
-            "refused_rows": sum(topic["rows"] for topic in self.refused.values()),
-            "refused_messages": sum(topic["messages"] for topic in self.refused.values()),
-            "refused": {topic: dict(counts) for topic, counts in self.refused.items()},
+            "refused_rows": self.refused_rows,
+            "refused_messages": dict(self.refused_messages),
             "waiting_s": waiting_s,
             "spool": self._spool.status() if self._spool is not None else {},
         }
@@ -126,8 +125,7 @@ class SendQueue:
         try:
             self._spool.put(message)
         except OSError as err:  # the source waits then, which loses nothing that it does not lose itself
-            # a traceback would add nothing
-            log.error("the disk buffer %s takes nothing more: %s; the source waits", self._spool.folder, err)  # noqa: TRY400
+            log.error("the disk buffer %s takes no more: %s; the source waits", self._spool.folder, err)  # noqa: TRY400
             return False
         return True
 
@@ -208,10 +206,8 @@ class SendQueue:
         await self._release(message.size)
 
     def _refuse(self, message: OutgoingMessage, err: KafkaError) -> None:
-        counts = self.refused.setdefault(message.topic, {"messages": 0, "rows": 0, "reason": ""})
-        counts["messages"] += message.count
-        counts["rows"] += message.rows
-        counts["reason"] = "too-large"
+        self.refused_messages[message.topic] += message.count
+        self.refused_rows += message.rows
         log.error(
             "%s: a message of %d bytes is more than Kafka takes and is dropped (%d rows): %s. Let the source "
             "send smaller frames",

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from producers.emission import Emission
+from schemas.errors import GigawatchError
 
 
-class SourceError(ValueError):
+class SourceError(GigawatchError, ValueError):
     """A source cannot be read; its text is what was wrong, where, and what to do."""
 
 

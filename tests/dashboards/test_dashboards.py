@@ -199,6 +199,7 @@ def test_provisioning_names_what_the_dashboards_use() -> None:
     assert source["secureJsonData"]["password"].startswith("${")
 
 
+@pytest.mark.service
 def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> None:
     from pipeline.store.client import connect
     from pipeline.store.migrate import migrate
@@ -269,6 +270,7 @@ def grafana() -> Iterator[tuple[str, dict[str, Any]]]:
     server.shutdown()
 
 
+@pytest.mark.service
 def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[str, Any]]) -> None:
     url, state = grafana
     for _ in range(2):  # pushing again replaces
@@ -283,6 +285,7 @@ def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[s
     assert all(b["overwrite"] and b["folderUid"] == "gigawatch" and b["dashboard"]["id"] is None for b in pushed)
 
 
+@pytest.mark.service
 def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     for name, found in (("ca", authority), ("stranger", stranger)):
@@ -312,10 +315,12 @@ def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> N
         server.shutdown()
 
 
+@pytest.mark.service
 def test_push_without_a_datasource_warns(grafana: tuple[str, dict[str, Any]]) -> None:
     assert any("give --clickhouse" in line for line in push.push(grafana[0], "good"))
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("url", "auth", "complaint"),
     [

@@ -17,7 +17,7 @@ from pipeline.store.tables import TABLES
 from pipeline.terminal.top.queries import Store
 from tests import plants
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(50)
 
 
 def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
@@ -53,7 +53,7 @@ def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
     assert shown("power", "Steepest ramp") == [(0.0,)]
     assert shown("factory", "Fleet energy") == [(pytest.approx(6 * 10 * 100e3 / 3.6e6),)]
     assert {row[2] for row in shown("factory", "Power")} == {100e3}
-    assert set(Store(client).picture().power) == {100e3}
+    assert set(Store(client).snapshot()[1].power_w) == {100e3}
     client.close()
 
 
@@ -94,8 +94,9 @@ async def test_what_is_stored_twice_shows_once(own_clickhouse: str) -> None:
                 sql = panel["targets"][0]["rawSql"]
                 if "system.parts" not in sql:
                     found[f"{uid}: {panel['title']}"] = asked(expand(sql, over, chosen))
-        top = Store(client).picture()
-        return found | {"top": ([f"{v:.6g}" for v in (*top.power, *top.util)], top.racks, top.sites, top.incidents)}
+        top, trend = Store(client).snapshot()
+        past = [f"{v:.6g}" for v in (*trend.power_w, *trend.util_pct)]
+        return found | {"top": (past, top.racks, top.sites, top.incidents)}
 
     once = shown()
     assert sum(map(bool, once.values())) > 110

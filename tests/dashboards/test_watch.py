@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dashboards import build, model
 from dashboards.macros import Range, expand
-from dashboards.watch import auth, units
+from dashboards.watch import units
 from dashboards.watch.links import address
 from dashboards.watch.render import PanelData, draw
 from dashboards.watch.server import Page, Table, covering, moment
@@ -258,6 +258,7 @@ async def opened() -> AsyncIterator[Opened]:
         await client.close()
 
 
+@pytest.mark.service
 async def test_a_board_comes_with_its_variables_and_each_panel_drawn(opened: Opened) -> None:
     store = Store()
     client = await opened(store)
@@ -286,6 +287,7 @@ async def test_a_board_comes_with_its_variables_and_each_panel_drawn(opened: Ope
     assert (await client.get("/api/boards/nothing")).status == 404
 
 
+@pytest.mark.service
 async def test_what_goes_into_sql_without_quotes_is_a_plain_word(opened: Opened) -> None:
     store = Store()
     client = await opened(store)
@@ -306,6 +308,7 @@ async def test_what_goes_into_sql_without_quotes_is_a_plain_word(opened: Opened)
     assert store.asked == []
 
 
+@pytest.mark.service
 async def test_a_stores_error_is_shown_in_its_panel_and_a_new_board_needs_no_code(opened: Opened) -> None:
     store = Store()
     mine = {
@@ -337,6 +340,7 @@ async def test_a_stores_error_is_shown_in_its_panel_and_a_new_board_needs_no_cod
     assert (await client.post("/api/boards/mine/panels/7", data=b"x" * (2 << 20))).status in (400, 413)
 
 
+@pytest.mark.service
 async def test_strangers_are_refused(opened: Opened) -> None:
     client = await opened(Store())
     for headers in (
@@ -351,11 +355,9 @@ async def test_strangers_are_refused(opened: Opened) -> None:
             "/d/gigawatch-factory/factory", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
         )
     ).status == 200, "a link may lead here"
-    assert auth.is_here("localhost:1")
-    assert auth.is_here("[::1]:80")
-    assert not auth.is_here("localhost.evil.example")
 
 
+@pytest.mark.service
 async def test_a_token_is_wanted_and_given_once(opened: Opened) -> None:
     client = await opened(Store(), "s3cret")
     assert (await client.get("/api/boards")).status == 401

@@ -1,5 +1,5 @@
-"""Settings of trust: from options, environment and file; secrets only from environment and files; errors that name the
-culprit.
+"""Credentials and trust: from options and environment; secrets only from environment and files; errors that name the
+file or variable at fault.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from pipeline import settings
 from pipeline.cli import gigawatch
-from pipeline.settings import SETTINGS, SecurityError, kafka_options, read_config, value
+from pipeline.kafka import kafka_options
+from pipeline.settings import SETTINGS, SettingsError, value
 
 PASSWORD = "correct horse"  # noqa: S105 - a test's own
 
@@ -22,14 +23,14 @@ def test_nothing_set_is_plain_kafka() -> None:
 
 
 def test_a_user_means_sasl_and_an_authority_means_tls() -> None:
-    who = {"GIGAWATCH_KAFKA_USER": "writer", "GIGAWATCH_KAFKA_PASSWORD": PASSWORD}
-    assert kafka_options(who) == {
+    env = {"GIGAWATCH_KAFKA_USER": "writer", "GIGAWATCH_KAFKA_PASSWORD": PASSWORD}
+    assert kafka_options(env) == {
         "security_protocol": "SASL_PLAINTEXT",
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "writer",
         "sasl_plain_password": PASSWORD,
     }
-    both = kafka_options({**who, "GIGAWATCH_KAFKA_CA": "system"})
+    both = kafka_options({**env, "GIGAWATCH_KAFKA_CA": "system"})
     assert both["security_protocol"] == "SASL_SSL"
     context: ssl.SSLContext = both["ssl_context"]
     assert context.verify_mode == ssl.CERT_REQUIRED
@@ -39,7 +40,7 @@ def test_a_user_means_sasl_and_an_authority_means_tls() -> None:
 def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "pw").write_text(PASSWORD + "\n")
     assert value("kafka", "password", {"GIGAWATCH_KAFKA_PASSWORD_FILE": str(tmp_path / "pw")}) == PASSWORD
-    with pytest.raises(SecurityError, match=r"GIGAWATCH_KAFKA_PASSWORD_FILE: .*nosuch cannot be read"):
+    with pytest.raises(SettingsError, match=r"GIGAWATCH_KAFKA_PASSWORD_FILE: .*nosuch cannot be read"):
         value("kafka", "password", {"GIGAWATCH_KAFKA_PASSWORD_FILE": str(tmp_path / "nosuch")})
 
 
@@ -56,52 +57,8 @@ def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_used_is_named(env: dict[str, str], complaint: str) -> None:
-    with pytest.raises(SecurityError, match=complaint):
+    with pytest.raises(SettingsError, match=complaint):
         kafka_options(env)
-
-
-def test_a_config_file_fills_what_the_environment_leaves_open(tmp_path: Path) -> None:
-    file = tmp_path / "gigawatch.toml"
-    file.write_text('[kafka]\nca = "ca.pem"\nuser = "writer"\npassword_file = "pw"\n[clickhouse]\nca = "system"\n')
-    env = {"GIGAWATCH_KAFKA_USER": "someone"}
-    read_config(file, env)
-    assert env == {
-        "GIGAWATCH_KAFKA_USER": "someone",
-        "GIGAWATCH_KAFKA_CA": str(tmp_path / "ca.pem"),
-        "GIGAWATCH_KAFKA_PASSWORD_FILE": str(tmp_path / "pw"),
-        "GIGAWATCH_CLICKHOUSE_CA": "system",
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("[kafka\n", "is not TOML"),
-        ('user = "x"\n', "outside a section"),
-        ('[kafka]\nusr = "x"\n', r"no setting 'usr' in \[kafka\]; there are ca, cert, key, key_password"),
-        ('[kafca]\nuser = "x"\n', r"sections are \[kafka\]"),
-        ("[kafka]\nuser = 3\n", "must be text"),
-        ('[kafka]\nca_file = "x"\n', "no setting 'ca_file'"),
-    ],
-)
-def test_a_config_file_that_is_wrong_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
-    file = tmp_path / "gigawatch.toml"
-    file.write_text(text)
-    with pytest.raises(SecurityError, match=complaint):
-        read_config(file, {})
-
-
-def test_a_config_file_with_a_password_is_for_its_owner_alone(tmp_path: Path) -> None:
-    file = tmp_path / "gigawatch.toml"
-    file.write_text(f'[kafka]\npassword = "{PASSWORD}"\n')
-    file.chmod(0o644)
-    with pytest.raises(SecurityError, match="chmod 600") as caught:
-        read_config(file, {})
-    assert PASSWORD not in str(caught.value)
-    file.chmod(0o600)
-    env: dict[str, str] = {}
-    read_config(file, env)
-    assert env["GIGAWATCH_KAFKA_PASSWORD"] == PASSWORD
 
 
 def test_no_command_takes_a_secret_as_an_option() -> None:
@@ -116,7 +73,7 @@ def test_no_command_takes_a_secret_as_an_option() -> None:
     assert PASSWORD.replace(" ", "") not in done.output
 
 
-def test_the_embedded_store_lets_others_in_only_with_a_password(
+def test_the_embedded_store_listens_beyond_loopback_only_with_a_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("GIGAWATCH_CLICKHOUSE_PASSWORD", raising=False)

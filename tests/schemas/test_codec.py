@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from schemas import derived
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder, InvalidFrame, encode, encode_batch
-from schemas.frame import IDENTITY, build, schema
+from schemas.frame import build, schema
+from schemas.identity import IDENTITY
 from schemas.metric import BLANK_FP64, BLANK_INT32, BLANK_INT64
 from schemas.validation import mask_invalid, validate_timestamps
 from tests.make_samples import START_MS, goldens, small_frame

@@ -15,8 +15,8 @@ from aiokafka.abc import ConsumerRebalanceListener
 
 from pipeline import kafka
 from pipeline.sink import dedup
+from pipeline.sink.clients import Clients
 from pipeline.sink.insert import Sender
-from pipeline.sink.sink import Clients
 from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC, TABLES
@@ -131,13 +131,13 @@ def test_the_store_keeps_an_insert_whole_knows_tokens_and_says_what_it_has(store
     sender = Sender(store)
     for offset, token in ((7, "a"), (9, "b"), (9, "b"), (7, "a")):
         sender.send(table, rows(offset), f"{log_id}/{token}")
-    found = dedup.stored(store, table, log_id, 0, 0, 100)
+    found = dedup.stored_offsets(store, table, log_id, 0, 0, 100)
     assert set(found) == {(7, now + 7), (9, now + 9)}
     assert all(len(days) == 1 for days in found.values())
-    assert set(dedup.stored(store, table, log_id, 0, 8, 100)) == {(9, now + 9)}
-    assert set(dedup.stored(store, table, log_id, 0, 0, 9)) == {(7, now + 7)}
-    assert dedup.stored(store, table, log_id, 1, 0, 100) == {}
-    assert dedup.stored(store, table, "another log", 0, 0, 100) == {}
+    assert set(dedup.stored_offsets(store, table, log_id, 0, 8, 100)) == {(9, now + 9)}
+    assert set(dedup.stored_offsets(store, table, log_id, 0, 0, 9)) == {(7, now + 7)}
+    assert dedup.stored_offsets(store, table, log_id, 1, 0, 100) == {}
+    assert dedup.stored_offsets(store, table, "another log", 0, 0, 100) == {}
     if isinstance(store, FakeClient):
         assert len(store._store.tables["quality"]) == 4
     else:

@@ -26,9 +26,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.embedded.process import Process, free_port, port_open, wait_for
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, wait_for
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(30), pytest.mark.xdist_group("gateway")]
 
 
 def client(url: str, **more: Any) -> Client:

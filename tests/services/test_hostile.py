@@ -23,7 +23,7 @@ from schemas.codec import encode
 from schemas.frame import build
 from tests.factories import Running, run
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(75)
 NAMES = (
     "'; DROP TABLE gigawatch.identities; --",
     "\x1b]0;owned\x07\x1b[31mred",

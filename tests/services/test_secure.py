@@ -19,11 +19,10 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from pipeline.embedded.broker import Apache
-from pipeline.embedded.process import free_port
-from tests.factories import GIGAWATCH
-from tests.services.test_factory import whole
+from pipeline.embedded.ports import free_port
+from tests.factories import GIGAWATCH, whole
 
-pytestmark = [pytest.mark.service, pytest.mark.apache]
+pytestmark = [pytest.mark.service, pytest.mark.apache(120), pytest.mark.xdist_group("secure")]
 PASSWORD = "rack and pinion"  # noqa: S105 - a test's own
 
 

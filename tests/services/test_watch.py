@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import select
-import shutil
 import signal
 import struct
 import subprocess
@@ -14,29 +13,20 @@ import termios
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from fcntl import ioctl
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pyte
 import pytest
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import expect
 
 from dashboards import build
-from dashboards.panels import NO_DATA
 from pipeline.instance import running
+from tests.dashboards.browser import BoardPage, browsing, opened_page
 from tests.factories import GIGAWATCH, Running, factories, run
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(280), pytest.mark.xdist_group("watch")]
 GPU, RACK = "R0002-N03-GPU2", "R0003"
 LOOK_MS = 60_000
-
-
-def chromium() -> str:
-    """The browser's path. Without one the test fails: CI installs it."""
-    found = os.environ.get("GIGAWATCH_CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    assert found, "no Chromium: install the package chromium, or name one in GIGAWATCH_CHROMIUM"
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -59,76 +49,25 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         up.finish()
 
 
-class Shown:
-    """A page of the browser, and what its console said."""
-
-    def __init__(self, page: Page, url: str) -> None:
-        self.page, self.url = page, url
-        self.said: list[str] = []
-        page.on("console", lambda m: self.said.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda e: self.said.append(str(e)))
-
-    async def open(self, path: str) -> None:
-        await self.page.goto(self.url + path)
-        await self.drawn()
-
-    async def drawn(self) -> None:
-        """Until every panel of the address that is shown has been drawn."""
-        for _ in range(600):
-            parts = urlsplit(self.page.url)
-            if await self.page.locator("body").get_attribute("data-shown") == parts.path + (
-                f"?{parts.query}" if parts.query else ""
-            ):
-                return
-            await self.page.wait_for_timeout(100)
-        raise AssertionError(f"{self.page.url} is not drawn within a minute; the console: {self.said}")
-
-    def panel(self, title: str) -> Locator:
-        return self.page.locator("section").filter(has=self.page.get_by_text(title, exact=True))
-
-    async def unwell(self) -> list[str]:
-        """Panels that show an error, or nothing though they should show something."""
-        found = []
-        for section in await self.page.locator("section").all():
-            kind, text = await section.get_attribute("data-kind"), await section.locator(".body").inner_text()
-            if (
-                kind == "error"
-                or (kind == "empty" and text == NO_DATA)
-                or kind not in ("plot", "numbers", "bars", "table", "empty")
-            ):
-                found.append(f"{await section.locator('h2 span').inner_text()}: {kind} {text}")
-            elif kind == "plot" and not await section.locator(".plot svg").count():
-                found.append(f"{await section.locator('h2 span').inner_text()}: no picture")
-        return found
-
-    def variables(self) -> dict[str, list[str]]:
-        return parse_qs(urlsplit(self.page.url).query)
-
-
 @pytest.fixture
-async def shown(plant: Running) -> AsyncIterator[Shown]:
+async def shown(plant: Running) -> AsyncIterator[BoardPage]:
     known = running(plant.folder)
     assert known is not None
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        context = await browser.new_context(viewport={"width": 1500, "height": 1000})
-        page = Shown(await context.new_page(), known.watch)
+    async with browsing() as browser:
+        page = await opened_page(browser, known.watch)
         yield page
-        await browser.close()
-    assert page.said == [], "the console is quiet"
+    assert page.console == [], "the console is quiet"
 
 
-async def test_every_board_opens_on_a_living_plant_with_no_empty_panel(shown: Shown) -> None:
+async def test_every_board_opens_on_a_living_plant_with_no_empty_panel(shown: BoardPage) -> None:
     for uid, body in build.load().items():
         await shown.open(f"/d/{uid}/{uid.removeprefix('gigawatch-')}")
-        assert await shown.unwell() == [], uid
+        assert await shown.faulty_panels() == [], uid
         assert await shown.page.locator("section").count() == len(body["panels"])
         assert await shown.page.locator("nav a[aria-current]").get_attribute("data-uid") == uid
 
 
-async def test_range_variables_and_refresh_are_chosen_and_kept_in_the_address(shown: Shown) -> None:
+async def test_range_variables_and_refresh_are_chosen_and_kept_in_the_address(shown: BoardPage) -> None:
     await shown.open("/d/gigawatch-rack/rack")
     await expect(shown.page.get_by_label("Rack", exact=True)).to_have_value("R0001")
     await shown.page.get_by_label("Rack", exact=True).select_option("R0004")
@@ -139,7 +78,7 @@ async def test_range_variables_and_refresh_are_chosen_and_kept_in_the_address(sh
         await shown.page.get_by_label("Time range").select_option(length)
         await shown.drawn()
         assert shown.variables()["from"] == [length]
-        assert await shown.unwell() == [], length
+        assert await shown.faulty_panels() == [], length
     await shown.page.get_by_label("Refresh").select_option("5")
     before = await shown.page.locator("#clock").inner_text()
     await expect(shown.page.locator("#clock")).not_to_have_text(before, timeout=LOOK_MS)
@@ -148,7 +87,7 @@ async def test_range_variables_and_refresh_are_chosen_and_kept_in_the_address(sh
     assert shown.variables()["from"] == ["now-7d"]
 
 
-async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_its_alert(shown: Shown) -> None:
+async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_its_alert(shown: BoardPage) -> None:
     await shown.open("/d/gigawatch-factory/factory")
     await expect(shown.panel("Open incidents by device")).to_contain_text(GPU)
     await shown.panel("Open incidents by device").get_by_role("link", name="R0002", exact=True).first.click()
@@ -160,7 +99,7 @@ async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_
     await shown.drawn()
     assert shown.variables()["var-gpu"] == [GPU]
     assert GPU in await shown.panel("Who").inner_text()
-    assert await shown.unwell() == []
+    assert await shown.faulty_panels() == []
     await shown.page.locator("#alerts summary").click()
     told = await shown.page.locator("#alerts div p a").all_inner_texts()
     assert len(told) == 2, told
@@ -171,7 +110,7 @@ async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_
     assert urlsplit(shown.page.url).path == "/d/gigawatch-gpu/gpu"
 
 
-async def test_help_tables_and_what_the_store_refuses(shown: Shown) -> None:
+async def test_help_tables_and_what_the_store_refuses(shown: BoardPage) -> None:
     await shown.open("/d/gigawatch-factory/factory")
     await shown.panel("PUE").get_by_role("button").hover()
     await expect(shown.page.locator("#tip")).to_contain_text("Facility power over IT power")
@@ -182,7 +121,7 @@ async def test_help_tables_and_what_the_store_refuses(shown: Shown) -> None:
     assert racks == sorted(racks)
     await shown.page.goto(f"{shown.url}/d/gigawatch-factory/factory?from=yesterday")
     await expect(shown.page.locator("#trouble")).to_contain_text("now-30m", timeout=LOOK_MS)
-    shown.said = [line for line in shown.said if "400" not in line]  # the browser tells of the refusal itself
+    shown.console = [line for line in shown.console if "400" not in line]  # the browser tells of the refusal itself
 
 
 class Terminal:

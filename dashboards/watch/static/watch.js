@@ -5,9 +5,11 @@ const RANGES = { "now-5m": "last 5 minutes", "now-15m": "last 15 minutes", "now-
   "now-24h": "last day", "now-7d": "last week", "now-30d": "last 30 days" };
 const REFRESHES = { "0": "paused", "5": "5 s", "10": "10 s", "30": "30 s", "60": "1 min" };
 const AT_ONCE = 3;
-const shift = new Date().getTimezoneOffset() * 60000;
 const one = (id) => document.getElementById(id);
-const state = { board: null, timer: 0, round: 0, every: null };
+// The server answers within 40 s, be it that the store does not.
+const ANSWER_MS = 45000;
+// `complete`: when the newest round that everything shown belongs to began; `waiting`: since when a board without one is awaited (ms).
+const state = { board: null, timer: 0, round: 0, every: null, complete: null, waiting: Date.now(), left: new AbortController() };
 
 function made(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -17,9 +19,18 @@ function made(tag, text, attributes = {}) {
 }
 
 async function asked(path, body) {
-  const answer = await fetch(path, body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {});
-  if (!answer.ok && !(answer.headers.get("Content-Type") || "").includes("json")) throw new Error((await answer.text()).trim() || `answer ${answer.status}`);
-  return answer.json();
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), ANSWER_MS);
+  const signal = AbortSignal.any([late.signal, state.left.signal]);
+  try {
+    const answer = await fetch(path, body ? { signal, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : { signal });
+    if (!answer.ok && !(answer.headers.get("Content-Type") || "").includes("json")) throw new Error((await answer.text()).trim() || `answer ${answer.status}`);
+    return await answer.json();
+  } catch (error) {
+    throw late.signal.aborted ? new Error(`no answer within ${ANSWER_MS / 1000} s`) : error;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // --- where we are: the address holds the board, the range and the variables, so that it can be shared -----------------------------
@@ -83,6 +94,15 @@ function variable(v) {
 }
 
 const every = (board) => state.every ?? (parseInt(board.refresh, 10) || 0);
+
+// --- time: the server and the address have milliseconds since 1970; Plotly puts numbers on a time axis into the browser's zone itself ---
+
+// The instant, ms since 1970, of an axis end as Plotly writes it: the browser's wall clock, "2026-01-02 03:04:05.678" or shorter.
+function instant(text) {
+  const [year, month, day, hour = 0, minute = 0, second = 0] = text.split(/[- :]/).map(Number);
+  return new Date(year, month - 1, day, hour, minute).getTime() + Math.round(second * 1000);
+}
+
 const clock = (text) => /^\d+$/.test(text) ? new Date(Number(text)).toLocaleString() : text;
 
 // --- panels ------------------------------------------------------------------------------------------------------------------------
@@ -125,7 +145,9 @@ async function panel(board, p, round) {
     drawn = await asked(`/api/boards/${encodeURIComponent(board.uid)}/panels/${p.id}`,
       { from: board.from, to: board.to, points: Math.round(section.clientWidth / 2), variables });
   } catch (error) {
+    if (round !== state.round) return;
     drawn = { kind: "error", text: `no answer: ${error.message}` };
+    state.failed = true;
   }
   if (round !== state.round) return;
   section.classList.remove("busy");
@@ -171,14 +193,7 @@ const SHOWN = {
       plot = made("div", null, { class: "plot" });
       clean(body).append(plot);
     }
-    for (const trace of drawn.data) {
-      if (drawn.timed && trace.base) trace.base = trace.base.map((ms) => ms - shift);
-      else if (drawn.timed && trace.x) trace.x = trace.x.map((ms) => ms - shift);
-    }
-    if (drawn.timed) {
-      drawn.layout.xaxis.range = drawn.layout.xaxis.range.map((ms) => ms - shift);
-      if (drawn.layout.yaxis.type !== "category") annotate(drawn.layout, board.annotations);
-    }
+    if (drawn.timed && drawn.layout.yaxis.type !== "category") annotate(drawn.layout, board.annotations);
     Plotly.react(plot, drawn.data, drawn.layout, { displayModeBar: false, responsive: true });
     if (!plot.dataset.ready) {
       plot.dataset.ready = "yes";
@@ -188,8 +203,8 @@ const SHOWN = {
         if (href) follow(href);
       });
       plot.on("plotly_relayout", (change) => {
-        const [from, to] = [change["xaxis.range[0]"], change["xaxis.range[1]"]].map((t) => t === undefined ? 0 : new Date(t).getTime());
-        if (from && to) go((next) => { next.set("from", Math.round(from)); next.set("to", Math.round(to)); });
+        const [from, to] = [change["xaxis.range[0]"], change["xaxis.range[1]"]].map((end) => end === undefined ? 0 : instant(end));
+        if (from && to) go((next) => { next.set("from", from); next.set("to", to); });
       });
     }
   },
@@ -257,7 +272,7 @@ function annotate(layout, marks) {
   layout.annotations = [];
   const faint = Math.min(0.1, 0.2 / Math.max(1, marks.length)); // many at once must not hide what they mark
   for (const mark of marks) {
-    const [x0, x1] = [mark.time - shift, (mark.end ?? mark.time) - shift];
+    const [x0, x1] = [mark.time, mark.end ?? mark.time];
     layout.shapes.push({ type: mark.end ? "rect" : "line", xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1, layer: "below", fillcolor: mark.colour,
       opacity: mark.end ? faint : 0.9, line: { color: mark.colour, width: mark.end ? 0 : 1, dash: "dot" } });
     layout.annotations.push({ x: Math.max(x0, layout.xaxis.range[0]), y: 1, xref: "x", yref: "paper", yanchor: "bottom", xanchor: "left", text: "▾", showarrow: false,
@@ -269,12 +284,15 @@ function annotate(layout, marks) {
 
 async function look() {
   clearTimeout(state.timer);
-  const round = ++state.round;
-  const said = query();
+  const round = ++state.round, began = Date.now();
+  state.left.abort(); // of the round before: a request that nobody waits for holds one of the browser's few connections
+  state.left = new AbortController();
+  state.failed = false;
+  const address = query();
   delete document.body.dataset.shown;
   let board;
   try {
-    board = await asked(`/api/boards/${encodeURIComponent(uid())}?${said}`);
+    board = await asked(`/api/boards/${encodeURIComponent(uid())}?${address}`);
     one("trouble").hidden = true;
   } catch (error) {
     if (round !== state.round) return;
@@ -286,18 +304,36 @@ async function look() {
   if (round !== state.round) return;
   const fresh = state.board?.uid !== board.uid || state.board.panels.length !== board.panels.length;
   state.board = board;
-  if (fresh) frames(board);
+  if (fresh) {
+    Object.assign(state, { complete: null, waiting: began });
+    frames(board);
+  }
   if (!one("variables").contains(document.activeElement) || fresh) head(board);
   const queue = [...board.panels];
   await Promise.all(Array.from({ length: AT_ONCE }, async () => {
     while (queue.length && round === state.round) await panel(board, queue.shift(), round);
   }));
   if (round !== state.round) return;
-  one("clock").textContent = new Date().toLocaleTimeString([], { hour12: false });
-  await alerts();
+  await alerts(round);
   if (round !== state.round) return;
+  one("clock").textContent = new Date().toLocaleTimeString([], { hour12: false });
+  if (!state.failed) state.complete = began;
+  age();
   document.body.dataset.shown = `${location.pathname}${location.search}`; // all of this address is drawn
   again();
+}
+
+// States how old what is shown is, as soon as that is more than two refreshes; by its own timer, since an answer may never come.
+function age() {
+  const seconds = state.board ? every(state.board) : 10;
+  const old = (Date.now() - (state.complete ?? state.waiting)) / 1000;
+  const late = seconds > 0 && old > 2 * seconds;
+  one("clock").classList.toggle("late", late);
+  one("age").hidden = !late;
+  if (!late) return;
+  const length = old < 120 ? `${Math.floor(old)} s` : old < 7200 ? `${Math.floor(old / 60)} min` : `${Math.floor(old / 3600)} h`;
+  one("age").textContent = state.complete === null ? `No complete answer for ${length}.`
+    : `What is shown is ${length} old: the last complete answer is of ${new Date(state.complete).toLocaleTimeString([], { hour12: false })}.`;
 }
 
 function again() {
@@ -306,12 +342,19 @@ function again() {
   if (seconds) state.timer = setTimeout(() => document.hidden ? again() : look(), seconds * 1000);
 }
 
-async function alerts() {
+async function alerts(round) {
   const found = await asked("/api/alerts").catch(() => null);
+  if (round !== state.round) return;
   const box = one("alerts");
-  box.hidden = found === null;
-  if (!found) return;
-  box.classList.toggle("well", !found.length);
+  box.hidden = false;
+  box.classList.toggle("unknown", found === null);
+  if (found === null) {
+    state.failed = true;
+    box.querySelector("summary").textContent = "alerts unknown";
+    box.querySelector("div").replaceChildren(made("p", "The rules could not be evaluated: the store does not answer."));
+    return;
+  }
+  box.classList.toggle("quiet", !found.length);
   box.querySelector("summary").textContent = found.length ? `${found.length} alert${found.length > 1 ? "s" : ""}` : "no alerts";
   box.querySelector("div").replaceChildren(...(found.length ? found.map((a) => {
     const line = made("p");
@@ -323,6 +366,7 @@ async function alerts() {
 one("range").addEventListener("change", (event) => event.target.value && go((next) => { next.set("from", event.target.value); next.set("to", "now"); }));
 one("refresh").addEventListener("change", (event) => { state.every = Number(event.target.value); again(); });
 one("variables").addEventListener("submit", (event) => event.preventDefault());
+setInterval(age, 1000);
 addEventListener("popstate", look);
 document.addEventListener("visibilitychange", () => !document.hidden && state.board && every(state.board) && look());
 boards().then(look, (error) => { one("trouble").textContent = `This page's server does not answer: ${error.message}`; one("trouble").hidden = false; });

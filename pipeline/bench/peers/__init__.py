@@ -1,4 +1,4 @@
-"""What one would otherwise use, in the same run on the same data: ratios, not absolute times."""
+"""Other tools for the same work, in the same run on the same data: ratios, not absolute times."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Any
 
 from pipeline.bench import markdown_table
 from pipeline.bench.peers import stores, streams
-from pipeline.bench.stages import Bench, Result
+from pipeline.bench.stages import Bench, BenchResult
 
 HEADERS = ("what", "Gigawatch", "peer", "peer's figure", "Gigawatch / peer")
 
 
-async def run(bench: Bench) -> Result:
-    """{"streams": ..., "stores": ..., "absent": peers that are not installed here, "wrong": peers or we that answered
-    wrongly}.
-    """
+async def run(bench: Bench) -> BenchResult:
+    """Returns {"streams": ..., "stores": ..., "absent": peers that are not installed here, "wrong": wrong answers}."""
     streaming, storing = await streams.run(bench), await stores.run(bench)
     return {
         "streams": streaming,
@@ -36,7 +34,7 @@ def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
 
 
 def page(result: Mapping[str, Any]) -> list[str]:
-    """The README's table: what, peer and ratio."""
+    """Returns the README's table: what, peer and ratio."""
     lines = markdown_table.table(
         (HEADERS[0], HEADERS[2], HEADERS[4]), [(what, peer, ratio) for what, _, peer, _, ratio in rows(result)]
     )

@@ -43,7 +43,7 @@ class Windows(StatelessSinkPartition[Any]):
             report.window(device, end, total / count, high)
 
 
-class Sink(DynamicSink[Any]):
+class WindowSink(DynamicSink[Any]):
     def build(self, step_id: str, worker_index: int, worker_count: int) -> Windows:
         return Windows()
 
@@ -59,7 +59,7 @@ windower = SlidingWindower(
     length=timedelta(milliseconds=WINDOW_MS), offset=timedelta(milliseconds=HOP_MS), align_to=START
 )
 folded = win.fold_window("fold", samples, clock, windower, lambda: (0, 0.0, 0.0), add, merge)
-op.output("windows", folded.down, Sink())
+op.output("windows", folded.down, WindowSink())
 
 if __name__ == "__main__":
     run_main(flow)

@@ -15,8 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def python(say: Callable[[str], None]) -> Path | None:
-    """The interpreter of the peers' environment; None when it cannot be made here."""
+def python(progress: Callable[[str], None]) -> Path | None:
+    """Returns the interpreter of the peers' environment; None when it cannot be made here."""
     wanted = (HERE / "requirements.txt").read_bytes()
     cache = (
         Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
@@ -26,7 +26,7 @@ def python(say: Callable[[str], None]) -> Path | None:
     found = cache / "bin" / "python"
     if (cache / "complete").exists():
         return found
-    say("making the peers' Python environment, once; this takes a minute")
+    progress("making the peers' Python environment, once; this takes a minute")
     done = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(cache)], capture_output=True, text=True, check=False
     )
@@ -47,12 +47,12 @@ def python(say: Callable[[str], None]) -> Path | None:
             check=False,
         )
     if done.returncode:
-        say(f"it cannot be made: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}")
+        progress(f"it cannot be made: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}")
         return None
     (cache / "complete").touch()
     return found
 
 
 def program(*names: str) -> str | None:
-    """A program on PATH under one of its names."""
+    """Returns a program on PATH under one of its names."""
     return next((path for name in names if (path := shutil.which(name))), None)

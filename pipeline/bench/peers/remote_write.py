@@ -26,7 +26,7 @@ def _field(number: int, body: bytes) -> bytes:
 
 
 def labels(metric: str, device: str) -> bytes:
-    """The labels of one series, encoded; they never change."""
+    """Returns the labels of one series, encoded."""
     return b"".join(
         _field(1, _field(1, n.encode()) + _field(2, v.encode()))
         for n, v in (("__name__", f"gpu_{metric}"), ("device", device))
@@ -34,7 +34,7 @@ def labels(metric: str, device: str) -> bytes:
 
 
 def request(series: Sequence[bytes], values: Sequence[float], ts_ms: int) -> bytes:
-    """One sample of every series, compressed."""
+    """Returns one sample of every series, compressed."""
     stamp = b"\x10" + _varint(ts_ms)
     return bytes(
         cramjam.snappy.compress_raw(

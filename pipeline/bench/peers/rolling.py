@@ -1,4 +1,4 @@
-"""What the per-sample peers share: reading their arguments, a rolling minute per device, and saying how it went.
+"""What the per-sample peers share: reading their arguments, a rolling minute per device, and printing their figures.
 
 Run by the peers' own Python, so nothing of Gigawatch is imported here.
 """
@@ -21,7 +21,7 @@ class Rolling:
         self._due: dict[str, int] = {}
 
     def add(self, device: str, ts: int, value: float) -> list[tuple[int, float, float]]:
-        """(window end, mean, maximum) of the windows that this sample closes."""
+        """Returns (window end, mean, maximum) of the windows that this sample closes."""
         closed = []
         held = self._samples[device]
         due = self._due.setdefault(device, ts // HOP_MS * HOP_MS + HOP_MS)
@@ -38,7 +38,7 @@ class Rolling:
 
 
 class Report:
-    """Counts messages, notes the windows of one device, and prints everything as one JSON line when all have come."""
+    """Counts messages, notes the windows of one device, and prints everything as one JSON line at the end."""
 
     def __init__(self) -> None:
         self.bootstrap, self.topic, total, self.device = sys.argv[1:5]
@@ -48,7 +48,7 @@ class Report:
         self._began: tuple[float, float] | None = None
 
     def count(self) -> bool:
-        """Call once a message; True with the last one."""
+        """Counts one message; returns True for the last one."""
         if self._began is None:
             self._began = time.process_time(), time.monotonic()
         self.seen += 1
@@ -60,10 +60,10 @@ class Report:
 
     def print(self) -> None:
         cpu, wall = self._began or (0.0, 0.0)
-        said = {
+        figures = {
             "messages": self.seen,
             "cpu_s": time.process_time() - cpu,
             "wall_s": time.monotonic() - wall,
             "windows": self.windows,
         }
-        print(json.dumps(said), file=sys.__stdout__, flush=True)  # faust takes sys.stdout for its log
+        print(json.dumps(figures), file=sys.__stdout__, flush=True)  # faust takes sys.stdout for its log

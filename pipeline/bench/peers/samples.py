@@ -40,13 +40,13 @@ class Samples:
         return len(self.devices) * len(self.ticks)
 
     def of(self, device: str, name: str) -> tuple[Floats, Floats]:
-        """(int64[ticks] time stamps ms, float[ticks]) of one metric of one GPU."""
+        """Returns (int64[ticks] time stamps ms, float[ticks]) of one metric of one GPU."""
         row, column = self.names.index(name), list(self.devices).index(device)
         return np.array([t.ts_ms for t in self.ticks]), np.array([t.values[row, column] for t in self.ticks])
 
 
 async def read(bootstrap: str) -> Samples:
-    """What lies in telemetry.gpu."""
+    """Returns all samples in telemetry.gpu."""
     tps = [tp for tp in await kafka.partitions(bootstrap) if tp.topic == "telemetry.gpu"]
     frames: dict[int, dict[str, tuple[list[str], Floats]]] = {}
     decoder, names = Decoder(), list[str]()
@@ -66,7 +66,7 @@ async def read(bootstrap: str) -> Samples:
 
 
 async def publish(factory: Supervisor, samples: Samples) -> None:
-    """As JSON to TOPIC, one partition, in order of time."""
+    """Sends the samples as JSON to TOPIC, one partition, in order of time."""
     async with kafka.admin(factory.bootstrap) as client:
         await client.create_topics(
             [NewTopic(TOPIC, 1, 1, topic_configs={"retention.ms": "86400000", "retention.bytes": "-1"})]
@@ -83,7 +83,7 @@ async def publish(factory: Supervisor, samples: Samples) -> None:
 
 
 def json_lines(samples: Samples, tick: Tick) -> list[bytes]:
-    """One JSON object a GPU: ts (ms), device, and its metrics."""
+    """Returns one JSON object a GPU: ts (ms), device, and its metrics."""
     return [
         json.dumps({"ts": tick.ts_ms, "device": device, **dict(zip(samples.names, column, strict=True))}).encode()
         for device, column in zip(samples.devices, tick.values.T.round(6).tolist(), strict=True)

@@ -20,12 +20,13 @@ from pipeline import kafka
 from pipeline.bench.peers import environment, remote_write, samples
 from pipeline.bench.peers.samples import TOPIC, Samples
 from pipeline.bench.peers.streams import fill
-from pipeline.bench.stages import Bench, Result
-from pipeline.embedded.process import Process, ProcessError, free_port, port_open, wait_for
+from pipeline.bench.stages import Bench, BenchResult, spawn_sink
+from pipeline.embedded.ports import free_port, port_open
+from pipeline.embedded.process import Process, ProcessError, wait_for
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
 from pipeline.store import client as store_client
-from pipeline.store.tables import DATABASE
+from schemas.tables import DATABASE
 
 #: A day of two racks, a sample a minute.
 RACKS, TICKS, TICK_S = 2, 1_440, 60.0
@@ -34,14 +35,14 @@ STORED = "values stored a second a core, Kafka to durable"
 Answers = dict[str, tuple[float, Any]]  # question -> (milliseconds, answer)
 
 
-async def run(bench: Bench) -> Result:
+async def run(bench: Bench) -> BenchResult:
     absent, rows, wrong = [], [], 0
     async with bench.factory((), consumers=False) as factory:
         await fill(factory, ("synthetic", "--racks", str(RACKS)), TICKS, TICK_S)
         found = await samples.read(factory.bootstrap)
         await samples.publish(factory, found)
         values = found.count * len(found.names)
-        bench.say(f"a day of {len(found.devices)} GPUs, a sample a minute: {values:,} values")
+        bench.progress(f"a day of {len(found.devices)} GPUs, a sample a minute: {values:,} values")
         stored_cpu = await _sink(factory)
         json_cpu = await _json_each_row(factory, found)
         rows.append(
@@ -60,7 +61,7 @@ async def run(bench: Bench) -> Result:
         wrong += _differs(truth, ours)
         client.close()
         for name, peer in (("Prometheus", _prometheus), ("VictoriaMetrics", _victoria)):
-            bench.say(name)
+            bench.progress(name)
             measured = await peer(factory.plan.data_dir, found, device)
             if measured is None:
                 absent.append(f"{name} (not on PATH; Debian: apt-get install prometheus victoria-metrics)")
@@ -83,7 +84,7 @@ MEAN, HOTTEST, DAY = "fleet mean utilization over an hour", "hottest 20 GPUs now
 
 
 def _truth(found: Samples) -> dict[str, Any]:
-    """The right answers, from the samples themselves."""
+    """Returns the right answers, from the samples themselves."""
     end = found.ticks[-1].ts_ms
     hour = [t for t in found.ticks if t.ts_ms > end - 3_600_000]
     util, temp, power = (found.names.index(n) for n in ("util_pct", "temp_c", "power_w"))
@@ -99,7 +100,7 @@ def _differs(truth: dict[str, Any], answers: Answers) -> int:
 
 
 async def _timed(ask: Callable[[], Any]) -> tuple[float, Any]:
-    """(median of some tries in ms, the answer)."""
+    """Returns (median of ASKED runs in ms, the answer)."""
     took = []
     for _ in range(ASKED):
         began = time.perf_counter()
@@ -112,22 +113,9 @@ async def _timed(ask: Callable[[], Any]) -> tuple[float, Any]:
 
 
 async def _sink(factory: Supervisor) -> float:
-    """CPU seconds of sink and ClickHouse for the day's telemetry."""
+    """Returns the CPU seconds of sink and ClickHouse for the day's telemetry."""
     before = factory.processes["clickhouse"].cpu_s()
-    factory.spawn(
-        "sink",
-        [
-            "sink",
-            "--broker",
-            factory.bootstrap,
-            "--clickhouse",
-            factory.clickhouse,
-            "--max-age",
-            "3",
-            "--roll-every",
-            "3600",
-        ],
-    )
+    spawn_sink(factory, max_age_days=3)
     if not await factory.drained(300, stream=False):
         raise ProcessError("the sink did not come to the end of the log")
     await asyncio.sleep(1.5)
@@ -141,7 +129,7 @@ async def _sink(factory: Supervisor) -> float:
 
 
 async def _json_each_row(factory: Supervisor, found: Samples) -> float:
-    """CPU seconds of a plain consumer that hands JSON lines to ClickHouse, and of ClickHouse."""
+    """Returns the CPU seconds of a plain consumer that hands JSON lines to ClickHouse, and of ClickHouse."""
     client = store_client.connect(factory.clickhouse)
     columns = ", ".join(f"`{n}` Float64" for n in found.names)
     client.command(
@@ -253,7 +241,7 @@ async def _victoria(folder: Path, found: Samples, device: str) -> tuple[float, i
 async def _remote(
     process: Process, port: int, home: Path, found: Samples, device: str, write: str, api: str, flush: str
 ) -> tuple[float, int, Answers]:
-    """(the peer's CPU seconds while it took the samples in, bytes on its disk, its answers)."""
+    """Returns (the peer's CPU seconds for taking in the samples, bytes on its disk, its answers)."""
     url, end = f"http://127.0.0.1:{port}", found.ticks[-1].ts_ms / 1000
     series = [remote_write.labels(n, d) for n in found.names for d in found.devices]
     requests = [remote_write.request(series, t.values.ravel().tolist(), t.ts_ms) for t in found.ticks]

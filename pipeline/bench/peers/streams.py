@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.bench.peers import environment, samples
 from pipeline.bench.peers.rolling import HOP_MS, WINDOW_MS
 from pipeline.bench.peers.samples import TOPIC, Samples
-from pipeline.bench.stages import Bench, Result
+from pipeline.bench.stages import Bench, BenchResult
 from pipeline.embedded.process import ProcessError
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.monitoring import status
@@ -28,14 +28,14 @@ PEERS = {
 }
 
 
-async def run(bench: Bench) -> Result:
-    python = await asyncio.to_thread(environment.python, bench.say)
+async def run(bench: Bench) -> BenchResult:
+    python = await asyncio.to_thread(environment.python, bench.progress)
     rows, absent, wrong = [], [], 0
     async with bench.factory((), consumers=False, services=("broker",)) as factory:
         await fill(factory, (f"premade:{GPUS}",), TICKS, 1.0)
         found = await samples.read(factory.bootstrap)
         await samples.publish(factory, found)
-        bench.say(f"{found.count:,} GPU samples in the log, as frames and as JSON")
+        bench.progress(f"{found.count:,} GPU samples in the log, as frames and as JSON")
         ours = await _worker(factory, found.count)
         device = found.devices[7]
         truth = naive(found, device)
@@ -43,19 +43,19 @@ async def run(bench: Bench) -> Result:
             if python is None:
                 absent.append(name)
                 continue
-            bench.say(name)
-            said = await _peer(python, script, factory, found, device)
-            if said is None:
+            bench.progress(name)
+            answer = await _peer(python, script, factory, found, device)
+            if answer is None:
                 absent.append(f"{name} (did not finish within {_TIMEOUT_S} s)")
                 continue
-            wrong += not agrees(truth, {int(end): pair for end, pair in said["windows"].items()})
+            wrong += not agrees(truth, {int(end): pair for end, pair in answer["windows"].items()})
             rows.append(
                 {
                     "what": "GPU samples a second a core, 1 min rolling mean and max",
                     "unit": "/s",
                     "peer": name,
                     "ours": ours,
-                    "theirs": said["messages"] / said["cpu_s"],
+                    "theirs": answer["messages"] / answer["cpu_s"],
                     "more_is_better": True,
                 }
             )
@@ -63,7 +63,7 @@ async def run(bench: Bench) -> Result:
 
 
 async def fill(factory: Supervisor, source: tuple[str, ...], ticks: int, tick_s: float) -> None:
-    """So many ticks of the plant into the factory's log, the last one about now."""
+    """Fills the factory's log with `ticks` ticks of the source; the last one is about now."""
     producer = factory.spawn(
         "producer",
         [
@@ -98,10 +98,10 @@ def naive(found: Samples, device: str) -> dict[int, tuple[float, float]]:
     return out
 
 
-def agrees(truth: dict[int, tuple[float, float]], said: dict[int, Any]) -> bool:
-    """Whether all windows but the last few, which a peer may hold open at the end, are there and right."""
+def agrees(truth: dict[int, tuple[float, float]], windows: dict[int, Any]) -> bool:
+    """Returns whether all windows are present and right, except the last two, which a peer may still hold open."""
     ends = sorted(truth)[:-2]
-    return bool(ends) and all(end in said and np.allclose(said[end], truth[end], rtol=1e-4) for end in ends)
+    return bool(ends) and all(end in windows and np.allclose(windows[end], truth[end], rtol=1e-4) for end in ends)
 
 
 async def _worker(factory: Supervisor, count: int) -> float:
@@ -109,9 +109,9 @@ async def _worker(factory: Supervisor, count: int) -> float:
     if not await factory.drained(300, sink=False):
         raise ProcessError("the worker did not come to the end of the log")
     await asyncio.sleep(1.5)
-    said = status.read(factory.run_dir / "stream-0.json")
+    measured = status.read(factory.run_dir / "stream-0.json")
     await asyncio.to_thread(factory.processes["stream-0"].stop, 30)
-    return float(count / said["busy"]["cpu_s"])
+    return float(count / measured["busy"]["cpu_s"])
 
 
 async def _peer(python: Path, script: str, factory: Supervisor, found: Samples, device: str) -> dict[str, Any] | None:
@@ -135,4 +135,4 @@ async def _peer(python: Path, script: str, factory: Supervisor, found: Samples, 
     for line in out.decode().splitlines():
         if line.startswith("{"):
             return dict(json.loads(line))
-    raise ProcessError(f"{script} said nothing; the end of what it wrote: {err.decode(errors='replace')[-600:]}")
+    raise ProcessError(f"{script} printed no result; the end of its errors: {err.decode(errors='replace')[-600:]}")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import chdb
 
+from schemas.errors import GigawatchError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,7 +25,7 @@ _BOUNDS = ("max_execution_time = 120", "max_memory_usage = 8000000000", "max_res
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class EngineError(Exception):
+class EngineError(GigawatchError):
     """ClickHouse refused a statement; `code` is ClickHouse's own number, `text` its message."""
 
     def __init__(self, text: str, code: int | None = None) -> None:

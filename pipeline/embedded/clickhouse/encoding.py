@@ -9,8 +9,10 @@ from typing import Any
 import lz4.frame
 from backports import zstd
 
+from schemas.errors import GigawatchError
 
-class EncodingError(ValueError):
+
+class EncodingError(GigawatchError, ValueError):
     """A body that does not decode, or grows past its bound."""
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from schemas.errors import GigawatchError
+
 #: The first revision with a mark before each column, DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION of ClickHouse's
 #: ProtocolDefines.h.
 MARKED = 54454
@@ -52,7 +54,7 @@ _WIDTHS = {
 }
 
 
-class NativeError(ValueError):
+class NativeError(GigawatchError, ValueError):
     """A type that is not known here, or data that end early."""
 
 

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import ipaddress
 import json
 import logging
 import re
@@ -27,6 +26,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from pipeline.embedded.clickhouse import encoding, native_format, sql_guard
 from pipeline.embedded.clickhouse.chdb_engine import Engine, EngineError, Result
+from schemas.loopback import host_is_loopback
 
 log = logging.getLogger("gigawatch.clickhouse")
 
@@ -215,7 +215,7 @@ class ClickHouseServer:
         elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") or (
             origin is not None and urlsplit(origin).netloc != host
         )
-        if elsewhere or (not self._password and not _is_here(host)):
+        if elsewhere or (not self._password and not host_is_loopback(host)):
             raise EngineError(
                 "Code: 497. DB::Exception: requests from web pages of another origin, or under another name "
                 "than this machine's loopback address "
@@ -406,14 +406,6 @@ def _trespasses(what: str) -> EngineError:
         "tables, since it runs with the rights "
         "of the user who started it; a ClickHouse server has grants for this. (ACCESS_DENIED)"
     )
-
-
-def _is_here(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name in ("localhost", "")
 
 
 async def start(gateway: ClickHouseServer, host: str, port: int) -> web.AppRunner:

@@ -15,7 +15,7 @@ from producers.sources.synthetic.source import Synthetic
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 
 #: What dcgm-exporter gives by default (`etc/default-counters.csv`, d5e5f51): 25 metrics.
 DCGM_DEFAULT = (

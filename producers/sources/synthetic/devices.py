@@ -11,7 +11,7 @@ import pyarrow as pa
 from producers.emission import DeviceList
 from producers.sources.synthetic.topology import Topology
 from schemas.arrays import Bools, Ints
-from schemas.frame import IDENTITY
+from schemas.identity import IDENTITY
 
 Identity = dict[str, pa.Array]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from producers.emission import Event
-from producers.sources.source import SourceError
 from producers.sources.synthetic.faults import FAULTS, Fault
+from producers.sources.synthetic.places import Places
 from producers.sources.synthetic.plant import FaultEffects
 from producers.sources.synthetic.sensors import Columns
 from producers.sources.synthetic.topology import Topology
@@ -30,20 +30,20 @@ class Injection:
     """The faults of one plant. Times are seconds after its start."""
 
     def __init__(self, topology: Topology) -> None:
-        self._topology = topology
+        self._topology, self._places = topology, Places.of(topology)
         self._faults: list[Fault] = []
         self._labelled: dict[Fault, tuple[bool, bool]] = {}
         self._frozen: dict[str, dict[str, Floats]] = {}
 
     def add(self, fault: Fault, delay_s: float = 0.0) -> None:
         """Adds a fault, `delay_s` later than it states. Raises SourceError for a place that the plant has not."""
-        self._index(fault)
+        self._places.index(fault)
         fault = replace(fault, at_s=fault.at_s + delay_s)
         self._faults.append(fault)
         self._labelled[fault] = (False, False)
 
     def active(self, t_s: float) -> list[ActiveFault]:
-        return [ActiveFault(f, level, *self._index(f)) for f in self._faults if (level := f.level(t_s)) > 0]
+        return [ActiveFault(f, level, *self._places.index(f)) for f in self._faults if (level := f.level(t_s)) > 0]
 
     def effects(self, active: list[ActiveFault]) -> FaultEffects:
         """Returns what these faults do to the plant."""
@@ -120,31 +120,3 @@ class Injection:
             )
             self._labelled[fault] = now
         return Event(LABEL, LABEL.build_rows(rows)) if rows else None
-
-    def _index(self, fault: Fault) -> tuple[int, int]:
-        """Returns (rack or CDU, GPU within the rack) of the fault's place."""
-        topology = self._topology
-        of_gpu = FAULTS[fault.name][0] == "gpu"
-        try:
-            gpu = 0
-            if fault.place.startswith("CDU-"):
-                unit, limit = int(fault.place[4:]) - 1, topology.cdus
-            else:
-                parts = fault.place.split("-")
-                unit, limit = int(parts[0].removeprefix("R")) - 1, topology.racks
-                if of_gpu:
-                    each = int(topology.design["gpus_per_node"])
-                    node, slot = int(parts[1].removeprefix("N")) - 1, int(parts[2].removeprefix("GPU"))
-                    gpu = node * each + slot
-                    if not (0 <= slot < each and 0 <= gpu < topology.count("gpu")):
-                        raise ValueError
-            if not 0 <= unit < limit:
-                raise ValueError
-        except (ValueError, IndexError):
-            rack_or_cdu = "a CDU such as CDU-001" if fault.name == "cdu-pump" else "a rack such as R0001"
-            want = "a GPU such as R0001-N01-GPU0" if of_gpu else rack_or_cdu
-            raise SourceError(
-                f"fault {fault.name}: no {fault.place!r} here; it wants {want} "
-                f"({topology.racks} racks, {topology.cdus} CDUs)"
-            ) from None
-        return unit, gpu

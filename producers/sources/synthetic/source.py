@@ -14,6 +14,7 @@ from producers.sources.source import SourceError, Ticker
 from producers.sources.synthetic.devices import Identity, SiteDevices
 from producers.sources.synthetic.faults import Fault, parse
 from producers.sources.synthetic.injection import ActiveFault, Injection
+from producers.sources.synthetic.places import Places
 from producers.sources.synthetic.plant import FaultEffects, Plant, State
 from producers.sources.synthetic.sensors import Columns, Sensors
 from producers.sources.synthetic.topology import Topology
@@ -60,6 +61,8 @@ class Synthetic:
         self._started_ms: int | None = None
         for fault in faults:
             self.inject(fault)
+        if control is not None:
+            Places.of(self.topology).save(control.parent)
 
     @property
     def describe(self) -> str:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from pipeline.bench import markdown_table, peers, scale, targets
 from pipeline.bench.peers import remote_write
 from pipeline.bench.peers.rolling import Rolling
+from pipeline.cli import gigawatch
+from pipeline.commands.bench import PARTS
 
 
-def test_targets_are_judged_by_their_side() -> None:
+def test_a_target_is_met_at_least_or_at_most() -> None:
     results: dict[str, dict[str, float]] = {
         "end-to-end": {"real_time_factor": 1.02, "freshness_p99_s": 7.0, "wrong": 0, "size": 0.5},
         "sink": {"rows_per_core_s": 900_000},
@@ -25,20 +28,20 @@ def test_targets_are_judged_by_their_side() -> None:
     assert "GPUs a worker core" not in verdicts, "a part that did not run is not judged"
 
 
-def test_the_median_counts_and_the_worst_is_wrong() -> None:
+def test_runs_are_judged_by_their_median_and_their_worst_count_of_wrong_rows() -> None:
     runs = [{"part": "x", "v": v, "wrong": w} for v, w in ((1.0, 0), (9.0, 2), (2.0, 0))]
     found = targets.median(runs)
     assert (found["v"], found["wrong"], found["runs"]) == (2.0, 2, 3)
 
 
-def test_runs_are_compared_and_bad_files_say_so(tmp_path: Path) -> None:
+def test_runs_are_compared_and_a_bad_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "old.json"
     file.write_text(json.dumps({"part": "sink", "rows_per_core_s": 500_000, "wrong": 0}))
     rows = list(targets.compare({"sink": {"rows_per_core_s": 750_000}}, targets.load(file)))
     assert [(r[0], r[4]) for r in rows] == [("sink", "+50 %")]
     for text in ("no json", "[1]", "{}"):
         file.write_text(text)
-        with pytest.raises(ValueError, match="no result of"):
+        with pytest.raises(targets.BenchError, match="no result of"):
             targets.load(file)
 
 
@@ -57,7 +60,7 @@ PEERS = {
 }
 
 
-def test_where_a_peer_wins_the_table_says_so(tmp_path: Path) -> None:
+def test_the_table_shows_where_a_peer_wins(tmp_path: Path) -> None:
     assert [row[-1] for row in peers.rows(PEERS)] == ["3 x", "0.5 x: the peer wins"]
     page = tmp_path / "README.md"
     begin, end = markdown_table.marks("peers")
@@ -70,7 +73,7 @@ def test_where_a_peer_wins_the_table_says_so(tmp_path: Path) -> None:
     assert "| not measured here | gone | |" in text
     assert "old" not in text
     page.write_text("no marks")
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(targets.BenchError, match="no place"):
         markdown_table.write(page, "peers", peers.page(PEERS))
 
 
@@ -86,7 +89,7 @@ def test_the_peers_rolling_minute_is_right() -> None:
         assert high == inside.max()
 
 
-def test_remote_write_is_what_the_specification_says() -> None:
+def test_remote_write_follows_the_specification() -> None:
     import cramjam
 
     body = bytes(
@@ -112,3 +115,18 @@ def test_a_fuller_cluster_recovers_more_slowly_or_never() -> None:
     assert times == sorted(times)
     assert times[0] > 9
     assert scale.recovery(8, 0.9).caught_up_s == float("inf"), "seven cannot carry what was nine tenths of eight"
+
+
+def test_help_lists_each_part_on_a_line_of_its_own() -> None:
+    lines = CliRunner().invoke(gigawatch, ["bench", "--help"]).output.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in PARTS] == list(PARTS)
+
+
+def test_a_file_that_cannot_be_used_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    for option in ("--compare", "--page", "--readme"):
+        done = CliRunner().invoke(gigawatch, ["bench", "scale", option, str(page)])
+        assert done.exit_code == 1
+        assert f"gigawatch: {page} " in done.output
+        assert len(done.output.splitlines()) == 1

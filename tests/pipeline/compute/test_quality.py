@@ -1,6 +1,4 @@
-"""Every rule of data quality: what is done with the samples, what is counted, and the row that says so; however
-messages are batched.
-"""
+"""Every reason of data quality: the samples kept or left out, and the row that counts them, in batches of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compute.quality import RULES
+from pipeline.compute.quality import REASONS
 from pipeline.stream.partition import Partition
 from schemas.codec import encode, encode_batch
 from schemas.frame import build
@@ -48,7 +46,7 @@ def message(
     return (at if sent is None else START + round(sent * 1000)), encode(frame)
 
 
-def told(messages: Sequence[tuple[int, bytes]]) -> tuple[dict[Row, int], Partition]:
+def counted(messages: Sequence[tuple[int, bytes]]) -> tuple[dict[Row, int], Partition]:
     """Counts by (rack, metric, reason), added up over panes; the same for messages one by one as for all at once."""
     log = [LogRecord("", 0, n, kafka_ms, value) for n, (kafka_ms, value) in enumerate(messages)]
     together, apart = Partition("gpu"), Partition("gpu")
@@ -59,7 +57,7 @@ def told(messages: Sequence[tuple[int, bytes]]) -> tuple[dict[Row, int], Partiti
         assert (row["kind"], row["ts"].timestamp() % 10) == ("gpu", 0)
         key = row["rack"], row["metric"], row["reason"]
         found[key] = found.get(key, 0) + row["count"]
-    assert {reason for _, _, reason in found} <= set(RULES)
+    assert {reason for _, _, reason in found} <= set(REASONS)
     return found, together
 
 
@@ -70,22 +68,22 @@ def _rows(closed: Sequence[Any]) -> list[dict[str, Any]]:
 STEADY = [message(k) for k in range(60)]
 
 
-def test_a_steady_stream_has_nothing_to_tell() -> None:
-    found, partition = told(STEADY)
+def test_a_steady_stream_counts_nothing() -> None:
+    found, partition = counted(STEADY)
     assert found == {}
     assert partition.counts["processed"] == 60
 
 
-def test_late_samples_are_told_with_their_rack() -> None:
-    found, partition = told([*STEADY[:30], message(5, sent=30, rack="R2"), *STEADY[30:]])
+def test_late_samples_are_counted_with_their_rack() -> None:
+    found, partition = counted([*STEADY[:30], message(5, sent=30, rack="R2"), *STEADY[30:]])
     assert found == {("R2", "", "late"): DEVICES}
     assert partition.engine.counts["late"] == DEVICES
-    assert len(partition.engine.registry) == DEVICES, "who is only ever late is not expected to be there"
+    assert len(partition.engine.devices) == DEVICES, "a device that is only ever late is not expected to be there"
 
 
 def test_what_comes_out_of_order_is_taken_while_its_pane_is_open() -> None:
     swapped = [*STEADY[:21], STEADY[22], STEADY[21], *STEADY[23:]]
-    found, _ = told(swapped)
+    found, _ = counted(swapped)
     assert found == {("R1", "", "out-of-order"): DEVICES}
     straight, again = Partition("gpu"), Partition("gpu")
     a, b = (
@@ -97,7 +95,7 @@ def test_what_comes_out_of_order_is_taken_while_its_pane_is_open() -> None:
 
 
 def test_a_second_sample_in_a_tick_is_left_out() -> None:
-    found, partition = told([*STEADY[:25], message(24.2), *STEADY[25:]])
+    found, partition = counted([*STEADY[:25], message(24.2), *STEADY[25:]])
     assert found == {("R1", "", "doubled"): DEVICES}
     assert partition.engine.counts["duplicate"] == DEVICES
 
@@ -120,8 +118,8 @@ def test_clocks_that_are_behind(age_s: float, reason: str) -> None:
     assert classify_delay(START, START + round(age_s * 1000)) == reason
 
 
-def test_a_clock_that_is_behind_is_told_and_its_samples_are_taken() -> None:
-    found, partition = told([message(k, sent=k + 3600) for k in range(40)])
+def test_a_clock_that_is_behind_is_counted_and_its_samples_are_taken() -> None:
+    found, partition = counted([message(k, sent=k + 3600) for k in range(40)])
     assert set(found) == {("R1", "", "time-zone")}
     assert partition.counts["time-zone"] == 40 * DEVICES
     assert partition.engine.closed_ms > START
@@ -136,38 +134,38 @@ def test_a_clock_that_is_behind_is_told_and_its_samples_are_taken() -> None:
         (message(20, sent=20 + 2 * 86400), "stale"),
     ],
 )
-def test_impossible_times_are_told_and_discarded(bad: tuple[int, bytes], reason: str) -> None:
-    found, partition = told([*STEADY[:20], bad, *STEADY[20:]])
+def test_impossible_times_are_counted_and_discarded(bad: tuple[int, bytes], reason: str) -> None:
+    found, partition = counted([*STEADY[:20], bad, *STEADY[20:]])
     assert found == {("R1", "", reason): DEVICES}
     assert partition.counts[f"discarded:{reason}"] == 1
     assert partition.counts["received"] == partition.counts["processed"] + 1
 
 
-def test_who_goes_silent_is_told_pane_after_pane() -> None:
-    found, _ = told([m for k in range(60) for m in (message(k), *([message(k, rack="R2")] if k < 25 else []))])
+def test_a_silent_device_is_counted_pane_after_pane() -> None:
+    found, _ = counted([m for k in range(60) for m in (message(k), *([message(k, rack="R2")] if k < 25 else []))])
     assert found == {("R2", "", "silent"): 2 * DEVICES}, "two whole panes without it have closed"
 
 
-def test_an_energy_counter_that_stands_still_is_told() -> None:
-    found, _ = told([message(k, energy=1000.0 if k > 20 else None) for k in range(60)])
+def test_an_energy_counter_that_does_not_move_is_counted() -> None:
+    found, _ = counted([message(k, energy=1000.0 if k > 20 else None) for k in range(60)])
     assert set(found) == {("R1", "energy_j", "frozen"), ("R1", "energy_j", "counter-reset")}
     assert found["R1", "energy_j", "frozen"] >= 2 * DEVICES
 
 
-def test_a_counter_that_goes_backwards_is_told() -> None:
-    found, _ = told([message(k, energy=300.0 * (k + 1 if k < 25 else k - 24)) for k in range(60)])
+def test_a_counter_that_goes_backwards_is_counted() -> None:
+    found, _ = counted([message(k, energy=300.0 * (k + 1 if k < 25 else k - 24)) for k in range(60)])
     assert found == {("R1", "energy_j", "counter-reset"): DEVICES}
 
 
 @pytest.mark.parametrize(("value", "reason"), [(400.0, "range"), (2147483632.0, "sentinel"), (np.inf, "infinite")])
-def test_impossible_values_are_told_by_metric(value: float, reason: str) -> None:
-    found, partition = told([message(k, temp=value if k in (22, 23) else 50.0) for k in range(60)])
+def test_impossible_values_are_counted_by_metric(value: float, reason: str) -> None:
+    found, partition = counted([message(k, temp=value if k in (22, 23) else 50.0) for k in range(60)])
     assert found == {("R1", "temp_c", reason): 2}
-    assert partition.engine.missing == {("temp_c", reason): 2}
+    assert partition.engine.intake.missing == {("temp_c", reason): 2}
 
 
-def test_two_reasons_in_one_metric_are_told_of_their_own_racks() -> None:
-    found, _ = told(
+def test_two_reasons_in_one_metric_are_counted_for_their_own_racks() -> None:
+    found, _ = counted(
         [
             m
             for k in range(60)
@@ -180,8 +178,8 @@ def test_two_reasons_in_one_metric_are_told_of_their_own_racks() -> None:
     assert found == {("R1", "temp_c", "range"): 1, ("R2", "temp_c", "infinite"): 1}
 
 
-def test_what_is_told_and_what_is_received_add_up() -> None:
-    _, partition = told([*STEADY[:30], (START, b"junk"), message(20, sent=20 - 3600), *STEADY[30:]])
+def test_what_is_counted_and_what_is_received_add_up() -> None:
+    _, partition = counted([*STEADY[:30], (START, b"junk"), message(20, sent=20 - 3600), *STEADY[30:]])
     counts = partition.counts
     assert (
         counts["received"]

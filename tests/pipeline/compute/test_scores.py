@@ -15,12 +15,13 @@ from hypothesis.extra import numpy as hnp
 from pipeline.compute import physics, scores, stats
 from pipeline.compute.engine import KindEngine
 from pipeline.compute.groups import Groups
-from pipeline.compute.incidents import Incidents
+from pipeline.compute.incidents import Incidents, Judgement
 from pipeline.compute.site import SiteEngine
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.source import Synthetic
 from schemas.derived import PART
 from schemas.frame import Frame
+from schemas.kinds.cooling import coolant_heat_w
 
 START = 1_750_000_000_000
 
@@ -136,7 +137,7 @@ def feed(tracker: Incidents, values: list[float], start: int = 0) -> list[dict[s
     return [
         row
         for k, v in enumerate(values)
-        for row in tracker.update((start + k + 1) * 10_000, [(dict(IDENTITY), v, "temp_c")] if v else [])
+        for row in tracker.update((start + k + 1) * 10_000, [Judgement(dict(IDENTITY), v, "temp_c")] if v else [])
     ]
 
 
@@ -151,7 +152,7 @@ def test_one_bad_pane_is_no_incident() -> None:
     assert feed(Incidents("gpu", 10_000), [0.9, 0.0, 0.9, 0.0]) == []
 
 
-def test_news_is_told_and_repetition_is_not() -> None:
+def test_news_is_published_and_repetition_is_not() -> None:
     rows = feed(Incidents("gpu", 10_000), [0.7, 0.7, 0.71, 0.95, 0.95, 0.95])
     assert [round(r["peak"], 2) for r in rows] == [0.7, 0.95]
 
@@ -162,7 +163,7 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
     second = Incidents("gpu", 10_000)
     second.restore(opened)
     second.adopt(lambda key: key == ("s", "R", "d"))
-    assert feed(second, [0.9, 0.9]) == [], "what was told before is not told again"
+    assert feed(second, [0.9, 0.9]) == [], "what was published before is not published again"
     closing = feed(second, [0.0] * 6, start=2)
     assert [(r["incident"], r["open"]) for r in closing] == [(opened[0]["incident"], 0)]
 
@@ -176,7 +177,7 @@ def test_an_open_incident_of_someone_elses_device_is_left_alone() -> None:
 
 
 def test_physics() -> None:
-    heat = physics.coolant_heat_w(np.array([50.8]), np.array([32.0]), np.array([42.1]))
+    heat = coolant_heat_w(np.array([50.8]), np.array([32.0]), np.array([42.1]))
     assert heat[0] == pytest.approx(33_351, rel=1e-3)  # NVIDIA's trace, rack 02: 33.4 kW
     assert physics.heat_balance(np.array([33_400.0]), np.array([35_200.0]))[0] == pytest.approx(0.95, abs=0.002)
     assert math.isnan(physics.heat_balance(np.array([10.0]), np.array([96.0]))[0])
@@ -206,16 +207,21 @@ def final(engine: SiteEngine, groups: list[list[dict[str, Any]]], name: str) -> 
     return out
 
 
-@given(st.randoms(use_true_random=False))
-@settings(max_examples=10, deadline=None)
-def test_the_order_of_parts_does_not_matter(rnd: Any) -> None:
+def test_the_order_of_parts_does_not_matter() -> None:
     parts = parts_of(60)
-    shuffled = list(parts)
-    rnd.shuffle(shuffled)
-    for name in ("rack", "site"):
-        one = final(SiteEngine(), [[p] for p in parts], name)
-        other = final(SiteEngine(), [shuffled[i : i + 7] for i in range(0, len(shuffled), 7)], name)
-        assert {k: repr(v) for k, v in one.items()} == {k: repr(v) for k, v in other.items()}
+    names = "rack", "site"
+    one = {name: {k: repr(v) for k, v in final(SiteEngine(), [[p] for p in parts], name).items()} for name in names}
+
+    @given(st.randoms(use_true_random=False))
+    @settings(max_examples=10, deadline=None)
+    def any_order_gives_the_same(rnd: Any) -> None:
+        shuffled = list(parts)
+        rnd.shuffle(shuffled)
+        for name in names:
+            other = final(SiteEngine(), [shuffled[i : i + 7] for i in range(0, len(shuffled), 7)], name)
+            assert one[name] == {k: repr(v) for k, v in other.items()}
+
+    any_order_gives_the_same()
 
 
 def test_rack_and_site_figures_are_sums_of_their_parts() -> None:
@@ -230,3 +236,21 @@ def test_rack_and_site_figures_are_sums_of_their_parts() -> None:
     assert 0.9 < site["heat_balance"] < 0.97
     assert all(r["kinds"] == 4 for r in mine)
     assert all(r["gpu_power_w"] + r["node_power_w"] < r["rack_power_w"] for r in mine)
+
+
+def test_the_p95_of_a_rack_with_two_models_is_that_of_all_its_gpus() -> None:
+    def part(model: str, devices: int, util: int, temp: float) -> dict[str, Any]:
+        counts = [0] * 101
+        counts[util] = 10 * devices
+        figures = {"util_pct": float(util), "temp_c": temp}
+        row = {n: 0 if n in ("expected", "window_s", "devices") else math.nan for n, _ in PART.columns}
+        row |= {f"{name}_{s}": value for name, value in figures.items() for s in ("mean", "max", "p95")}
+        place = {"ts": START, "kind": "gpu", "window_s": 10, "site": "s", "rack": "R", "model": model}
+        return row | place | {"devices": devices, "coverage": 1.0, "util_counts": counts}
+
+    alone, small, big = part("B200", 4, 90, 75.25), part("A100", 1, 20, 70.5), part("A100", 8, 20, 70.5)
+    for parts, util, temp in (([alone], 90.0, 75.25), ([small, alone], 90.0, 75.25), ([big, alone], 90.0, 75.25)):
+        (row,) = final(SiteEngine(), [parts], "rack").values()
+        assert (row["util_pct_p95"], row["gpu_temp_c_p95"]) == (util, temp)
+    (row,) = final(SiteEngine(), [[part("A100", 96, 20, 70.5), alone]], "rack").values()
+    assert row["util_pct_p95"] == 20.0, "4 of 100 GPUs are above"

@@ -6,19 +6,26 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.compute.engine import HORIZON_MS, ClosedPane, KindEngine
+from pipeline.compute import derived_rows, stats
+from pipeline.compute.derived_rows import ClosedPane
+from pipeline.compute.engine import KindEngine
+from pipeline.compute.timing import HORIZON_MS
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.source import Synthetic
+from schemas.catalogue import KINDS
 from schemas.codec import encode_batch
-from schemas.derived import PANE_S, WINDOWS
+from schemas.derived import PANE_S, ROLLUPS, WINDOW, WINDOWS
 from schemas.frame import Frame, build
+from schemas.metric import Formula, Metric
 
 START = 1_750_000_000_000  # a multiple of 10 s
 Sample = tuple[int, str, float, float, float]  # ts, device, util, power, energy
@@ -158,10 +165,10 @@ def test_a_worker_that_starts_later_gives_the_same_windows() -> None:
     whole = as_bytes(KindEngine("gpu").add(frames))
     start = 120
     late = KindEngine("gpu")
-    late.warm_from_ms = START + start * 1000 + HORIZON_MS
+    late.emit_from_ms = START + start * 1000 + HORIZON_MS
     again = as_bytes(late.add(frames[start:]))
     assert again
-    warm = {key: value for key, value in whole.items() if key[0] - PANE_S * 1000 >= late.warm_from_ms}
+    warm = {key: value for key, value in whole.items() if key[0] - PANE_S * 1000 >= late.emit_from_ms}
     windowed = {k: v for k, v in warm.items() if k[1] in ("window", "part", "score", "rollup_gpu")}
     assert {k: v for k, v in again.items() if k[1] != "incident"} == windowed
 
@@ -188,7 +195,16 @@ def test_a_counter_reset_is_not_a_negative_energy() -> None:
     energy = [*range(1000, 1000 + 100 * 25, 100), *range(0, 100 * 25, 100)]
     closed = engine.add([frame([(START + 1000 * k, "g", 50.0, 100.0, float(energy[k]))]) for k in range(50)])
     incs = [r["energy_j_inc"] for c in closed if "rollup_gpu" in c.batches for r in c.batches["rollup_gpu"].to_pylist()]
-    assert incs[:4] == [900.0, 1000.0, 400.0, 1000.0]
+    assert incs[:4] == [900.0, 1000.0, 500.0 + 400.0, 1000.0], "what it counted before it started again is kept"
+
+
+def test_a_counter_grows_over_resets_gaps_and_from_what_it_was_before() -> None:
+    nan = np.nan
+    samples = np.array([[5.0, nan, 3.0, nan], [nan, 7.0, 1.0, nan], [6.0, 9.0, 30.0, nan]])
+    grown, latest, reset = stats.increase(samples, np.array([4.0, nan, 2.0, 8.0]))
+    assert np.array_equal(grown, [2.0, 2.0, 1.0 + 30.0, nan], equal_nan=True)
+    assert latest.tolist() == [6.0, 9.0, 30.0, 8.0]
+    assert reset.tolist() == [False, False, True, False], "also when it has grown past its old value since"
 
 
 def test_a_long_silence_is_skipped_not_computed() -> None:
@@ -207,3 +223,45 @@ def test_devices_that_join_later_do_not_disturb_the_others() -> None:
     assert {k: {n: v for n, v in r.items() if v == v} for k, r in a.items()} == {
         k: {n: v for n, v in b[k].items() if v == v} for k in a
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_windowed_metric_of_a_kind_is_in_its_windows(kind: str) -> None:
+    metrics = KINDS[kind].stored
+    identity = {"site": ["s"], "rack": ["R"], "device": ["d"]}
+    engine, closed = KindEngine(kind), []
+    for k in range(14):
+        values = {m.name: [max(m.lo, 0.0) + (k if m.kind == "counter" else 0.5)] for m in metrics}
+        closed += engine.add([build(kind, START + 1000 * k, identity, values)])
+    row = windows(closed)[START + 10_000, 10, "d"]
+    for metric in KINDS[kind].metrics:
+        for column in metric.windows:
+            assert not math.isnan(row[column]), column
+
+
+def test_a_new_derived_or_windowed_metric_is_in_windows_and_roll_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    per_util = Formula(("power_w", "util_pct"), lambda power, util: power / util, "power_w / util_pct")
+    more = (
+        Metric("w_per_util", "W", "Power by utilization.", "derived", windowed=True, formula=per_util),
+        Metric("link_errors", "count", "Errors of links.", "gauge", windowed=True),
+        Metric("packets_total", "count", "Packets.", "counter", "float64", windowed=True),
+    )
+    gpu = replace(KINDS["gpu"], metrics=(*KINDS["gpu"].metrics, *more))
+    monkeypatch.setitem(KINDS, "gpu", gpu)
+    columns = tuple((name, pa.float64()) for m in more for name in m.windows)
+    monkeypatch.setattr(derived_rows, "WINDOW", replace(WINDOW, columns=(*WINDOW.columns, *columns)))
+    monkeypatch.setattr(derived_rows, "WINDOW_COUNTERS", ("energy_j", "packets_total"))
+    rolled = tuple((f"{m.name}_{s}", pa.float64()) for m in more for s in m.rolled)
+    rollup = replace(ROLLUPS["gpu"], columns=(*ROLLUPS["gpu"].columns, *rolled))
+    monkeypatch.setitem(ROLLUPS, "gpu", rollup)
+    engine, closed = KindEngine("gpu"), []
+    for k in range(24):
+        values = {"power_w": [300.0 + k], "util_pct": [50.0], "link_errors": [float(k)], "packets_total": [10.0 * k]}
+        identity = {"site": ["s"], "rack": ["R"], "device": ["d"]}
+        closed += engine.add([build("gpu", START + 1000 * k, identity, values)])
+    row = windows(closed)[START + 20_000, 10, "d"]
+    assert row["w_per_util_mean"] == pytest.approx(np.mean([(300.0 + k) / 50 for k in range(10, 20)]))
+    assert (row["w_per_util_max"], row["link_errors_max"]) == (pytest.approx(319 / 50), 19.0)
+    assert (row["link_errors_mean"], row["packets_total"]) == (14.5, 100.0)
+    (_, last) = [c.batches["rollup_gpu"].to_pylist()[0] for c in closed]
+    assert (last["w_per_util_max"], last["packets_total_inc"]) == (pytest.approx(319 / 50), 100.0)

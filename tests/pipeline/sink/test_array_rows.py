@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.compute.devices import Devices
-from pipeline.sink.array_rows import block, identities_table
+from pipeline.sink.array_rows import frame_table, identities_table
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.stored_message import StoredMessage
 from pipeline.store import rollup
@@ -49,9 +49,9 @@ def store(
 ) -> DeviceSets:
     table = TABLES[name]
     known = identities or DeviceSets(table.by_rack)
-    body = block(table, [StoredMessage(c, 3, 17 + n, START) for n, c in enumerate(contents)], "log-1", known)
+    body = frame_table(table, [StoredMessage(c, 3, 17 + n, START) for n, c in enumerate(contents)], "log-1", known)
     new = identities_table(known.new)
-    known.taken(dict(known.new))
+    known.mark_stored(dict(known.new))
     client.insert_arrow(f"gigawatch.{IDENTITIES.name}", new)
     client.insert_arrow(f"gigawatch.{table.stored_as}", body)
     return known
@@ -109,12 +109,12 @@ def test_rows_come_out_as_they_went_in_missing_as_null(client: Client) -> None:
 def test_the_same_devices_have_the_same_number_in_whichever_order_they_come() -> None:
     identities = DeviceSets(by_rack=True)
     one, other = identities.of_frame(rack("R1", ["a", "b", "c"])), identities.of_frame(rack("R1", ["c", "a", "b"]))
-    assert one.runs == other.runs
+    assert one.groups == other.groups
     assert one.order is None
     assert other.order is not None
     assert other.order.tolist() == [1, 2, 0]
-    assert identities.of_frame(rack("R1", ["a", "b"])).runs != one.runs
-    assert identities.of_frame(rack("R2", ["a", "b", "c"])).runs != one.runs
+    assert identities.of_frame(rack("R1", ["a", "b"])).groups != one.groups
+    assert identities.of_frame(rack("R2", ["a", "b", "c"])).groups != one.groups
     assert len(identities.new) == 3
 
 
@@ -227,7 +227,7 @@ def test_the_engine_gives_racks_together_whoever_met_them_first() -> None:
             registry.rows_of(rack(name.split("-")[0], [name]))
         return [
             registry.columns["device"][row]
-            for row in np.arange(len(registry))[registry.chosen(np.ones(len(registry), bool))]
+            for row in np.arange(len(registry))[registry.present_rows(np.ones(len(registry), bool))]
         ]
 
     assert met(["R1-a", "R1-b", "R2-a"]) == ["R1-a", "R1-b", "R2-a"]

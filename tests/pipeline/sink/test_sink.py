@@ -14,20 +14,22 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from pipeline.embedded.run_summary import pace
 from pipeline.sink import dedup, insert
-from pipeline.sink.batcher import Batch, Batcher
+from pipeline.sink.batcher import Batcher, Flush
 from pipeline.sink.freshness import Freshness
 from pipeline.sink.insert import Refusal, classify
 from pipeline.sink.stored_message import StoredMessage
 from pipeline.sink.writer import Aborted, StoppedByConfig, Writer
 from pipeline.store.history import AskError, find_metric, span_s
 from pipeline.store.rollup import _spans
-from pipeline.store.tables import BY_TOPIC, TABLES, TTL_DAYS
+from pipeline.store.tables import BY_TOPIC, TABLES
+from pipeline.store.views import statements
 from schemas import topics
 from schemas.catalogue import KINDS
 from schemas.codec import encode
 from schemas.deadletter import DeadLetter
 from schemas.frame import build
 from schemas.log_record import LogRecord
+from schemas.tables import TTL_DAYS
 from tests.conftest import ROOT
 from tests.make_samples import START_MS, small_frame
 
@@ -40,11 +42,11 @@ def record(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_tables_have_every_metric(kind: str) -> None:
-    columns = dict(TABLES[kind].columns)
+    columns = {c.name: c.ddl for c in TABLES[kind].columns}
     for metric in KINDS[kind].metrics:
         assert metric.name in columns
         assert metric.kind == "derived" or "CODEC" in columns[metric.name]
-    stored = dict(TABLES[kind].stored)
+    stored = {c.name: c.ddl for c in TABLES[kind].stored}
     assert all(stored[m.name].startswith(f"Array({m.dtype.title()})") for m in KINDS[kind].stored)
     assert all(
         stored[f"{m.name}_n"].startswith(f"Array(Int{m.dtype.removeprefix('float')}) COMMENT")
@@ -61,12 +63,12 @@ def test_every_stored_topic_exists_and_every_topic_is_dealt_with() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_ddl_for_one_server_and_for_a_cluster(name: str) -> None:
     table = TABLES[name]
-    single, *view = table.ddl()
+    single, *view = statements(table)
     assert "ENGINE = ReplacingMergeTree(" in single
     assert ("PARTITION BY toDate(" in single) is (name != "identities"), "who is who is kept for good"
     assert bool(re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)) is (name != "identities")
     assert len(view) == table.frames
-    local, spread, *view = table.ddl("prod")
+    local, spread, *view = statements(table, "prod")
     assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/" in local
     assert "ON CLUSTER 'prod'" in local
     assert f"Distributed('prod', 'gigawatch', '{table.stored_as}_local'" in spread
@@ -84,11 +86,11 @@ def test_batches_close_by_rows_bytes_or_age() -> None:
     ):
         for n in range(close_at):
             assert not batcher.due(0.0)
-            batcher.take(record(n), 0.0)
+            batcher.add(record(n), 0.0)
         assert batcher.due(0.0)
     old = Batcher(max_wait_s=1.0)
-    old.take(record(0), 10.0)
-    old.take(record(1), 10.9)
+    old.add(record(0), 10.0)
+    old.add(record(1), 10.9)
     assert not old.due(10.99)
     assert old.due(11.0), "age counts from the first record"
 
@@ -103,34 +105,34 @@ def test_a_dead_letter_with_headers_out_of_all_bounds_is_stored_all_the_same() -
 def test_a_bad_record_is_a_dead_letter_and_its_offset_advances() -> None:
     batcher = Batcher()
     for n, value in enumerate([encode(small_frame()), b"garbage", encode(small_frame())]):
-        batcher.take(record(n, value), 0.0)
+        batcher.add(record(n, value), 0.0)
     batch = batcher.close()
     assert batch.offsets == {("telemetry.gpu", 0): 3}
     assert [(d.offset, d.reason) for d in batch.dead] == [(1, "not-arrow")]
-    assert [p.offset for pieces in batch.pieces.values() for p in pieces] == [0, 2]
+    assert [p.offset for pieces in batch.messages.values() for p in pieces] == [0, 2]
     assert not batcher.batch
 
 
 @pytest.mark.parametrize(("kafka_ms", "reason"), [(START_MS - 120_000, "future"), (START_MS + 7 * 86_400_000, "stale")])
 def test_impossible_times_are_dead_letters(kafka_ms: int, reason: str) -> None:
     batcher = Batcher()
-    batcher.take(record(0, kafka_ms=kafka_ms), 0.0)
+    batcher.add(record(0, kafka_ms=kafka_ms), 0.0)
     assert [d.reason for d in batcher.close().dead] == [reason]
 
 
 def test_a_derived_message_on_the_wrong_topic_is_a_dead_letter() -> None:
     batcher = Batcher()
-    batcher.take(record(0, topic="scores"), 0.0)
+    batcher.add(record(0, topic="scores"), 0.0)
     assert [d.reason for d in batcher.close().dead] == ["schema"]
 
 
 def test_what_is_stored_is_not_taken_again() -> None:
     batcher = Batcher()
     day = dt.datetime.fromtimestamp(START_MS / 1000, dt.UTC).date()
-    batcher.take(record(0), 0.0, {day})
+    batcher.add(record(0), 0.0, {day})
     batch = batcher.close()
     assert batch.offsets == {("telemetry.gpu", 0): 1}
-    assert not batch.pieces
+    assert not batch.messages
     assert batcher.discarded == {"stored-before": 1}
 
 
@@ -228,10 +230,10 @@ class FakeClient:
         self.offsets += offsets
 
 
-def batch_of(count: int) -> Batch:
+def batch_of(count: int) -> Flush:
     batcher = Batcher()
     for n in range(count):
-        batcher.take(record(n), 0.0)
+        batcher.add(record(n), 0.0)
     return batcher.close()
 
 

@@ -12,7 +12,8 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from producers.emission import DeviceList
 from producers.publish.outgoing import OutgoingMessage
-from schemas.frame import IDENTITY, Frame, build
+from schemas.frame import Frame, build
+from schemas.identity import IDENTITY
 
 START = 1_750_000_000_000
 

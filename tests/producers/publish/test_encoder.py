@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from producers.emission import DeviceList, SiteTick
 from producers.publish.encoder import TickEncoder
 from schemas.codec import Decoder
-from schemas.frame import IDENTITY, build
+from schemas.frame import build
+from schemas.identity import IDENTITY
 from tests.producers.publish.fakes import START, device_list
 
 

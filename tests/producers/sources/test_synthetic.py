@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from producers.emission import Emission, Event, SiteTick
-from producers.sources.replay import DsxReplay
+from producers.sources.replay.source import DsxReplay
 from producers.sources.source import SourceError
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.faults import FAULTS, Fault
+from producers.sources.synthetic.places import Places
 from producers.sources.synthetic.source import Synthetic
 from schemas.codec import encode
 from schemas.frame import Frame
@@ -238,15 +239,35 @@ def test_every_fault_shows_and_is_labelled(name: str) -> None:
     ("spec", "complaint"),
     [
         ("nosuch", "NAME is one of"),
-        ("gpu-thermal@R0009-N01-GPU0", "no 'R0009-N01-GPU0' here"),
-        ("gpu-thermal@R0001", "wants a GPU such as"),
-        ("cdu-pump@CDU-007", "a CDU such as CDU-001"),
-        ("gpu-thermal@R0001-N01-GPU9", "here"),
+        ("gpu-thermal@R0009-N01-GPU0", "no GPU 'R0009-N01-GPU0' here; the nearest is R0002-N01-GPU0"),
+        ("gpu-thermal@R0001-N01-GPU9", "the nearest is R0001-N01-GPU3"),
+        ("gpu-thermal@R0001-N00-GPU0", "the nearest is R0001-N01-GPU0"),
+        ("gpu-thermal@R0002", "R0001 to R0002, N01 to N18, GPU0 to GPU3, such as R0001-N01-GPU0"),
+        ("gpu-thermal@r0002-n03-gpu1", "the nearest is R0002-N03-GPU1"),
+        ("gpu-thermal@CDU-001", "no GPU 'CDU-001' here"),
+        ("leak@R1", "no rack 'R1' here; the nearest is R0001. A rack is R0001 to R0002"),
+        ("leak@R0001-N01-GPU0", "no rack 'R0001-N01-GPU0' here; the nearest is R0001"),
+        ("leak@everywhere", "the nearest is R0001"),
+        ("coolant-flow@CDU-001", "no rack 'CDU-001' here"),
+        ("cdu-pump@CDU-007", "no CDU 'CDU-007' here; the nearest is CDU-001. A CDU is CDU-001 to CDU-001"),
+        ("cdu-pump@R0001", "no CDU 'R0001' here"),
     ],
 )
-def test_a_wrong_fault_is_answered_with_what_is_wanted(spec: str, complaint: str) -> None:
+def test_a_wrong_fault_names_what_exists(spec: str, complaint: str) -> None:
     with pytest.raises(SourceError, match=complaint):
         Synthetic(2, "GB200", faults=[faults.parse(spec)])
+
+
+def test_every_place_of_the_plant_can_have_a_fault() -> None:
+    """The places by number are the devices by name."""
+    plant = Synthetic(2, "GB200")
+    places = Places.of(plant.topology)
+    gpus = plant.topology.identity(("gpu",))["device"].to_pylist()
+    each = plant.topology.count("gpu")
+    for number in (0, 3, 4, 71, 72, len(gpus) - 1):
+        assert places.index(Fault("gpu-dead", gpus[number], 0, 1)) == divmod(number, each)
+    assert [places.index(Fault("leak", r, 0, 1))[0] for r in plant.topology.rack_names()] == [0, 1]
+    assert [places.index(Fault("cdu-pump", c, 0, 1))[0] for c in plant.topology.cdu_names()] == [0]
 
 
 def test_a_fault_injected_now_begins_now() -> None:

@@ -1,0 +1,13 @@
+"""Facts about the store that others need too: its database, how long each tier is kept, and where streams land."""
+
+from __future__ import annotations
+
+from schemas.derived import DERIVED
+
+DATABASE = "gigawatch"
+
+#: Days that each tier is kept.
+TTL_DAYS = {"raw": 7, "10s": 30, "1m": 365, "1h": 3650, "derived": 90}
+
+#: Derived stream -> table, of those that are stored.
+STORED = {stream.name: stream.table for stream in DERIVED.values() if stream.table}
