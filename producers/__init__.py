@@ -1,1 +1,1 @@
-"""Where telemetry comes from: one module a source, each an async iterator of frames, and one publisher."""
+"""Where telemetry comes from: sources emit, the publisher sends (`emission` is the contract between the two)."""

@@ -1,20 +1,18 @@
 """Kafka record batches as bytes: messages that go together tick after tick are framed once and compressed with LZ4 at
 its fast level.
 
-aiokafka's own LZ4 runs at level 9, 25 times slower, and its builder copies a batch several times while it grows.
+aiokafka's own LZ4 runs at level 9, 25 times slower (decision 0008), and its builder copies a batch several times while
+it grows. Nothing here imports a Kafka client: its CRC32C and its partitioner are passed in.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import lz4.frame
-from aiokafka.partitioner import DefaultPartitioner
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.util import calc_crc32c
 
 #: Record batch, version 2. Up to the CRC: base offset, length, leader epoch, magic, CRC; what the CRC covers:
 #: attributes, last offset delta, first and last time stamp, producer id and epoch, base sequence, records.
@@ -24,12 +22,12 @@ _LZ4 = 3
 _NO_HEADERS = b"\x00"
 BATCH_BYTES = 4 << 20  # before compression
 
+Crc32c = Callable[[bytes], int]
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chunk:
-    """Messages of one partition that share a batch: their numbers, and the bytes that stand before, between and after
-    them.
-    """
+    """Messages of one partition that share a batch: their numbers, the bytes before each, and their size together."""
 
     partition: int
     numbers: tuple[int, ...]
@@ -37,8 +35,8 @@ class Chunk:
     size: int
 
     def records(self, messages: Sequence[bytes | memoryview]) -> bytes:
-        """All `messages` with these numbers as compressed records; Kafka's Java reader takes independent LZ4 blocks
-        only.
+        """Returns those of `messages` that have these numbers, as compressed records. LZ4 blocks are independent since
+        Kafka's Java reader takes no others.
         """
         whole = b"".join(
             [*chain.from_iterable(zip(self.frame, [messages[n] for n in self.numbers], strict=False)), _NO_HEADERS]
@@ -49,19 +47,18 @@ class Chunk:
         return packed
 
 
-def single(key: bytes, value: bytes, now_ms: int) -> RecordBatchV2:
-    """One message as a batch of its own."""
-    return RecordBatchV2(_chunk(0, [0], [key], [len(value)]).records([value]), 1, now_ms)
+def single(key: bytes, value: bytes, now_ms: int, crc32c: Crc32c) -> RecordBatchV2:
+    """Returns one message as a batch of its own."""
+    return RecordBatchV2(_chunk(0, [0], [key], [len(value)]).records([value]), 1, now_ms, crc32c)
 
 
-def cut(keys: Sequence[bytes], sizes: Sequence[int], partitions: Sequence[int]) -> list[Chunk]:
-    """Messages with these keys and sizes (bytes) in batches, by the rule of Kafka's own clients; a batch for each
-    partition in turn.
+def cut(keys: Sequence[bytes], sizes: Sequence[int], partition_of: Callable[[bytes], int]) -> list[Chunk]:
+    """Returns messages with these keys and sizes (bytes) in batches of at most BATCH_BYTES, a batch for each partition
+    in turn; `partition_of` gives the partition of a key.
     """
-    choose = DefaultPartitioner()
     by_partition: dict[int, list[int]] = {}
     for number, key in enumerate(keys):
-        by_partition.setdefault(choose(key, list(partitions), list(partitions)), []).append(number)
+        by_partition.setdefault(partition_of(key), []).append(number)
     cuts = [
         [_chunk(partition, part, keys, sizes) for part in _fitting(numbers, sizes)]
         for partition, numbers in by_partition.items()
@@ -69,19 +66,23 @@ def cut(keys: Sequence[bytes], sizes: Sequence[int], partitions: Sequence[int]) 
     return [chunk for row in zip_longest(*cuts) for chunk in row if chunk is not None]
 
 
-class RecordBatchV2(BatchBuilder):  # type: ignore[misc]
-    """A record batch that is whole: `records` compressed, `count` of them, all with the time stamp `now_ms`."""
+class RecordBatchV2:
+    """A finished record batch: `count` compressed `records`, all with the time stamp `now_ms`.
 
-    def __init__(self, records: bytes, count: int, now_ms: int) -> None:
-        self._records, self._count, self._now_ms = records, count, now_ms
+    Has the methods of aiokafka's `BatchBuilder` that its producer calls, private ones too, so `send_batch` takes it
+    (tests/schemas/test_record_batch.py holds it to that).
+    """
+
+    def __init__(self, records: bytes, count: int, now_ms: int, crc32c: Crc32c) -> None:
+        self._records, self._count, self._now_ms, self._crc32c = records, count, now_ms, crc32c
         self._producer = (-1, -1, -1)
         self._whole: bytes | None = None
 
     def append(self, **_: object) -> None:
-        """There is no room."""
+        """Returns None: the batch is full."""
 
     def close(self) -> None:
-        """It is closed."""
+        """Does nothing: the batch is closed."""
 
     def closed(self) -> bool:
         return True
@@ -90,6 +91,7 @@ class RecordBatchV2(BatchBuilder):  # type: ignore[misc]
         return self._count
 
     def size(self) -> int:
+        """Bytes of the whole batch."""
         return _HEAD.size + _COVERED.size + len(self._records)
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
@@ -101,12 +103,12 @@ class RecordBatchV2(BatchBuilder):  # type: ignore[misc]
                 _COVERED.pack(_LZ4, self._count - 1, self._now_ms, self._now_ms, *self._producer, self._count)
                 + self._records
             )
-            self._whole = _HEAD.pack(0, len(covered) + 9, -1, 2, calc_crc32c(covered)) + covered
+            self._whole = _HEAD.pack(0, len(covered) + 9, -1, 2, self._crc32c(covered)) + covered
         return self._whole
 
 
 def _fitting(numbers: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Numbers of messages that fit one batch together."""
+    """Returns the numbers in groups whose messages fit one batch."""
     out: list[list[int]] = []
     size = BATCH_BYTES
     for number in numbers:

@@ -127,7 +127,7 @@ _POINTS = (
 def dsx_trace(path: Path, seconds: int = 80) -> None:
     """Two synthetic HGX racks as NVIDIA's DSX contract has them: metadata first, then values on change."""
     plant = Synthetic(2, "HGX-H100", seed=7)
-    racks = plant.layout.rack_names()
+    racks = plant.topology.rack_names()
     with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow(["offset", "topic", "payload"])
@@ -149,7 +149,7 @@ def dsx_trace(path: Path, seconds: int = 80) -> None:
                 )
         last: dict[tuple[str, str], float] = {}
         for second in range(seconds):
-            frames = [e for e in plant.tick(START_MS + 1000 * second) if isinstance(e, Frame)]
+            frames = [e for e in plant.frames(START_MS + 1000 * second) if isinstance(e, Frame)]
             for frame in frames:
                 for row, (rack, model) in enumerate(zip(frame.identity("rack"), frame.identity("model"), strict=True)):
                     if model not in ("rack-meter", "rack-loop"):

@@ -14,7 +14,7 @@ from pipeline.sink.writer import Writer
 from pipeline.store.tables import BY_TOPIC
 from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.worker import Worker
-from producers.sources.source import Event
+from producers.emission import Event
 from producers.sources.synthetic import faults as labelled
 from producers.sources.synthetic.source import Synthetic
 from schemas import topics
@@ -61,7 +61,7 @@ async def store(
     waiting: dict[str, list[LogRecord]] = {}
     for tick in range(ticks):
         now_ms = start_ms + 1000 * tick
-        for emission in plant.tick(now_ms):
+        for emission in plant.frames(now_ms):
             if isinstance(emission, Event):
                 keep(topics.derived(emission.derived.name), emission.derived.encode(emission.batch))
             elif isinstance(emission, Frame):

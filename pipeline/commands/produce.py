@@ -78,7 +78,7 @@ def produce(
         publisher = Publisher(
             producer,
             merge_s=merge_s,
-            held=hold.exists if hold else (lambda: False),
+            paused=hold.exists if hold else (lambda: False),
             spool=DiskBuffer(spool, spool_mb << 20) if spool else None,
         )
         keeper = asyncio.create_task(status.keep(0.5))

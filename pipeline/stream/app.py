@@ -14,6 +14,7 @@ from typing import Any
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.record.util import calc_crc32c
 
 from pipeline import kafka
 from pipeline.monitoring.status import Status
@@ -76,11 +77,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
         # faust cannot send a finished batch
         producer: AIOKafkaProducer = app.producer._producer  # type: ignore[attr-defined]  # noqa: SLF001
         partitions = sorted(await producer.partitions_for(topic))
-        await (
-            await producer.send_batch(
-                single(key, value, int(time.time() * 1000)), topic, partition=choose(key, partitions, partitions)
-            )
-        )
+        batch = single(key, value, int(time.time() * 1000), calc_crc32c)
+        await (await producer.send_batch(batch, topic, partition=choose(key, partitions, partitions)))
 
     app.worker = Worker(publish, tick_ms, lateness_ms, FaustLog(app, bootstrap))
     app.needed_from = app.worker.needed_from

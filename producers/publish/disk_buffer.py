@@ -1,8 +1,8 @@
 """A bounded buffer on disk for what Kafka does not take: messages in the order in which they came, the oldest dropped
 when it is full.
 
-Segments of some megabytes are files `<number>.spool`; `position` says how far each was sent. What a crash leaves half
-written at the end is cut off when the spool is opened; what was sent and not yet noted is sent again.
+Segments of some megabytes are files `<number>.spool`; `position` holds how far each was sent. What a crash leaves half
+written at the end is cut off at the next opening; what was sent and not yet noted is sent again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from producers.publish.outgoing import OutgoingMessage
 
-log = logging.getLogger("gigawatch.spool")
+log = logging.getLogger("gigawatch.disk_buffer")
 
 _HEAD = struct.Struct(">III")  # bytes of the label, bytes of the value, CRC of both
 _FIRST = 1 << 40  # so that there is room before it
@@ -24,17 +24,16 @@ _MOST = 64 << 20
 
 
 class DiskBuffer:
-    """Not for two processes at once. `limit` and `segment` are bytes; the bound may be passed by one message."""
+    """For one process at a time. `limit` and `segment` are bytes; one message may exceed the limit."""
 
     def __init__(self, folder: Path, limit: int, segment: int = 16 << 20) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.limit, self._segment = folder, limit, min(segment, max(1, limit // 4))
         self._sizes: dict[int, int] = {}
         self._counts: dict[int, int] = {}
-        self._positions: dict[
-            int, tuple[int, int]
-        ] = {}  # segment -> the byte up to which it was sent, and messages before it
-        self._busy = 0  # the segment that is being sent
+        #: By segment: the byte up to which it was sent, and how many messages were.
+        self._positions: dict[int, tuple[int, int]] = {}
+        self._sending = 0  # the segment that `first` gave out
         self.dropped_rows = 0
         self.dropped_messages = 0
         self._open()
@@ -42,10 +41,10 @@ class DiskBuffer:
     def _open(self) -> None:
         for path in sorted(self.folder.glob("*.spool")):
             good = count = 0
-            for _, end in _parcels(path, 0):
+            for _, end in _messages(path, 0):
                 good, count = end, count + 1
             if good < path.stat().st_size:
-                log.warning("%s: cut off after %d good messages: the rest was not written whole", path, count)
+                log.warning("%s: cut off after %d whole messages: the rest was not written to its end", path, count)
                 with path.open("r+b") as file:
                     file.truncate(good)
             self._sizes[int(path.stem)], self._counts[int(path.stem)] = good, count
@@ -62,7 +61,7 @@ class DiskBuffer:
                 self._counts[number] = max(0, self._counts[number] - sent)
 
     def __len__(self) -> int:
-        """Messages in it."""
+        """Messages in the buffer."""
         return sum(self._counts.values())
 
     @property
@@ -78,48 +77,48 @@ class DiskBuffer:
             "dropped_messages": self.dropped_messages,
         }
 
-    def put(self, parcel: OutgoingMessage) -> None:
-        """At the end. Raises OSError when the disk does not take it: nothing of it is kept then."""
+    def put(self, message: OutgoingMessage) -> None:
+        """Appends a message. Raises OSError when the disk does not take it; nothing of it is kept then."""
         number = max(self._sizes, default=_FIRST)
         if number not in self._sizes or self._sizes[number] >= self._segment:
             number = max(self._sizes, default=_FIRST - 1) + 1
-        self._append(number, [parcel])
-        while self.bytes > self.limit and (old := [n for n in sorted(self._sizes)[:-1] if n != self._busy]):
+        self._append(number, [message])
+        while self.bytes > self.limit and (old := [n for n in sorted(self._sizes)[:-1] if n != self._sending]):
             self._drop(old[0])
 
-    def put_first(self, parcels: Sequence[OutgoingMessage]) -> None:
-        """Before all others: what was on its way when a process had to end."""
-        if parcels:
-            self._append(min(self._sizes, default=_FIRST) - 1, parcels)
+    def put_first(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Puts messages before all others: what was in flight when a process had to end."""
+        if messages:
+            self._append(min(self._sizes, default=_FIRST) - 1, messages)
 
     def first(self, most_bytes: int) -> list[OutgoingMessage]:
-        """The oldest, in order, about `most_bytes` of them and at least one; empty when the spool is."""
+        """Returns the oldest messages, in order: about `most_bytes`, at least one; none when the buffer is empty."""
         for number in sorted(self._sizes):
             found, size = [], 0
-            for parcel, _ in _parcels(self._path(number), self._positions.get(number, (0, 0))[0]):
-                found.append(parcel)
-                size += parcel.size
+            for message, _ in _messages(self._path(number), self._positions.get(number, (0, 0))[0]):
+                found.append(message)
+                size += message.size
                 if size >= most_bytes:
                     break
             if found:
-                self._busy = number
+                self._sending = number
                 return found
             self._forget(number)
         return []
 
-    def sent(self, parcels: Sequence[OutgoingMessage]) -> None:
-        """What `first` gave was taken by Kafka."""
-        number, self._busy = self._busy, 0
+    def sent(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Removes what `first` returned, once Kafka has it."""
+        number, self._sending = self._sending, 0
         begin, before = self._positions.get(number, (0, 0))
-        end = begin + sum(len(_packed(p)) for p in parcels)
-        self._positions[number] = end, before + len(parcels)
-        self._counts[number] -= len(parcels)
+        end = begin + sum(len(_record(m)) for m in messages)
+        self._positions[number] = end, before + len(messages)
+        self._counts[number] -= len(messages)
         if end >= self._sizes[number]:
             self._forget(number)
         self._note_position()
 
-    def _append(self, number: int, parcels: Sequence[OutgoingMessage]) -> None:
-        body = b"".join(_packed(p) for p in parcels)
+    def _append(self, number: int, messages: Sequence[OutgoingMessage]) -> None:
+        body = b"".join(_record(m) for m in messages)
         path = self._path(number)
         before = self._sizes.get(number, 0)
         try:
@@ -131,14 +130,14 @@ class DiskBuffer:
                     file.truncate(before)
             raise
         self._sizes[number] = before + len(body)
-        self._counts[number] = self._counts.get(number, 0) + len(parcels)
+        self._counts[number] = self._counts.get(number, 0) + len(messages)
 
     def _drop(self, number: int) -> None:
-        lost = [p for p, _ in _parcels(self._path(number), self._positions.get(number, (0, 0))[0])]
+        lost = [p for p, _ in _messages(self._path(number), self._positions.get(number, (0, 0))[0])]
         self.dropped_messages += len(lost)
         self.dropped_rows += sum(p.rows for p in lost)
         log.error(
-            "the spool is full (%d MB): dropped its oldest %d messages with %d rows",
+            "the disk buffer is full (%d MB): dropped its oldest %d messages with %d rows",
             self.limit >> 20,
             len(lost),
             sum(p.rows for p in lost),
@@ -163,13 +162,13 @@ class DiskBuffer:
         return self.folder / f"{number:016d}.spool"
 
 
-def _packed(parcel: OutgoingMessage) -> bytes:
-    label = json.dumps(parcel.label()).encode()
-    return _HEAD.pack(len(label), len(parcel.value), zlib.crc32(parcel.value, zlib.crc32(label))) + label + parcel.value
+def _record(message: OutgoingMessage) -> bytes:
+    label, value = json.dumps(message.label()).encode(), message.value
+    return _HEAD.pack(len(label), len(value), zlib.crc32(value, zlib.crc32(label))) + label + value
 
 
-def _parcels(path: Path, begin: int) -> Iterator[tuple[OutgoingMessage, int]]:
-    """(parcel, where it ends) from byte `begin`, up to the first that is not whole."""
+def _messages(path: Path, begin: int) -> Iterator[tuple[OutgoingMessage, int]]:
+    """Yields (message, where it ends) from byte `begin` up to the first that is not whole."""
     try:
         with path.open("rb") as file:
             file.seek(begin)

@@ -1,53 +1,20 @@
-"""Packing: one tick of a whole site, as columns, into one message a place.
-
-What does not change from tick to tick is encoded once.
-"""
+"""Encoding of a site's tick into one message a place: what does not change from tick to tick is encoded once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 
+from producers.emission import DeviceList, SiteTick
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder, encode
 from schemas.frame import Frame, build
+from schemas.identity import IDENTITY
 from schemas.layout import Layout
 from schemas.validation import Counts, mask_invalid_values
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceList:
-    """Who a source speaks of, tick after tick: identity columns of all rows, and how rows are cut into messages.
-
-    `cuts` int[messages + 1]: row numbers at which messages begin, and the end. `names`: the metrics that it gives.
-    """
-
-    kind: str
-    identity: Mapping[str, pa.Array]
-    cuts: Ints
-    names: tuple[str, ...]
-
-    @property
-    def rows(self) -> int:
-        return int(self.cuts[-1])
-
-    @cached_property
-    def packer(self) -> TickEncoder:
-        return TickEncoder(self)
-
-
-@dataclass(frozen=True, slots=True)
-class SiteTick:
-    """One tick of everyone on a roster: float[rows] by metric, NaN for missing."""
-
-    roster: DeviceList
-    ts_ms: int
-    values: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +28,32 @@ class _Form:
 
 
 class TickEncoder:
-    """Encodes sheets of one roster; `keys` are the messages' Kafka keys, `sizes` their rows, `firsts` their first
-    rows' nodes where keys repeat.
+    """Encodes the ticks of one device list, to which it keeps no reference. By message: `keys` (of Kafka), `sizes`
+    (rows), `lengths` (bytes), and `first_nodes`, the node of its first row where keys repeat.
     """
 
-    def __init__(self, roster: DeviceList) -> None:
-        self._roster = roster
-        self.sizes = np.diff(roster.cuts)
+    def __init__(self, devices: DeviceList) -> None:
+        self._kind, self._metrics = KINDS[devices.kind], devices.metrics
+        self._cuts = devices.cuts
+        self.sizes = np.diff(devices.cuts)
         self.keys: list[bytes] = []
-        self.firsts: list[str] = []
-        nothing = {n: np.zeros(roster.rows, KINDS[roster.kind][n].dtype) for n in roster.names}
-        whole = build(roster.kind, 0, roster.identity, nothing).batch
+        self.lengths: list[int] = []
+        self.first_nodes: list[str] = []
+        self._without_layout: dict[int, Frame] = {}
+        nothing = {name: np.zeros(devices.rows, self._kind[name].dtype) for name in devices.metrics}
         decoder, found = Decoder(), dict[Layout, list[tuple[int, bytes]]]()
-        for number, (begin, end) in enumerate(zip(roster.cuts, roster.cuts[1:], strict=False)):
-            data = encode(Frame(roster.kind, whole.slice(begin, end - begin)))
-            frame = decoder.decode(data)
-            assert frame.layout is not None
+        for number, frame in enumerate(SiteTick(devices, 0, nothing).frames()):
+            data = encode(frame)
             self.keys.append(frame.key())
-            self.firsts.append(whole.column(3)[int(begin)].as_py())
-            found.setdefault(frame.layout, []).append((number, data))
+            self.lengths.append(len(data))
+            self.first_nodes.append(frame.identity("node")[0])
+            layout = decoder.decode(data).layout
+            if layout is None:
+                self._without_layout[number] = frame
+            else:
+                found.setdefault(layout, []).append((number, data))
         if len(set(self.keys)) == len(self.keys):
-            self.firsts = [""] * len(self.keys)  # the key alone says who
+            self.first_nodes = [""] * len(self.keys)
         self._forms = [self._form(layout, messages) for layout, messages in found.items()]
         self._messages = [memoryview(b"")] * len(self.sizes)
         for form in self._forms:
@@ -90,30 +62,36 @@ class TickEncoder:
 
     def _form(self, layout: Layout, messages: Sequence[tuple[int, bytes]]) -> _Form:
         numbers = np.array([n for n, _ in messages])
-        rows = (self._roster.cuts[numbers][:, None] + np.arange(layout.rows)).ravel()
+        rows = (self._cuts[numbers][:, None] + np.arange(layout.rows)).ravel()
         whole = len(rows) == rows[-1] - rows[0] + 1
-        body = (
-            np.frombuffer(b"".join([data for _, data in messages]), np.uint8)
-            .reshape(len(messages), layout.length)
-            .copy()
-        )
+        body = np.frombuffer(b"".join([data for _, data in messages]), np.uint8)
+        body = body.reshape(len(messages), layout.length).copy()
         return _Form(layout, numbers, body, slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows)
 
-    def pack(self, sheet: SiteTick, counts: Counts) -> list[bytes]:
-        """One message a place, in the roster's order; impossible values are made missing and counted."""
-        return [bytes(message) for message in self.stamp(sheet, counts)]
+    def encode(self, tick: SiteTick, counts: Counts) -> list[bytes]:
+        """Returns one message a place, in the device list's order; invalid values become missing and are counted."""
+        return [bytes(message) for message in self.encode_in_place(tick, counts)]
 
-    def stamp(self, sheet: SiteTick, counts: Counts) -> list[memoryview]:
-        """The same without a copy: the messages hold until the next sheet."""
-        kind = KINDS[self._roster.kind]
+    def encode_in_place(self, tick: SiteTick, counts: Counts) -> list[memoryview]:
+        """Returns the same messages without a copy: the next tick overwrites them."""
         values = {
-            n: mask_invalid_values(kind[n], np.asarray(sheet.values[n], kind[n].dtype), counts)
-            for n in self._roster.names
+            name: mask_invalid_values(self._kind[name], np.asarray(tick.values[name], self._kind[name].dtype), counts)
+            for name in self._metrics
         }
         for form in self._forms:
             layout, shape = form.layout, (len(form.numbers), form.layout.rows)
-            form.body[:, layout.ts : layout.ts + 8 * layout.rows].view(np.int64)[:] = sheet.ts_ms
+            stamps = tick.ts_ms if isinstance(tick.ts_ms, int) else tick.ts_ms[form.rows].reshape(shape)
+            form.body[:, layout.ts : layout.ts + 8 * layout.rows].view(np.int64)[:] = stamps
             for name, (at, dtype) in layout.metrics.items():
                 width = np.dtype(dtype).itemsize * layout.rows
                 form.body[:, at : at + width].view(dtype)[:] = values[name][form.rows].reshape(shape)
+        for number, frame in self._without_layout.items():
+            self._messages[number] = memoryview(self._encode_alone(number, frame, tick.ts_ms, values))
         return self._messages
+
+    def _encode_alone(self, number: int, frame: Frame, ts_ms: int | Ints, values: dict[str, Floats]) -> bytes:
+        """One message that has no plain layout, such as one without metrics: encoded as a whole at every tick."""
+        rows = slice(int(self._cuts[number]), int(self._cuts[number + 1]))
+        identity = {name: frame.batch.column(name) for name in IDENTITY}
+        stamps = ts_ms if isinstance(ts_ms, int) else ts_ms[rows]
+        return encode(build(frame.kind, stamps, identity, {name: values[name][rows] for name in self._metrics}))

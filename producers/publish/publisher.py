@@ -1,58 +1,40 @@
-"""The publisher: frames and events to Kafka through one aiokafka producer, with bounded memory and a clean drain."""
+"""The publisher: what a source emits goes to Kafka, with bounded memory and a clean drain."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import UnknownError
+from aiokafka.partitioner import DefaultPartitioner
 
+from producers.emission import DeviceList, Emission, Event, SiteTick, SourceFailure
+from producers.publish.batches import TickBatches
 from producers.publish.coalesce import Coalescer
 from producers.publish.disk_buffer import DiskBuffer
-from producers.publish.encoder import SiteTick, TickEncoder
 from producers.publish.outgoing import OutgoingMessage
+from producers.publish.published import Published
 from producers.publish.send_queue import SendQueue
-from producers.sources.source import Emission, Event, SourceFailure
 from schemas import topics
-from schemas.codec import encode, encode_batch
-from schemas.derived import QUALITY
+from schemas.codec import encode_batch
 from schemas.frame import Frame
-from schemas.record_batch import Chunk, cut
-from schemas.validation import Counts, mask_invalid
+from schemas.validation import mask_invalid
 
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
-_TELL_S = 10.0
-_MOST_MERGING = 262_144  # frames held back for merging
-
-
-@dataclass(slots=True)
-class Published:
-    """What went out, counted when Kafka acknowledged it.
-
-    `missing` is by (metric, reason), `silent` by (place, reason).
-    """
-
-    frames: Counter[str] = field(default_factory=Counter)
-    rows: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-    first_ts_ms: int = 0
-    last_ts_ms: int = 0
-    missing: Counts = field(default_factory=Counter)
-    silent: Counter[tuple[str, str]] = field(default_factory=Counter)
-    metrics: dict[str, int] = field(default_factory=dict)
+_REPORT_S = 10.0
+_MAX_COALESCING = 262_144  # frames
 
 
 async def connect(client: dict[str, Any], linger_ms: int = 20) -> AIOKafkaProducer:
-    """A started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas.
+    """Returns a started producer: idempotent where the broker can (Tansu cannot), acknowledged by all replicas.
 
     `client`: address and security.
     """
@@ -78,12 +60,11 @@ async def connect(client: dict[str, Any], linger_ms: int = 20) -> AIOKafkaProduc
 
 
 class Publisher:
-    """Sends in order per key; holds at most `max_pending` bytes that Kafka has not acknowledged, then makes callers
-    wait.
+    """Sends in order per key; at most `max_pending` bytes wait for Kafka's acknowledgement, then callers wait.
 
-    `merge_s` > 0 collects small frames until none has come for that long, and sends those of one kind, place and tick
-    as one. `held` may return True to stop sending for a while (nothing is lost: callers wait). With a `spool`, what
-    Kafka does not take goes to disk.
+    A site's tick goes out in record batches made here. Loose frames go out as they come; with `merge_s` > 0 they are
+    collected until none has come for that long, and go out as ticks with one message a rack. While `paused()` nothing
+    is sent and callers wait. With a `spool`, what Kafka does not take goes to disk.
     """
 
     def __init__(
@@ -92,103 +73,29 @@ class Publisher:
         *,
         max_pending: int = 64 << 20,
         merge_s: float = 0.0,
-        held: Callable[[], bool] = lambda: False,
+        paused: Callable[[], bool] = lambda: False,
         spool: DiskBuffer | None = None,
     ) -> None:
+        self.published = Published()
         self._producer = producer
         self._merge_s = merge_s
-        self._held = held
-        self._outbox = SendQueue(producer, self._arrived, max_pending=max_pending, held=held, spool=spool)
-        self._merging: list[Frame] = []
-        self._merge_last = 0.0
+        self._paused = paused
+        self._queue = SendQueue(
+            producer, self.published.acknowledged, max_pending=max_pending, paused=paused, spool=spool
+        )
+        self._coalescer = Coalescer()
+        self._flushing = asyncio.Lock()
+        self._last_frame = 0.0
         self._merge_timer: asyncio.Task[None] | None = None
-        self._merger = Coalescer()
-        self._chunks_of: dict[TickEncoder, list[Chunk]] = {}
-        self._rows_of: dict[Chunk, int] = {}
-        self._stamping = asyncio.Lock()
+        #: A device list's encoded messages: they go when its source drops the list.
+        self._batches: WeakKeyDictionary[DeviceList, TickBatches] = WeakKeyDictionary()
+        self._encoding = asyncio.Lock()
         self._finishing = self._busy = False
         self._task: asyncio.Task[None] | None = None
-        self._missing: dict[str, Counts] = {}
-        self._told = time.monotonic()
-        self._places: dict[tuple[str, bytes, str], int] = {}
-        self.published = Published()
-
-    async def emit(self, emission: Emission) -> None:
-        """Takes one emission; returns when there is room for it."""
-        if time.monotonic() >= self._told + _TELL_S:
-            await self._tell_missing()
-        if isinstance(emission, SourceFailure):
-            self.published.silent[emission.endpoint, emission.reason] += 1
-            row = {
-                "ts": emission.ts_ms,
-                "kind": "source",
-                "site": emission.site,
-                "rack": emission.rack,
-                "metric": "",
-                "reason": emission.reason,
-                "count": 1,
-            }
-            await self._send_event(topics.derived("quality"), QUALITY.build_rows([row]))
-        elif isinstance(emission, Event):
-            await self._send_event(topics.derived(emission.derived.name), emission.batch)
-        elif isinstance(emission, SiteTick):
-            await self._send_sheet(emission)
-        elif self._merge_s <= 0:
-            await self._send_frame(self._clean(emission))
-        else:
-            self._merging.append(emission)
-            self._merge_last = time.monotonic()
-            if self._merge_timer is None:
-                self._merge_timer = asyncio.create_task(self._merge_when_quiet())
-            if len(self._merging) >= _MOST_MERGING:
-                await self._flush_merged(all_ticks=False)
-
-    def _clean(self, frame: Frame) -> Frame:
-        return mask_invalid(frame, self._missing.setdefault(frame.kind, Counter()))
-
-    async def _tell_missing(self) -> None:
-        """What was impossible and is missing now, for the quality table: every ten seconds, by kind, metric and
-        reason.
-        """
-        self._told = time.monotonic()
-        rows = [
-            {
-                "ts": int(time.time() * 1000),
-                "kind": kind,
-                "site": "",
-                "rack": "",
-                "metric": metric,
-                "reason": reason,
-                "count": count,
-            }
-            for kind, counts in self._missing.items()
-            for (metric, reason), count in counts.items()
-        ]
-        for counts in self._missing.values():
-            self.published.missing += counts
-            counts.clear()
-        if rows:
-            await self._send_event(topics.derived("quality"), QUALITY.build_rows(rows))
-
-    async def drain(self) -> None:
-        """Sends what was held back for merging and waits until Kafka has acknowledged everything."""
-        if self._merge_timer is not None:
-            self._merge_timer.cancel()
-            await asyncio.gather(self._merge_timer, return_exceptions=True)
-        await self._flush_merged()
-        await self._tell_missing()
-        await self._outbox.drain()
-
-    def finish(self) -> None:
-        """`run` ends after the emission in hand, with a drain; a source that waits for its next tick is not waited
-        for.
-        """
-        self._finishing = True
-        if self._task is not None and not self._busy:
-            self._task.cancel()
+        self._reported = time.monotonic()
 
     async def run(self, emissions: AsyncGenerator[Emission]) -> None:
-        """Everything a source gives until it ends or `finish` is called, then a drain."""
+        """Publishes everything a source emits until it ends or `finish` is called, then drains."""
         self._task = asyncio.current_task()
         try:
             async for emission in emissions:
@@ -205,129 +112,96 @@ class Publisher:
             await emissions.aclose()
             await self.drain()
 
+    def finish(self) -> None:
+        """Makes `run` end after the current emission, with a drain; does not wait for the next tick."""
+        self._finishing = True
+        if self._task is not None and not self._busy:
+            self._task.cancel()
+
+    async def emit(self, emission: Emission) -> None:
+        """Takes one emission; returns when there is room for it."""
+        if time.monotonic() >= self._reported + _REPORT_S:
+            await self._report_masked()
+        match emission:
+            case SiteTick():
+                await self._send_tick(emission)
+            case Frame():
+                await (self._send_frame(emission) if self._merge_s <= 0 else self._collect(emission))
+            case Event():
+                await self._send_event(topics.derived(emission.derived.name), emission.batch)
+            case SourceFailure():
+                log.debug("%s: %s", emission.endpoint, emission.reason)
+                await self._send_event(topics.derived("quality"), self.published.quality_of_failure(emission))
+
+    async def drain(self) -> None:
+        """Sends what was collected and waits until Kafka has acknowledged everything."""
+        if self._merge_timer is not None:
+            self._merge_timer.cancel()
+            await asyncio.gather(self._merge_timer, return_exceptions=True)
+        await self._send_collected()
+        await self._report_masked()
+        await self._queue.drain()
+
     def status(self) -> dict[str, object]:
-        """Counters for the status file; rows and frames are those that Kafka has acknowledged."""
-        p = self.published
-        return {
-            "frames": dict(p.frames),
-            "rows": dict(p.rows),
-            "bytes": p.bytes,
-            "first_ts_ms": p.first_ts_ms,
-            "last_ts_ms": p.last_ts_ms,
-            "missing": {f"{m}/{r}": n for (m, r), n in p.missing.items()},
-            "silent": {f"{place}: {why}": n for (place, why), n in p.silent.items()},
-            "devices": dict(self.devices()),
-            "metrics": p.metrics,
-            "held": self._held(),
-            **self._outbox.status(),
-        }
+        """Returns the counters for the status file; rows and frames are those that Kafka has acknowledged."""
+        return {**self.published.status(), "held": self._paused(), **self._queue.status()}
+
+    def devices(self) -> dict[str, int]:
+        return dict(self.published.devices())
+
+    async def _send_tick(self, tick: SiteTick) -> None:
+        """Kafka's cost is a batch's, not a message's. Order holds per place."""
+        async with self._encoding:  # the next tick of the list overwrites its messages
+            batches = self._batches.get(tick.devices)
+            if batches is None:
+                batches = self._batches[tick.devices] = await self._new_batches(tick.devices)
+            for message in batches.messages(tick, self.published.masked(tick.devices.kind)):
+                await self._queue.send(message)
+
+    async def _new_batches(self, devices: DeviceList) -> TickBatches:
+        partitions = sorted(await self._producer.partitions_for(topics.telemetry(devices.kind)))
+        choose = DefaultPartitioner()
+        batches = TickBatches(devices, lambda key: int(choose(key, partitions, partitions)))
+        for place in batches.places:
+            self.published.note_place(*place)
+        return batches
+
+    async def _send_frame(self, frame: Frame) -> None:
+        frame = mask_invalid(frame, self.published.masked(frame.kind))
+        self.published.note_place(frame.kind, frame.key(), frame.identity("node")[0], frame.rows)
+        await self._queue.send(OutgoingMessage.of_frame(frame))
+
+    async def _send_event(self, topic: str, batch: pa.RecordBatch) -> None:
+        value = encode_batch(batch)
+        await self._queue.send(OutgoingMessage(topic, b"", value, len(value)))
+
+    async def _report_masked(self) -> None:
+        """Sends quality rows of masked values by kind, metric and reason, every ten seconds."""
+        self._reported = time.monotonic()
+        rows = self.published.quality_of_masked(int(time.time() * 1000))
+        if rows is not None:
+            await self._send_event(topics.derived("quality"), rows)
+
+    async def _collect(self, frame: Frame) -> None:
+        self._coalescer.add(frame)
+        self._last_frame = time.monotonic()
+        if self._merge_timer is None:
+            self._merge_timer = asyncio.create_task(self._merge_when_quiet())
+        if len(self._coalescer) >= _MAX_COALESCING:
+            await self._send_collected(keep_newest=True)
 
     async def _merge_when_quiet(self) -> None:
         """Sends what was collected once nothing has come for `merge_s`: a tick's frames arrive together."""
         began = time.monotonic()
         try:
             # quiet is the absence of an event
-            while time.monotonic() < min(self._merge_last + self._merge_s, began + 8 * self._merge_s):  # noqa: ASYNC110
+            while time.monotonic() < min(self._last_frame + self._merge_s, began + 8 * self._merge_s):  # noqa: ASYNC110
                 await asyncio.sleep(self._merge_s / 4)
         finally:
             self._merge_timer = None
-        await self._flush_merged(all_ticks=time.monotonic() >= self._merge_last + self._merge_s)
+        await self._send_collected(keep_newest=time.monotonic() < self._last_frame + self._merge_s)
 
-    async def _flush_merged(self, all_ticks: bool = True) -> None:
-        """Without `all_ticks` the newest tick stays, which may not be whole yet."""
-        frames, self._merging = self._merging, []
-        if not all_ticks and frames:
-            newest = max(f.span()[1] for f in frames)
-            self._merging = [f for f in frames if f.span()[1] == newest]
-            frames = [f for f in frames if f.span()[1] < newest] or self._merging
-            if frames is self._merging:
-                self._merging = []
-        sheets, rest = self._merger.merge(frames)
-        for sheet in sheets:
-            await self._send_sheet(sheet)
-        for frame in rest:
-            await self._send_frame(self._clean(frame))
-
-    async def _send_sheet(self, sheet: SiteTick) -> None:
-        """A site's tick, in batches made here: Kafka's cost is then a batch's, not a message's.
-
-        Order holds per place.
-        """
-        topic, packer = topics.telemetry(sheet.roster.kind), sheet.roster.packer
-        async with self._stamping:  # the messages of a roster are stamped over with its next sheet
-            messages = packer.stamp(sheet, self._missing.setdefault(sheet.roster.kind, Counter()))
-            chunks = self._chunks_of.get(packer)
-            if chunks is None:
-                chunks = self._chunks_of[packer] = cut(
-                    packer.keys, [len(m) for m in messages], sorted(await self._producer.partitions_for(topic))
-                )
-            kind, metrics = sheet.roster.kind, len(sheet.roster.names)
-            for chunk in chunks:
-                await self._outbox.send(
-                    OutgoingMessage(
-                        topic,
-                        b"",
-                        chunk.records(messages),
-                        chunk.size,
-                        len(chunk.numbers),
-                        chunk.partition,
-                        kind,
-                        self._rows(kind, packer, chunk),
-                        metrics,
-                        sheet.ts_ms,
-                    )
-                )
-
-    def _rows(self, kind: str, packer: TickEncoder, chunk: Chunk) -> int:
-        """Its samples; its places are noted the first time."""
-        rows = self._rows_of.get(chunk)
-        if rows is None:
-            sizes = packer.sizes[list(chunk.numbers)].tolist()
-            rows = self._rows_of[chunk] = sum(sizes)
-            for number, count in zip(chunk.numbers, sizes, strict=True):
-                self._note_place(kind, packer.keys[number], packer.firsts[number], count)
-        return rows
-
-    async def _send_frame(self, frame: Frame) -> None:
-        value, key = encode(frame), frame.key()
-        self._note_place(frame.kind, key, frame.batch.column(3)[0].as_py(), frame.rows)
-        await self._outbox.send(
-            OutgoingMessage(
-                topics.telemetry(frame.kind),
-                key,
-                value,
-                len(value),
-                kind=frame.kind,
-                rows=frame.rows,
-                metrics=frame.metrics,
-                ts_ms=frame.span()[1],
-            )
-        )
-
-    async def _send_event(self, topic: str, batch: pa.RecordBatch) -> None:
-        value = encode_batch(batch)
-        await self._outbox.send(OutgoingMessage(topic, b"", value, len(value)))
-
-    def _note_place(self, kind: str, key: bytes, first: str, devices: int) -> None:
-        self._places[kind, key, first] = max(devices, self._places.get((kind, key, first), 0))
-
-    def _arrived(self, parcel: OutgoingMessage) -> None:
-        done = self.published
-        done.bytes += parcel.size
-        done.frames[parcel.topic] += parcel.messages or 1
-        if parcel.kind:
-            done.rows[parcel.topic] += parcel.rows
-            self._seen(parcel.kind, parcel.metrics, parcel.ts_ms)
-
-    def _seen(self, kind: str, metrics: int, ts_ms: int) -> None:
-        done = self.published
-        done.metrics[kind] = max(done.metrics.get(kind, 0), metrics)
-        done.first_ts_ms = min(done.first_ts_ms or ts_ms, ts_ms)
-        done.last_ts_ms = max(done.last_ts_ms, ts_ms)
-
-    def devices(self) -> Counter[str]:
-        """How many devices of each kind have been published: the largest frame of each place, added up."""
-        total: Counter[str] = Counter()
-        for (kind, _, _), rows in self._places.items():
-            total[kind] += rows
-        return total
+    async def _send_collected(self, *, keep_newest: bool = False) -> None:
+        async with self._flushing:  # a drain also waits for a flush that began before it
+            for tick in self._coalescer.flush(keep_newest=keep_newest):
+                await self._send_tick(tick)

@@ -1,51 +1,22 @@
-"""What a source is: an async iterator of frames and events, and how ticks are kept."""
+"""What a source is: an async iterator of emissions, and the clock of its ticks."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow as pa
-
-from producers.publish.encoder import SiteTick
-from schemas.derived_stream import Derived
+from producers.emission import Emission
 from schemas.errors import GigawatchError
-from schemas.frame import Frame
 
 
 class SourceError(GigawatchError, ValueError):
-    """A source cannot be read: says what was wrong, where, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Rows of a derived stream that a source itself knows, such as the labels of injected faults."""
-
-    derived: Derived
-    batch: pa.RecordBatch
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFailure:
-    """A read of `endpoint` that gave nothing at this tick. `site` and `rack` are empty where the source does not know
-    which rack the endpoint serves.
-    """
-
-    endpoint: str
-    reason: str
-    ts_ms: int
-    site: str = ""
-    rack: str = ""
-
-
-Emission = Frame | SiteTick | Event | SourceFailure
+    """A source cannot be read; its text is what was wrong, where, and what to do."""
 
 
 class Source(Protocol):
-    """`describe` is a line for people; `emissions` ends when the source does, or runs until it is closed."""
+    """`describe` is one line for a person; `emissions` ends with the source or runs until it is closed."""
 
     @property
     def describe(self) -> str: ...
@@ -70,7 +41,7 @@ class Ticker:
         self._speed = speed
 
     async def wait(self) -> int:
-        """The next tick's time stamp, ms, once that moment has come."""
+        """Returns the next tick's time stamp, ms, once that moment has come."""
         stamp = self.next_ms
         self.next_ms += self.tick_ms
         if self._speed > 0:

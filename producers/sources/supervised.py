@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
-from producers.sources.source import Emission, Source, SourceError
+from producers.emission import Emission
+from producers.sources.source import Source, SourceError
 
 log = logging.getLogger("gigawatch.source")
 

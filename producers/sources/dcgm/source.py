@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
+from producers.emission import Emission, SourceFailure
 from producers.sources.dcgm.endpoint import Endpoint, without_credentials
 from producers.sources.dcgm.parse import parse
-from producers.sources.source import Emission, SourceError, SourceFailure, Ticker
+from producers.sources.source import SourceError, Ticker
 
 log = logging.getLogger("gigawatch.dcgm")
 

@@ -1,6 +1,4 @@
-"""Pre-made plant ticks, stamped anew and sent over and over: a load for benchmarks, at a fraction of the plant's own
-cost.
-"""
+"""A load for benchmarks: plant ticks made once and repeated with new time stamps, at a fraction of the plant's cost."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pyarrow as pa
 
-from producers.publish.encoder import DeviceList, SiteTick
-from producers.sources.source import Emission, SourceError, Ticker
+from producers.emission import DeviceList, Emission, SiteTick
+from producers.publish.encoder import TickEncoder
+from producers.sources.source import SourceError, Ticker
 from producers.sources.synthetic.source import Synthetic
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
@@ -46,14 +45,14 @@ DCGM_DEFAULT = (
     "row_remap_correctable_total",
     "row_remap_uncorrectable_total",
 )
-#: A building-management gateway speaks for so many racks: their meters, shelves and coolant loops come in one message.
+#: Racks whose meters, shelves and coolant loops come in one message of a building-management gateway.
 GATEWAY_RACKS = 64
 
 
 class LoadSource:
     """`gpus` GPUs in NVL72 racks with their power and cooling. The plant's first `made` ticks are repeated with new
-    time stamps;
-    counters go on growing. `per` is what a GPU message covers: `rack`, `pod` (16 racks) or `node` (a tray of 8 GPUs).
+    time stamps; counters keep growing. `per` is what a GPU message covers: `rack`, `pod` (16 racks) or `node` (a tray
+    of 8 GPUs, a loose frame each, as agents send them).
     """
 
     def __init__(
@@ -72,76 +71,70 @@ class LoadSource:
             raise SourceError(f"{gpus} GPUs; there must be at least one")
         self._ticks, self._ticker = ticks, Ticker(tick_s, start_ms, speed)
         plant = Synthetic(-(-gpus // 72), "GB200", seed=seed, tick_s=tick_s)
-        each = plant.layout.count("gpu")
+        each = plant.topology.count("gpu")
         step = {"rack": each, "pod": 16 * each, "node": 8}.get(per)
         if step is None:
             raise SourceError(f"messages per {per!r}: it is rack, pod or node")
-        self.per, self._made = per, list[dict[str, tuple[dict[str, pa.Array], dict[str, Floats]]]]()
-        self._decoder = Decoder()
-        self.rosters: dict[str, DeviceList] = {}
-        for k in range(made):
-            self._made.append(plant.columns(k * self._ticker.tick_ms))
-        for kind, (identity, columns) in self._made[0].items():
-            rows = gpus if kind == "gpu" else len(identity["device"])
-            who = {n: identity[n][:rows] for n in IDENTITY if n in identity}
-            names = tuple(n for n in (DCGM_DEFAULT if kind == "gpu" else columns) if n in columns)
-            self.rosters[kind] = DeviceList(
-                KINDS.get(kind, KINDS["cooling"]).kind,
-                who,
-                _cuts(who["rack"], rows, step if kind == "gpu" else 0),
-                names,
+        self.per = per
+        self._made = [plant.columns(k * self._ticker.tick_ms) for k in range(made)]
+        self.devices: dict[str, DeviceList] = {}
+        for name, (identity, columns) in self._made[0].items():
+            rows = gpus if name == "gpu" else len(identity["device"])
+            metrics = tuple(n for n in (DCGM_DEFAULT if name == "gpu" else columns) if n in columns)
+            self.devices[name] = DeviceList(
+                KINDS.get(name, KINDS["cooling"]).kind,
+                {n: identity[n][:rows] for n in IDENTITY},
+                _cuts(identity["rack"][:rows], rows, step if name == "gpu" else 0),
+                metrics,
             )
-        #: what each counter gains in one round of the pre-made ticks
+        #: What each counter gains in one round of the ticks.
         self._round = {
-            (kind, n): (self._made[-1][kind][1][n] - self._made[0][kind][1][n]) * made / max(1, made - 1)
-            for kind, roster in self.rosters.items()
-            for n in roster.names
-            if KINDS[roster.kind][n].kind == "counter"
+            (name, n): (self._made[-1][name][1][n] - self._made[0][name][1][n]) * made / max(1, made - 1)
+            for name, devices in self.devices.items()
+            for n in devices.metrics
+            if KINDS[devices.kind][n].kind == "counter"
         }
+        self._agents, self._decoder = TickEncoder(self.devices["gpu"]) if per == "node" else None, Decoder()
 
     @property
     def describe(self) -> str:
-        gpus = self.rosters["gpu"]
+        gpus = self.devices["gpu"]
         return (
-            f"pre-made: {len(self._made)} plant ticks of {gpus.rows} GB200 GPUs and their power and cooling, "
-            "stamped anew; "
-            f"{len(gpus.names)} metrics a GPU, {len(gpus.cuts) - 1} GPU messages a tick (per {self.per})"
+            f"load: {len(self._made)} plant ticks of {gpus.rows} GB200 GPUs and their power and cooling, repeated; "
+            f"{len(gpus.metrics)} metrics a GPU, {len(gpus.cuts) - 1} GPU messages a tick (per {self.per})"
         )
 
-    def sheets(self, tick: int, ts_ms: int) -> list[SiteTick]:
-        """All kinds at one tick, the `tick`th."""
+    def site_ticks(self, tick: int, ts_ms: int) -> list[SiteTick]:
+        """Returns all kinds at one tick, the `tick`th."""
         rounds, which = divmod(tick, len(self._made))
         out = []
-        for kind, roster in self.rosters.items():
-            columns = self._made[which][kind][1]
+        for name, devices in self.devices.items():
+            columns = self._made[which][name][1]
             values: dict[str, Floats] = {}
-            for name in roster.names:
-                grown = self._round.get((kind, name))
-                values[name] = (columns[name] if grown is None or not rounds else columns[name] + rounds * grown)[
-                    : roster.rows
-                ]
-            out.append(SiteTick(roster, ts_ms, values))
+            for metric in devices.metrics:
+                gain = self._round.get((name, metric))
+                whole = columns[metric] if gain is None or not rounds else columns[metric] + rounds * gain
+                values[metric] = whole[: devices.rows]
+            out.append(SiteTick(devices, ts_ms, values))
         return out
 
     async def emissions(self) -> AsyncGenerator[Emission]:
         tick = 0
         while self._ticks is None or tick < self._ticks:
             stamp = await self._ticker.wait()
-            for sheet in self.sheets(tick, stamp):
-                if self.per == "node" and sheet.roster.kind == "gpu":  # as agents send them: each tray its own message
-                    for message in sheet.roster.packer.pack(sheet, Counter()):
+            for site_tick in self.site_ticks(tick, stamp):
+                if self._agents is not None and site_tick.devices.kind == "gpu":
+                    for message in self._agents.encode(site_tick, Counter()):
                         yield self._decoder.decode(message)
                 else:
-                    yield sheet
+                    yield site_tick
             tick += 1
 
 
 def _cuts(racks: pa.Array, rows: int, step: int) -> Ints:
-    """Where messages begin: every `step` rows but never across racks unless a step is several racks; 0: every
-    GATEWAY_RACKS racks.
-    """
+    """Returns where messages begin: every `step` rows, or every GATEWAY_RACKS racks for 0."""
+    if step:
+        return np.concatenate([np.arange(0, rows, step), [rows]])
     names = racks.to_numpy(zero_copy_only=False)
     starts = np.concatenate([[0], np.flatnonzero(names[1:] != names[:-1]) + 1])
-    if not step:
-        return np.concatenate([starts[::GATEWAY_RACKS], [rows]])
-    return np.concatenate([np.arange(0, rows, step), [rows]])
+    return np.concatenate([starts[::GATEWAY_RACKS], [rows]])

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from producers.emission import Emission
 from producers.sources import points
-from producers.sources.source import Emission, SourceError, Ticker
+from producers.sources.source import SourceError, Ticker
 from schemas.frame import Frame, build
 
 #: NVML_FI_DEV_POWER_INSTANT of nvml.h: instantaneous board power, mW.

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from producers.emission import Emission
 from producers.sources.dsx.parse import InvalidMessage, Points
-from producers.sources.source import Emission, SourceError, Ticker
+from producers.sources.source import SourceError, Ticker
 from schemas.arrays import Floats
 from schemas.catalogue import KINDS
 from schemas.frame import build

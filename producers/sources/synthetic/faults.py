@@ -1,4 +1,4 @@
-"""Labelled faults: what can be made to go wrong in the plant, when, how strongly, and the truth about it."""
+"""Labelled faults: what can be made to fail in the plant, when and how strongly, and the cause it should show as."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ class Fault:
     severity: float = 1.0
 
     def level(self, t_s: float) -> float:
-        """Severity at `t_s` seconds after the start: 0 outside, ramping in over 5 s."""
+        """Returns the severity at `t_s` seconds after the start: 0 outside, with a ramp of 5 s at the beginning."""
         if not self.at_s <= t_s < self.at_s + self.lasts_s:
             return 0.0
         return self.severity * min(1.0, (t_s - self.at_s + 1.0) / 5.0)
 
 
 def parse(spec: str) -> Fault:
-    """`NAME[@PLACE][:AT][+LASTS][*SEVERITY]`, such as `gpu-thermal@R0001-N03-GPU2:60+120`; raises SourceError."""
+    """Returns the fault `NAME[@PLACE][:AT][+LASTS][*SEVERITY]`, such as `gpu-thermal@R0001-N03-GPU2:60+120`. Raises
+    SourceError.
+    """
     match = _SPEC.fullmatch(spec.strip())
     if not match or match["name"] not in FAULTS:
         raise SourceError(

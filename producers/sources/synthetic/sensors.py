@@ -1,4 +1,4 @@
-"""Sensors: what the plant's state looks like through instruments with noise and resolution, as frame columns."""
+"""Sensors: the plant's state as instruments with noise and resolution read it, as frame columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Columns = dict[str, Floats]
 
 
 def quantize(kind: str, columns: Columns) -> Columns:
-    """Rounds every column to its sensor's resolution and casts it to the wire's type."""
+    """Returns every column rounded to its sensor's resolution, in the wire's type."""
     out: Columns = {}
     for name, values in columns.items():
         metric = KINDS[kind][name]
@@ -33,26 +33,26 @@ def quantize(kind: str, columns: Columns) -> Columns:
 
 
 class Sensors:
-    """Reads the state; one method a kind, each returning flat columns in the layout's device order."""
+    """Reads the plant's state; a method for each kind of equipment returns flat columns in the topology's order."""
 
-    def __init__(self, layout: Topology, rng: np.random.Generator) -> None:
-        self.layout, self._rng = layout, rng
-        self._errors = rng.poisson(2, (layout.racks, layout.count("gpu"))).astype(np.float64)
-        self._replays = np.zeros((layout.racks, layout.count("gpu")))
-        self._flow_gain = rng.normal(1, 0.002, layout.racks)
+    def __init__(self, topology: Topology, rng: np.random.Generator) -> None:
+        self._topology, self._rng = topology, rng
+        self._errors = rng.poisson(2, (topology.racks, topology.count("gpu"))).astype(np.float64)
+        self._replays = np.zeros((topology.racks, topology.count("gpu")))
+        self._flow_gain = rng.normal(1, 0.002, topology.racks)
 
     def _noise(self, sigma: float, shape: tuple[int, ...]) -> Floats:
         return self._rng.standard_normal(shape, np.float32) * sigma
 
-    def gpu(self, s: State, pull: FaultEffects) -> Columns:
-        gpu, shape, noise = self.layout.design.gpu, s.power_w.shape, self._noise
+    def gpu(self, s: State, effects: FaultEffects) -> Columns:
+        gpu, shape, noise = self._topology.design.gpu, s.power_w.shape, self._noise
         self._errors += self._rng.random(shape) < 2e-6  # a corrected error every few days per GPU
         self._replays += self._rng.random(shape) < 5e-7
         work = s.compute + 0.3 * s.communicate
         busy = (work > 0.02).astype(np.float64)
         power = s.power_w * (1 + noise(0.004, shape))
         power_cap = (s.power_w > 0.985 * gpu["tdp_w"]) * 4
-        hardware = (pull.clock_cap < 1) * 8
+        hardware = (effects.clock_cap < 1) * 8
         thermal = (s.temp_c >= gpu["slowdown_c"]) * 0x20
         temp = s.temp_c + noise(0.35, shape)
         used = s.resident * gpu["fb_mib"] * 0.98
@@ -81,7 +81,7 @@ class Sensors:
             "pcie_tx_bytes_per_s": 2e9 * s.compute * (1 + noise(0.1, shape)),
             "pcie_rx_bytes_per_s": 4e9 * s.compute * (1 + noise(0.1, shape)),
             "nvlink_bandwidth": 6.5e5 * s.communicate + 4e4 * s.compute,
-            "xid": pull.dead * 79.0,
+            "xid": effects.dead * 79.0,
             "clock_event_reasons": power_cap + hardware + thermal + (busy == 0) * 1,
             "vgpu_license": np.zeros(shape),
             "row_remap_failure": np.zeros(shape),
@@ -96,8 +96,8 @@ class Sensors:
 
     def node(self, s: State) -> Columns:
         """CPUs of all nodes then DPUs of all nodes, rack by rack."""
-        layout, noise = self.layout, self._noise
-        cpus, dpus = layout.count("cpu"), layout.count("dpu")
+        topology, noise = self._topology, self._noise
+        cpus, dpus = topology.count("cpu"), topology.count("dpu")
 
         def both(cpu: Floats, dpu: Floats, sigma: float = 0.0) -> Floats:
             grid = np.concatenate([np.repeat(cpu[:, None], cpus, 1), np.repeat(dpu[:, None], dpus, 1)], axis=1)
@@ -105,7 +105,7 @@ class Sensors:
 
         load, traffic = s.compute.mean(axis=1), s.communicate.mean(axis=1)
         zero = np.zeros_like(load)
-        cpu, dpu = layout.design.cpu, layout.design.dpu
+        cpu, dpu = topology.design.cpu, topology.design.dpu
         return quantize(
             "node",
             {
@@ -123,14 +123,14 @@ class Sensors:
             },
         )
 
-    def power(self, s: State, pull: FaultEffects) -> Columns:
+    def power(self, s: State, effects: FaultEffects) -> Columns:
         """Per rack: its meter, then its shelves."""
-        layout, noise = self.layout, self._noise
-        racks, shelves = layout.racks, int(layout.design["shelves"])
-        psus = layout.design["psus_per_shelf"]
+        topology, noise = self._topology, self._noise
+        racks, shelves = topology.racks, int(topology.design["shelves"])
+        psus = topology.design["psus_per_shelf"]
         share = np.ones((racks, shelves)) / shelves * (1 + noise(0.004, (racks, shelves)))
         failed = np.zeros((racks, shelves))
-        failed[:, 0] = np.round(np.minimum(pull.psu_lost, psus))
+        failed[:, 0] = np.round(np.minimum(effects.psu_lost, psus))
         share *= 1 - failed / psus
         share /= share.sum(axis=1, keepdims=True)
         meter = (s.rack_w * (1 + noise(0.002, (racks,))))[:, None]
@@ -156,7 +156,7 @@ class Sensors:
                 "psu_count": wide([np.full((racks, 1), np.nan), np.full((racks, shelves), psus)], 1),
                 "psu_failed": wide([np.full((racks, 1), np.nan), failed], 1),
                 "temp_c": wide(
-                    [np.full((racks, 1), np.nan), 38 + 14 * dc * shelves / layout.design.max_power_w + 9 * failed], 1
+                    [np.full((racks, 1), np.nan), 38 + 14 * dc * shelves / topology.design.max_power_w + 9 * failed], 1
                 ),
                 "energy_j": wide(
                     [
@@ -168,7 +168,7 @@ class Sensors:
             },
         )
 
-    def cooling(self, s: State, pull: FaultEffects) -> Columns:
+    def cooling(self, s: State, effects: FaultEffects) -> Columns:
         """The liquid loop of every rack."""
         shape, noise = s.flow_lpm.shape, self._noise
         return quantize(
@@ -181,7 +181,7 @@ class Sensors:
                 "diff_pressure_sp_kpa": np.full(shape, CDU_DP_KPA),
                 "valve_pct": s.valve_pct + noise(0.2, shape),
                 "level_pct": s.level_pct + noise(0.05, shape),
-                "leak": (pull.leak > 0).astype(np.float64),
+                "leak": (effects.leak > 0).astype(np.float64),
                 "leak_sensor_fault": np.zeros(shape),
                 "liquid_isolated": np.zeros(shape),
                 "electrical_isolated": np.zeros(shape),
@@ -215,3 +215,15 @@ class Sensors:
                 "pumps_running": s.cdu_pumps,
             },
         )
+
+    def meter(self, s: State) -> Columns:
+        """The utility meter of the site."""
+        return {
+            "power_w": np.array([round(s.facility_w, -1)]),
+            "frequency_hz": np.array([60.0]),
+            "energy_j": np.array([s.facility_energy_j]),
+        }
+
+    def cooling_plant(self, s: State) -> Columns:
+        """Chillers, towers and pumps of the site."""
+        return {"power_w": np.array([round(s.cooling_w, -1)])}

@@ -1,4 +1,4 @@
-"""The layout of a synthetic site: who stands where, as flat arrays over all racks."""
+"""The topology of a synthetic site: which device is where, as flat arrays over all racks."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Topology:
         return [f"CDU-{c + 1:03d}" for c in range(self.cdus)]
 
     def count(self, part: str) -> int:
-        """Parts a rack: `gpu`, `cpu` or `dpu`."""
+        """Returns how many parts a rack has: `gpu`, `cpu` or `dpu`."""
         return int(self.design["nodes"] * self.design[f"{part}s_per_node"])
 
     def identity(self, parts: tuple[str, ...]) -> dict[str, pa.Array]:
-        """Identity columns (without job) of the given parts of every rack, in rack order."""
+        """Returns identity columns (without job) of the given parts of every rack, in rack order."""
         nodes = int(self.design["nodes"])
         site, rack, node, device, model = [], [], [], [], []
         models = {"gpu": self.design.gpu.name, "cpu": self.design.cpu.name, "dpu": self.design.dpu.name}
@@ -63,8 +63,8 @@ class Topology:
         }
 
     def rack_identity(self, models: tuple[tuple[str, str], ...]) -> dict[str, pa.Array]:
-        """Identity of rack-level equipment: (device suffix, model) pairs per rack; an empty suffix is the rack
-        itself.
+        """Returns the identity of rack-level equipment: (device suffix, model) pairs per rack; an empty suffix is the
+        rack itself.
         """
         rack = [name for name in self.rack_names() for _ in models]
         device = [f"{name}-{suffix}" if suffix else name for name in self.rack_names() for suffix, _ in models]

@@ -34,7 +34,7 @@ class Workloads:
         slot = np.arange(racks) % 10
         self.training = slot < 6
         self.inference = (slot >= 6) & (slot < 9)
-        if racks < 10:  # a small factory shows all: mostly training, the last rack infers
+        if racks < 10:  # a small plant has them too: mostly training, the last rack infers
             self.training = np.arange(racks) < max(1, racks - 1)
             self.inference = ~self.training
         order = np.cumsum(self.training) - 1
@@ -51,7 +51,7 @@ class Workloads:
         self._skill = rng.normal(1.0, 0.012, self.shape).clip(0.95, 1.05)
 
     def demand(self, t_s: float, dt_s: float) -> Demand:
-        """Activity averaged over the tick that ends at `t_s` (seconds since 1970)."""
+        """Returns the activity averaged over the tick that ends at `t_s` (seconds since 1970)."""
         rng, (racks, gpus) = self._rng, self.shape
         job = np.maximum(self.job_index, 0)
         steps = np.arange(8) / 8  # the driver averages power over about a tick: integrate the phases over it

@@ -78,7 +78,7 @@ def detect(
     engines = {k: KindEngine(k) for k in ("gpu", "node", "power", "cooling")}
     site, out = SiteEngine(), defaultdict(list)
     for k in range(ticks):
-        frames = [e for e in plant.tick(START + 1000 * k) if isinstance(e, Frame)]
+        frames = [e for e in plant.frames(START + 1000 * k) if isinstance(e, Frame)]
         for kind, engine in engines.items():
             for closed in engine.add([f for f in frames if f.kind == kind]):
                 batches = [closed.batches.get("score")]
@@ -190,7 +190,7 @@ def parts_of(ticks: int = 80) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     engines = {k: KindEngine(k) for k in ("gpu", "node", "power", "cooling")}
     for k in range(ticks):
-        frames = [e for e in plant.tick(START + 1000 * k) if isinstance(e, Frame)]
+        frames = [e for e in plant.frames(START + 1000 * k) if isinstance(e, Frame)]
         for kind, engine in engines.items():
             for closed in engine.add([f for f in frames if f.kind == kind]):
                 rows += [{**r, "ts": int(r["ts"].timestamp() * 1000)} for r in closed.batches["part"].to_pylist()]

@@ -139,7 +139,7 @@ def test_every_hop_has_its_window() -> None:
 
 def plant_frames(racks: int = 2, ticks: int = 200, **more: Any) -> list[Frame]:
     plant = Synthetic(racks, "H100", seed=5, **more)
-    return [e for k in range(ticks) for e in plant.tick(START + 1000 * k) if isinstance(e, Frame) and e.kind == "gpu"]
+    return [e for k in range(ticks) for e in plant.frames(START + 1000 * k) if isinstance(e, Frame) and e.kind == "gpu"]
 
 
 def as_bytes(closed: Sequence[ClosedPane]) -> dict[tuple[int, str], bytes]:

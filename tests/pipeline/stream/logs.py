@@ -18,7 +18,7 @@ def messages(ticks: int, kind: str = "gpu", racks: int = 1) -> list[LogRecord]:
     frames = [
         e
         for k in range(ticks)
-        for e in plant.tick(START + 1000 * k)
+        for e in plant.frames(START + 1000 * k)
         if isinstance(e, Frame) and e.kind == kind and e.identity("model")[0] != "utility-meter"
     ]
     return [LogRecord("", 0, n, int(f.ts_ms()[0]), encode(f)) for n, f in enumerate(frames)]

@@ -5,30 +5,42 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from aiokafka.errors import KafkaTimeoutError
+from aiokafka.record.memory_records import MemoryRecords
 
+from producers.emission import Emission, SourceFailure
 from producers.publish.publisher import Publisher
-from producers.sources.source import Emission, SourceFailure
 from schemas.codec import Decoder
 from schemas.frame import Frame, build, concat
 from tests.make_samples import small_frame
 
-Sent = list[tuple[str, bytes, bytes | None]]
-
 
 class FakeProducer:
-    """Keeps what is sent; acknowledges when `release` is set, and fails the first `failures` sends."""
+    """Keeps the messages that are sent, also those in batches; acknowledges when `release` is set, and fails the first
+    `failures` sends.
+    """
 
     def __init__(self, failures: int = 0) -> None:
-        self.log: Sent = []
+        self.log: list[tuple[str, bytes, bytes | None]] = []
         self.release = asyncio.Event()
         self.release.set()
         self.failures = failures
         self.waiting = 0
 
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0}
+
     async def send(self, topic: str, value: bytes, key: bytes | None) -> asyncio.Future[None]:
+        return self._outcome([(topic, value, key)])
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[None]:
+        return self._outcome([(topic, r.value, r.key) for r in MemoryRecords(bytes(batch._build())).next_batch()])
+
+    def _outcome(self, messages: list[tuple[str, bytes, bytes | None]]) -> asyncio.Future[None]:
         failed = self.failures > 0
         self.failures -= failed
 
@@ -38,7 +50,7 @@ class FakeProducer:
             self.waiting -= 1
             if failed:
                 raise KafkaTimeoutError
-            self.log.append((topic, value, key))
+            self.log += messages
 
         return asyncio.ensure_future(outcome())
 
@@ -99,28 +111,28 @@ async def test_finish_drains_and_does_not_wait_for_the_next_tick() -> None:
     producer = FakeProducer()
     publisher = Publisher(producer)
     task = asyncio.create_task(publisher.run(slow()))
-    while not producer.log:  # noqa: ASYNC110 - no event tells
+    while not producer.log:  # noqa: ASYNC110 - no event for this
         await asyncio.sleep(0)
     publisher.finish()
     await asyncio.wait_for(task, 5)
     assert len(producer.log) == 1
 
 
-async def test_a_hold_makes_callers_wait_and_loses_nothing() -> None:
-    held, looks = True, itertools.count()
+async def test_a_pause_makes_callers_wait_and_loses_nothing() -> None:
+    paused, looks = True, itertools.count()
     producer = FakeProducer()
-    publisher = Publisher(producer, held=lambda: next(looks) >= 0 and held)
+    publisher = Publisher(producer, paused=lambda: next(looks) >= 0 and paused)
     task = asyncio.create_task(publisher.run(source(3)))
-    while next(looks) < 5:  # each look of ours is one of them  # noqa: ASYNC110 - no event tells
+    while next(looks) < 5:  # each look of ours is one of them  # noqa: ASYNC110 - no event for this
         await asyncio.sleep(0.01)
     assert producer.log == []
     assert publisher.status()["held"] is True
-    held = False
+    paused = False
     await asyncio.wait_for(task, 5)
     assert len(producer.log) == 3
 
 
-async def test_impossible_values_never_leave() -> None:
+async def test_invalid_values_never_leave() -> None:
     producer = FakeProducer()
     publisher = Publisher(producer)
     await publisher.emit(build("gpu", 1, {"site": ["s"], "rack": ["R"], "device": ["g"]}, {"temp_c": [900.0]}))
@@ -129,13 +141,43 @@ async def test_impossible_values_never_leave() -> None:
     assert publisher.published.missing == {("temp_c", "range"): 1}
 
 
-async def test_a_failed_read_is_a_quality_row() -> None:
+@pytest.mark.parametrize(
+    ("failure", "place"),
+    [
+        (SourceFailure("http://10.0.0.7:9400/metrics", "timeout", 1000, "site-2", "R0007"), ("site-2", "R0007")),
+        (SourceFailure("http://10.0.0.7:9400/metrics", "timeout", 1000), ("", "")),
+    ],
+)
+async def test_a_failed_read_is_a_quality_row_of_its_rack_and_the_status_names_its_endpoint(
+    failure: SourceFailure, place: tuple[str, str]
+) -> None:
     producer = FakeProducer()
     publisher = Publisher(producer)
-    await publisher.emit(SourceFailure(endpoint="http://x", reason="timeout", ts_ms=1000, site="s", rack="R1"))
+    await publisher.emit(failure)
     await publisher.drain()
-    assert producer.log[0][0] == "events.quality"
-    assert publisher.published.silent == {("http://x", "timeout"): 1}
+    ((topic, value, _),) = producer.log
+    (row,) = pa.ipc.open_stream(value).read_all().to_pylist()
+    assert topic == "events.quality"
+    assert (row["site"], row["rack"]) == place
+    assert (row["kind"], row["metric"], row["reason"], row["count"]) == ("source", "", "timeout", 1)
+    assert publisher.status()["silent"] == {"http://10.0.0.7:9400/metrics: timeout": 1}
+
+
+async def test_a_drain_waits_for_frames_that_are_being_merged_already() -> None:
+    """The merge's own timer sends them: a drain that comes meanwhile must not end before they are out."""
+    producer = FakeProducer()
+    producer.release.clear()
+    publisher = Publisher(producer, merge_s=0.01, max_pending=1)
+    for n in range(5):
+        await publisher.emit(frame(0, f"R{n}"))
+        await publisher.emit(build("node", n, {"site": ["s"], "rack": [f"R{n}"], "device": ["c"]}, {"temp_c": [40.0]}))
+    while not producer.waiting:  # noqa: ASYNC110 - no event for this
+        await asyncio.sleep(0.005)
+    draining = asyncio.create_task(publisher.drain())
+    await asyncio.sleep(0)
+    producer.release.set()
+    await asyncio.wait_for(draining, 5)
+    assert len(producer.log) == 10
 
 
 async def test_small_frames_are_merged() -> None:
@@ -155,7 +197,7 @@ async def test_merged_frames_go_out_when_it_is_quiet_without_being_asked() -> No
         await publisher.emit(frame(n))
 
     async def sent() -> None:
-        while not producer.log:  # noqa: ASYNC110 - no event tells
+        while not producer.log:  # noqa: ASYNC110 - no event for this
             await asyncio.sleep(0.005)
 
     await asyncio.wait_for(sent(), 5)

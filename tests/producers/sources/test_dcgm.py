@@ -15,11 +15,12 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.emission import Emission, SourceFailure
 from producers.sources.dcgm.endpoint import Endpoint
 from producers.sources.dcgm.parse import parse
 from producers.sources.dcgm.source import MAX_BODY, Dcgm
 from producers.sources.exposition import InvalidLine, samples
-from producers.sources.source import Emission, SourceError, SourceFailure
+from producers.sources.source import SourceError
 from schemas.frame import Frame
 from schemas.validation import Counts, mask_invalid
 from tests.conftest import DATA

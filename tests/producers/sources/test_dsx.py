@@ -165,7 +165,7 @@ async def test_nvidias_trace_replays_whole(recorded: Path) -> None:
 
 async def test_our_own_frames_replay_as_they_were(tmp_path: Path) -> None:
     plant = Synthetic(2, "H100", seed=9)
-    original = [e for k in range(5) for e in plant.tick(NOW + 1000 * k) if isinstance(e, Frame)]
+    original = [e for k in range(5) for e in plant.frames(NOW + 1000 * k) if isinstance(e, Frame)]
     for kind in {f.kind for f in original}:
         pq.write_table(pa.table(concat([f for f in original if f.kind == kind]).batch), tmp_path / f"{kind}.parquet")
     replayed = await collect(open_recording(str(tmp_path), speed=0.0, keep_time=True))

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Mapping
 
 import pytest
 
-from producers.sources.source import Emission, SourceError, SourceFailure
+from producers.emission import Emission, SourceFailure
+from producers.sources.source import SourceError
 from producers.sources.supervised import SupervisedSource
 
 Run = tuple[int, float, Exception | None]  # emissions, seconds that pass at each, how it ends

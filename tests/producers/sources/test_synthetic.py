@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from producers.emission import Emission, Event, SiteTick
 from producers.sources.replay.source import DsxReplay
-from producers.sources.source import Emission, Event, SourceError
+from producers.sources.source import SourceError
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.faults import FAULTS, Fault
 from producers.sources.synthetic.places import Places
@@ -19,8 +21,8 @@ from schemas.frame import Frame
 
 START = 1_750_000_000_000
 
-#: What NVIDIA's recorded trace shows on its five loaded racks (means over 99 s); the test below computes them anew
-#: where it is at hand.
+#: What NVIDIA's recorded trace shows on its five loaded racks (means over 99 s); the test below computes them
+#: again where it is at hand.
 TRACE = {
     "balance": (0.925, 0.952),
     "flow_lpm": (49.5, 51.2),
@@ -32,18 +34,18 @@ TRACE = {
 
 
 def run(plant: Synthetic, ticks: int) -> list[list[Emission]]:
-    return [list(plant.tick(START + 1000 * k)) for k in range(ticks)]
+    return [list(plant.frames(START + 1000 * k)) for k in range(ticks)]
 
 
-def frames(emissions: list[Emission], kind: str) -> list[Frame]:
+def frames(emissions: Sequence[Emission], kind: str) -> list[Frame]:
     return [e for e in emissions if isinstance(e, Frame) and e.kind == kind]
 
 
-def loops(emissions: list[Emission], metric: str) -> list[float]:
+def loops(emissions: Sequence[Emission], metric: str) -> list[float]:
     return [float(f.values(metric)[0]) for f in frames(emissions, "cooling") if f.identity("model")[0] == "rack-loop"]
 
 
-def meters(emissions: list[Emission]) -> list[float]:
+def meters(emissions: Sequence[Emission]) -> list[float]:
     return [float(f.values("power_w")[0]) for f in frames(emissions, "power") if f.identity("model")[0] == "rack-meter"]
 
 
@@ -59,10 +61,10 @@ def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
 @pytest.mark.parametrize("model", ["H100", "H200", "B200", "GB200", "GB300", "VR200"])
 def test_every_model_stays_within_its_limits(model: str) -> None:
     plant = Synthetic(3, model)
-    gpu = plant.layout.design.gpu
+    gpu = plant.topology.design.gpu
     for tick in run(plant, 20):
         for frame in frames(tick, "gpu"):
-            assert frame.rows == plant.layout.design.gpus
+            assert frame.rows == plant.topology.design.gpus
             assert (frame.values("power_w") <= gpu["tdp_w"] * 1.03).all()
             assert (frame.values("power_w") >= gpu["idle_w"] * 0.85).all()
             assert (frame.values("temp_c") < gpu["slowdown_c"]).all()
@@ -76,7 +78,7 @@ def test_metered_power_is_the_sum_of_its_parts() -> None:
         nodes = [float(f.values("power_w").sum()) for f in frames(tick, "node")]
         for meter, gpu, node in zip(meters(tick), gpus, nodes, strict=True):
             other = meter * 0.975 - gpu - node
-            assert 0.5 * plant.layout.design["other_w"] < other < 1.15 * plant.layout.design["other_w"]
+            assert 0.5 * plant.topology.design["other_w"] < other < 1.15 * plant.topology.design["other_w"]
 
 
 def test_energy_counters_integrate_power() -> None:
@@ -141,7 +143,7 @@ def test_the_plant_closes_like_the_trace() -> None:
     assert (balance <= TRACE["balance"][1] + 0.005).all()
     assert ((back - supply)[loaded] > 0.6 * TRACE["delta_t"][0]).all()
     assert ((back - supply)[loaded] < 1.15 * TRACE["delta_t"][1]).all()
-    design = flow / (plant.layout.design.max_power_w / 1000)
+    design = flow / (plant.topology.design.max_power_w / 1000)
     assert (design >= TRACE["lpm_per_kw"][0]).all()
     assert (design <= TRACE["lpm_per_kw"][1]).all()
     assert (dp >= 0.8 * TRACE["dp_kpa"][0]).all()
@@ -153,7 +155,7 @@ def test_coolant_answers_a_load_step_with_inertia() -> None:
     """When training pauses for a checkpoint the power falls at once, the return temperature over several seconds."""
     plant = Synthetic(1, "GB200", seed=1)
     begin = START // 600_000 * 600_000 + 600_000 - 20_000  # a checkpoint begins 20 s later
-    ticks = [list(plant.tick(begin + 1000 * k)) for k in range(30)]
+    ticks = [list(plant.frames(begin + 1000 * k)) for k in range(30)]
     power = [meters(t)[0] for t in ticks]
     back = [loops(t, "return_temp_c")[0] for t in ticks]
     drop = next(k for k in range(15, 29) if power[k] < 0.75 * np.mean(power[:15]))
@@ -259,27 +261,50 @@ def test_a_wrong_fault_names_what_exists(spec: str, complaint: str) -> None:
 def test_every_place_of_the_plant_can_have_a_fault() -> None:
     """The places by number are the devices by name."""
     plant = Synthetic(2, "GB200")
-    places = Places.of(plant.layout)
-    gpus = plant.layout.identity(("gpu",))["device"].to_pylist()
-    each = plant.layout.count("gpu")
+    places = Places.of(plant.topology)
+    gpus = plant.topology.identity(("gpu",))["device"].to_pylist()
+    each = plant.topology.count("gpu")
     for number in (0, 3, 4, 71, 72, len(gpus) - 1):
         assert places.index(Fault("gpu-dead", gpus[number], 0, 1)) == divmod(number, each)
-    assert [places.index(Fault("leak", r, 0, 1))[0] for r in plant.layout.rack_names()] == [0, 1]
-    assert [places.index(Fault("cdu-pump", c, 0, 1))[0] for c in plant.layout.cdu_names()] == [0]
+    assert [places.index(Fault("leak", r, 0, 1))[0] for r in plant.topology.rack_names()] == [0, 1]
+    assert [places.index(Fault("cdu-pump", c, 0, 1))[0] for c in plant.topology.cdu_names()] == [0]
 
 
 def test_a_fault_injected_now_begins_now() -> None:
     plant = Synthetic(1, "H100")
     run(plant, 5)
     plant.inject(Fault("leak", "R0001", 0.0, 10.0), START + 5000)
-    later = [list(plant.tick(START + 1000 * k)) for k in range(5, 20)]
+    later = [list(plant.frames(START + 1000 * k)) for k in range(5, 20)]
     assert [loops(t, "leak")[0] for t in later] == [1.0] * 10 + [0.0] * 5
 
 
 async def test_a_source_keeps_its_ticks() -> None:
     stamps = {
-        int(e.ts_ms()[0])
+        e.ts_ms
         async for e in Synthetic(1, "H100", ticks=4, speed=0, start_ms=START).emissions()
-        if isinstance(e, Frame)
+        if isinstance(e, SiteTick)
     }
     assert stamps == {START + 1000 * k for k in range(4)}
+
+
+def test_device_lists_stay_the_same_until_a_gpu_is_gone() -> None:
+    """The publisher keeps what it encoded for as long as a list is the same object."""
+    plant = Synthetic(3, "GB200", faults=[faults.parse("gpu-dead@R0002-N01-GPU0:3+6")])
+    ticks = [[e for e in plant.tick(START + 1000 * k) if isinstance(e, SiteTick)] for k in range(12)]
+    gpus = [next(e.devices for e in tick if e.devices.kind == "gpu") for tick in ticks]
+    assert len({id(devices) for devices in gpus}) == 2
+    assert gpus[0] is gpus[11]
+    assert [len(tick) for tick in ticks] == [7] * 12
+    assert min(np.diff(devices.cuts).min() for devices in gpus) == 71
+    assert len({id(e.devices) for tick in ticks for e in tick}) == 8
+
+
+def test_a_rack_without_any_gpu_left_sends_no_gpu_message() -> None:
+    all_dead = [faults.parse(f"gpu-dead@R0001-N01-GPU{slot}:1+60") for slot in range(8)]
+    plant = Synthetic(2, "H100", faults=all_dead[: int(Synthetic(2, "H100").topology.design["gpus_per_node"])])
+    nodes = int(plant.topology.design["nodes"])
+    for node in range(2, nodes + 1):
+        for slot in range(int(plant.topology.design["gpus_per_node"])):
+            plant.inject(faults.parse(f"gpu-dead@R0001-N{node:02d}-GPU{slot}:1+60"))
+    later = run(plant, 20)[-1]
+    assert {f.identity("rack")[0] for f in frames(later, "gpu")} == {"R0002"}
