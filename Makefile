@@ -53,6 +53,7 @@ test-pythons:
 docs: $(READY)
 	@$(BIN)/gigawatch catalogue --markdown > docs/catalogue.md
 	@$(BIN)/gigawatch config example > docs/gigawatch.example.toml
+	@$(BIN)/gigawatch catalogue sources --page docs/producers.md
 	@$(BIN)/gigawatch dashboards build
 
 # ten minutes, and a Chromium

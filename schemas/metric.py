@@ -21,15 +21,6 @@ BLANK_FP64 = 140737488355328.0
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
-    """The name another system uses for a metric; `value_here = value_there * scale`."""
-
-    system: Literal["dcgm", "nvml", "redfish", "dsx"]
-    name: str
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Score:
     """How a metric votes in anomaly scores.
 
@@ -74,7 +65,6 @@ class Metric:
     hi: float = inf
     resolution: float = 0.0
     sentinels: tuple[float, ...] = (BLANK_INT32, BLANK_INT64, BLANK_FP64)
-    aliases: tuple[Alias, ...] = ()
     windowed: bool = False
     score: Score | None = None
     alarm_at: float | None = None
@@ -146,12 +136,3 @@ class Catalogue:
             if metric.name == name:
                 return metric
         raise KeyError(f"no metric {name!r} in the {self.kind} catalogue; it has {', '.join(self.names)}")
-
-    def by_alias(self, system: str) -> dict[str, tuple[Metric, float]]:
-        """Foreign name to (metric, scale) for one system, such as `dcgm`."""
-        return {a.name: (m, a.scale) for m in self.metrics for a in m.aliases if a.system == system}
-
-
-def dcgm(*names: str, scale: float = 1.0) -> tuple[Alias, ...]:
-    """Aliases for DCGM field names, old spelling first."""
-    return tuple(Alias("dcgm", n, scale) for n in names)

@@ -17,7 +17,8 @@ import atheris
 with atheris.instrument_imports(include=["schemas", "producers", "pipeline.embedded"]):
     from pipeline.embedded.clickhouse import encoding, sql_guard
     from producers.publish import disk_buffer
-    from producers.sources import dcgm, exposition
+    from producers.sources import exposition
+    from producers.sources.dcgm import parse as dcgm
     from producers.sources.dsx import parse
     from schemas import derived
     from schemas.codec import Decoder, InvalidFrame
@@ -64,7 +65,7 @@ def messages(data: bytes) -> None:
     parts = data.decode("utf-8", "replace").split("\n")
     for topic, payload in zip(parts[0::2], parts[1::2], strict=False):
         try:
-            points.take(topic, payload, 1_750_000_000_000)
+            points.ingest(topic, payload, 1_750_000_000_000)
         except parse.InvalidMessage as err:
             assert err.reason  # noqa: PT017 - this is the fuzzer, not a test
     for frame in points.frames(1_750_000_000_000):

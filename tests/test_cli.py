@@ -1,4 +1,4 @@
-"""The command line: help everywhere, and errors that say what was wrong and what to do."""
+"""The command line: help everywhere, and errors that name what was wrong and what to do."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline import settings
+from pipeline.commands.catalogue import other_names, with_table
 from pipeline.compute.quality import REASONS
 from schemas import catalogue
 from tests.audit import verdict
@@ -246,7 +247,12 @@ def test_pages_and_code_use_the_words_of_the_field() -> None:
 
 
 def test_docs_table_is_the_catalogue() -> None:
-    assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue.markdown(), "run `make docs`"
+    assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue.markdown(other_names()), "run `make docs`"
+
+
+def test_docs_table_of_sources_is_the_registry() -> None:
+    page = (ROOT / "docs" / "producers.md").read_text()
+    assert page == with_table(page), "run `make docs`"
 
 
 def test_every_package_has_a_page_and_the_flow_a_picture() -> None:

@@ -31,6 +31,7 @@ from pipeline.monitoring.metrics import METRICS
 from pipeline.monitoring.statuses import kind_of, parse
 from pipeline.store.client import StoreError, connect, open_folder
 from pipeline.store.tables import TABLES
+from producers.sources.registry import SourceType, shown
 from schemas import topics
 from schemas.tables import DATABASE
 
@@ -58,7 +59,7 @@ def doctor(broker: str | None, clickhouse: str | None, data_dir: Path, grafana: 
         ("disk", lambda: _disk(data_dir)),
         ("embedded broker", lambda: _found(find_tansu, "Tansu")),
         ("Apache Kafka", _apache),
-        ("NVML", _nvml),
+        *[(found.name, partial(_source, found)) for found in shown()],
         (
             "plots",
             lambda: (
@@ -159,17 +160,10 @@ def _apache() -> Verdict:
     )
 
 
-def _nvml() -> Verdict:
-    if importlib.util.find_spec("pynvml") is None:
-        return "warn", "no nvidia-ml-py: pip install 'gigawatch[nvml]' to read this machine's GPUs"
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as err:
-        return "warn", f"no NVIDIA driver here ({err}): --source nvml will not start"
-    return "ok", f"{count} GPU(s)"
+def _source(found: SourceType) -> Verdict:
+    """Whether a source can run here; one that cannot is no fault of the machine."""
+    ready, text = found.readiness()
+    return ("ok" if ready else "warn"), text
 
 
 def _disk(data_dir: Path) -> Verdict:

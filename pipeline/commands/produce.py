@@ -11,10 +11,11 @@ import click
 
 from pipeline.commands import options, runtime
 from pipeline.commands.sources import SOURCE_HELP, make_source, source_options
+from producers.sources import registry
 
 
 @click.command(epilog=SOURCE_HELP)
-@click.argument("source", default="synthetic")
+@click.argument("source", default=registry.DEFAULT)
 @source_options
 @options.broker
 @options.data_dir
@@ -57,17 +58,21 @@ def produce(
     from pipeline.monitoring.status import Status
     from producers.publish.disk_buffer import DiskBuffer
     from producers.publish.publisher import Publisher, connect
+    from producers.sources.supervised import SupervisedSource
 
     runtime.setup_logging()
     runtime.tame_gc()
     bootstrap = options.need_broker(broker, data_dir)
     control = status_file.parent / "inject" if status_file else None
-    made = make_source(source, opts, control)
+    made = SupervisedSource(source.partition(":")[0], make_source(source, opts, control))
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         await kafka.ensure_topics(bootstrap)
-        said = await Status(
-            "producer", status_file, lambda: {"source": made.describe, **publisher.status()}, metrics
+        status = await Status(
+            "producer",
+            status_file,
+            lambda: {"source": made.describe, **publisher.status(), **made.status()},
+            metrics,
         ).begin()
         producer = await connect(kafka.client_options(bootstrap))
         publisher = Publisher(
@@ -76,7 +81,7 @@ def produce(
             held=hold.exists if hold else (lambda: False),
             spool=DiskBuffer(spool, spool_mb << 20) if spool else None,
         )
-        keeper = asyncio.create_task(said.keep(0.5))
+        keeper = asyncio.create_task(status.keep(0.5))
         running = asyncio.create_task(publisher.run(made.emissions()))
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(abort.wait())]
         if not status_file:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console, Group
+from rich.console import Console
 
 from pipeline.commands import options
 from pipeline.commands.output import OutputFile, written
@@ -22,7 +22,12 @@ from pipeline.terminal.escape import without_fonts
 @options.clickhouse
 @options.data_dir
 @click.option("--once", is_flag=True, help="Print it once and stop.")
-@click.option("--svg", type=OutputFile(".svg"), help="With --once: draw it here as a picture, in place of printing it.")
+@click.option(
+    "--svg",
+    metavar="FILE.svg",
+    type=OutputFile(".svg"),
+    help="With --once: draw it here as a picture, in place of printing it.",
+)
 @click.option(
     "--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between refreshes."
 )
@@ -35,22 +40,18 @@ def top(clickhouse: str | None, data_dir: Path, once: bool, svg: Path | None, ev
     factory = running(data_dir)
     with opened(clickhouse, data_dir) as client:
         if once or not sys.stdout.isatty():
-            drawn = overview.draw(overview.take(client, 16), status.read_all(run_dir(data_dir)) if factory else {})
+            console = Console(width=None if sys.stdout.isatty() else 130)
             if svg:
-                _draw_svg(drawn, svg)
-            else:
-                Console(width=None if sys.stdout.isatty() else 130).print(drawn)
+                console = Console(record=True, width=140, file=io.StringIO())
+            snapshot = overview.overview_of(client)
+            statuses = status.read_all(run_dir(data_dir)) if factory else {}
+            console.print(overview.draw(snapshot, statuses, console.width))
+            if svg:
+                with written(svg):
+                    svg.write_text(without_fonts(console.export_svg(title="gigawatch top")))
+                click.echo(f"-> {svg}")
             return
         from pipeline.terminal.top.app import Top
         from pipeline.terminal.top.queries import Store
 
         Top(Store(client), every).run()
-
-
-def _draw_svg(drawn: Group, path: Path) -> None:
-    console = Console(record=True, width=140, file=io.StringIO())
-    console.print(drawn)
-    text = console.export_svg(title="gigawatch top")
-    with written(path):
-        path.write_text(without_fonts(text))
-    click.echo(f"-> {path}")

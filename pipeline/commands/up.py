@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pipeline.commands import options, runtime
-from pipeline.commands.sources import check_source, source_options
+from pipeline.commands.sources import producer_argv, source_options
 from pipeline.commands.watch import PORT as WATCH_PORT
 from pipeline.embedded.run_summary import summary
 from pipeline.embedded.services import Plan
@@ -21,11 +21,12 @@ from pipeline.monitoring import http
 from pipeline.monitoring.health import STALL_S
 from pipeline.store import client as store_client
 from pipeline.terminal.overview import live
+from producers.sources import registry
 from schemas.topics import PARTITIONS
 
 
 @click.command()
-@click.option("--source", default="synthetic", show_default=True, help="synthetic, replay:PATH, dcgm, nvml, or none.")
+@click.option("--source", default=registry.DEFAULT, show_default=True, help=f"{registry.forms()}, or none.")
 @source_options
 @click.option(
     "--broker",
@@ -153,35 +154,8 @@ def up(
 
 
 def _producer(source: str, opts: dict[str, Any], data_dir: Path) -> tuple[str, ...]:
-    """The arguments of `gigawatch produce` for the same source; checked here, so that a mistake shows at once."""
-    if source == "none":
-        return ()
-    check_source(source, opts)
-    argv = [
-        source,
-        "--racks",
-        str(opts["racks"]),
-        "--gpu",
-        opts["model"],
-        "--tick",
-        str(opts["tick_s"]),
-        "--seed",
-        str(opts["seed"]),
-        "--speed",
-        str(opts["speed"]),
-        "--spool",
-        str(data_dir / "spool"),
-    ]
-    for name, flag in (("faults", "--fault"), ("endpoints", "--endpoint")):
-        for value in opts[name]:
-            argv += [flag, value]
-    if opts["site"]:
-        argv += ["--site", opts["site"]]
-    if opts["back_s"]:
-        argv += ["--back", str(opts["back_s"])]
-    if opts["ticks"]:
-        argv += ["--ticks", str(opts["ticks"])]
-    return (*argv, "--keep-time") if opts["keep_time"] else tuple(argv)
+    """Returns the arguments of `gigawatch produce` for the same source; none for the source `none`."""
+    return () if source == "none" else (*producer_argv(source, opts), "--spool", str(data_dir / "spool"))
 
 
 async def _watch(factory: Supervisor, stop: asyncio.Event, seconds: float | None, quiet: bool, data_dir: Path) -> None:

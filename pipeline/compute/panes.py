@@ -60,14 +60,9 @@ class Panes:
         increase = np.full((len(self._counters), devices), np.nan)
         for k in np.flatnonzero(intake.counter_ring.carried(first, self._ticks)).tolist():
             carried_by_any[intake.counters[k]] = True
-            earliest, latest = stats.first_and_last(intake.counter_ring.window(first, self._ticks, [k])[:, 0])
-            before = self._last_value[k]
-            with np.errstate(invalid="ignore"):
-                reset = np.flatnonzero(latest < before)
-            self._quality.note_devices(end, "counter-reset", self._devices, reset, self._counters[k])
-            # a new counter counts from its first value
-            increase[k] = stats.increase(latest, np.where(np.isnan(before), earliest, before))
-            self._last_value[k] = np.where(np.isnan(latest), before, latest)
+            samples = intake.counter_ring.window(first, self._ticks, [k])[:, 0]
+            increase[k], self._last_value[k], reset = stats.increase(samples, self._last_value[k])
+            self._quality.note_devices(end, "counter-reset", self._devices, np.flatnonzero(reset), self._counters[k])
         for n, (k, _) in enumerate(self._windowed_counters):
             self._increases[n, end // PANE_MS % HISTORY_PANES] = increase[k]
         return Pane(mean, maxima, increase, intake.filled.samples(first, self._ticks), carried_by_any)

@@ -31,22 +31,25 @@ def mean_and_max(samples: Floats) -> tuple[Floats, Floats, Bools]:
     return mean, maximum, gaps
 
 
-def first_and_last(samples: Floats) -> tuple[Floats, Floats]:
-    """Returns the earliest and the latest value along axis 0 that is not missing."""
-    first, last = samples[0].copy(), samples[0].copy()
-    for now in samples[1:]:
-        first = np.where(np.isnan(first), now, first)
-        last = np.where(np.isnan(now), last, now)
-    return first, last
+def increase(samples: Floats, before: Floats) -> tuple[Floats, Floats, Bools]:
+    """Returns (growth of counters over axis 0 since `before`; their latest values; which went backwards).
 
-
-def increase(last: Floats, before: Floats) -> Floats:
-    """Returns a counter's increase from `before` to `last`; after a reset, its count since.
-
-    NaN where either is unknown.
+    A counter that goes backwards has started again at 0. One without a value `before` (NaN) grows from its first
+    sample; growth is NaN where there is no sample, and the latest value is then the one before.
     """
-    delta = last - before
-    return np.where(delta < 0, last, delta)
+    start, latest, banked = before.copy(), before.copy(), np.zeros(before.shape)
+    reset = np.zeros(before.shape, bool)
+    for now in samples:
+        start = np.where(np.isnan(start), now, start)
+        with np.errstate(invalid="ignore"):
+            fell = now < latest
+        if fell.any():
+            banked[fell] += latest[fell] - start[fell]
+            start[fell] = 0.0
+            reset |= fell
+        latest = np.where(np.isnan(now), latest, now)
+    unseen = np.isnan(samples).all(axis=0)
+    return np.where(unseen, np.nan, banked + (latest - start)), latest, reset
 
 
 def quantile_last(samples: Floats, q: float, gaps: Bools) -> Floats:

@@ -1,4 +1,4 @@
-"""Named questions: what an operator asks most, as SQL over the store.
+"""Named queries: what an operator asks most, as SQL over the store.
 
 Each answers for the newest moment that is stored.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.store.select import Select
+from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
-from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF
+from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF, WINDOW_COVERAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class NamedQuery:
     nothing: str = "nothing of the kind is stored yet (windows close about 15 s after a factory starts)"
 
 
+#: Seconds back from the newest scores that count as now.
+RECENT_S = 30
+
+
 def latest(table: str, window_s: int) -> str:
     """The newest row of every site (and rack) within a minute of the newest of all: partitions do not close in step."""
     where = f"window_s = {window_s}"
@@ -30,6 +36,56 @@ def latest(table: str, window_s: int) -> str:
         f"{DATABASE}.{table} WHERE {where}) "
         f"- INTERVAL 60 SECOND ORDER BY ts DESC LIMIT 1 BY {per})"
     )
+
+
+def worst_devices(now: str, limit: str) -> Select:
+    """The most anomalous devices of the half minute before `now` (SQL): device, rack, kind, worst, why, is, should_be,
+    seen.
+    """
+    return Select(
+        (
+            "device",
+            "rack",
+            "kind",
+            "round(max(score), 3) AS worst",
+            "argMax(cause, score) AS why",
+            "round(argMax(value, score), 2) AS is",
+            "round(argMax(expected, score), 2) AS should_be",
+            "max(ts) AS seen",
+        ),
+        f"{DATABASE}.scores",
+        (f"ts > {now} - INTERVAL {RECENT_S} SECOND",),
+        ("kind", "rack", "device"),
+        order=("worst DESC", "device"),
+        limit=limit,
+    )
+
+
+def _stored(kind: str) -> str:
+    """One kind's rows, devices, time span and bytes."""
+    frames = f"{DATABASE}.{kind}_frames"
+    seen = Select(("who",), frames).subquery()
+    devices = Select(
+        ("uniqExact(site, place, name)",),
+        f"{DATABASE}.identities ARRAY JOIN rack AS place, device AS name",
+        (f"who IN {seen}",),
+    )
+    size = Select(
+        ("sum(bytes_on_disk)",),
+        "system.parts",
+        (f"database = '{DATABASE}'", f"table = '{kind}_frames'", "active"),
+    )
+    return Select(
+        (
+            f"'{kind}' AS kind",
+            "sum(rows) AS rows",
+            f"{devices.subquery()} AS devices",
+            "min(ts) AS first",
+            "max(ts) AS last",
+            f"{size.subquery()} AS bytes",
+        ),
+        frames,
+    ).sql()
 
 
 _RACKS, _SITES = latest("rack_windows", 60), latest("site_windows", 60)
@@ -44,11 +100,11 @@ QUESTIONS: dict[str, NamedQuery] = {
     for q in (
         NamedQuery(
             "heat-balance",
-            "Does each loaded rack's coolant carry away what its meter says? Healthy: 0.92 to 0.96.",
+            "Does each loaded rack's coolant carry away what its meter reads? Healthy: 0.92 to 0.96.",
             "SELECT site, rack, round(rack_power_w / 1000, 2) AS power_kw, round(heat_w / 1000, 2) AS heat_kw, "
             "round(flow_lpm, 1) AS flow_lpm, "
             "round(return_temp_c - supply_temp_c, 2) AS delta_t_k, round(heat_balance, 3) AS heat_balance, "
-            f"multiIf(coverage < 0.75, 'window not full yet', abs(heat_balance - {HEAT_BALANCE:g}) > "
+            f"multiIf(coverage < {WINDOW_COVERAGE:g}, 'window not full yet', abs(heat_balance - {HEAT_BALANCE:g}) > "
             f"{HEAT_BALANCE_OFF:g}, 'does not close', "
             "'closes') AS verdict "
             f"FROM {_RACKS} WHERE heat_balance IS NOT NULL "
@@ -72,7 +128,7 @@ QUESTIONS: dict[str, NamedQuery] = {
         ),
         NamedQuery(
             "power",
-            "Where the power goes, by rack, over the newest minute.",
+            "Power of GPUs, CPUs and the rest, by rack, over the newest minute.",
             "SELECT site, rack, model, gpus, round(rack_power_w / 1000, 2) AS rack_kw, round(gpu_power_w / "
             "1000, 2) AS gpus_kw, "
             "round(node_power_w / 1000, 2) AS cpus_dpus_kw, round((rack_power_w - gpu_power_w - node_power_w) "
@@ -92,12 +148,8 @@ QUESTIONS: dict[str, NamedQuery] = {
         NamedQuery(
             "worst",
             "The most anomalous devices of the newest 30 s, with the cause.",
-            "SELECT device, rack, kind, round(max(score), 3) AS worst, argMax(cause, score) AS why, "
-            "round(argMax(value, score), 2) AS is, "
-            "round(argMax(expected, score), 2) AS should_be, max(ts) AS seen "
-            f"FROM {DATABASE}.scores WHERE ts > (SELECT max(ts) FROM {DATABASE}.scores) - INTERVAL 30 SECOND "
-            "GROUP BY kind, rack, device ORDER BY worst DESC, device LIMIT {limit}",
-            "every device is as it always is",
+            worst_devices(f"(SELECT max(ts) FROM {DATABASE}.scores)", "{limit}").sql(),
+            "no device is anomalous",
         ),
         NamedQuery(
             "incidents",
@@ -106,7 +158,7 @@ QUESTIONS: dict[str, NamedQuery] = {
             "round(peak, 3) AS peak, "
             "if(open = 1, NULL, closed) AS closed "
             f"FROM {DATABASE}.incidents FINAL ORDER BY open DESC, opened DESC LIMIT {{limit}}",
-            "there was no incident",
+            "no incident is stored",
         ),
         NamedQuery(
             "energy",
@@ -118,29 +170,17 @@ QUESTIONS: dict[str, NamedQuery] = {
         ),
         NamedQuery(
             "silent",
-            "Racks that report fewer GPUs than are known there.",
+            "Racks that report fewer GPUs than expected.",
             "SELECT site, rack, gpus, gpus_expected, gpus_expected - gpus AS silent, ts FROM "
             f"{latest('rack_windows', 10)} "
             "WHERE gpus < gpus_expected "
             "ORDER BY silent DESC, rack LIMIT {limit}",
-            "every known GPU reports",
+            "every expected GPU reports",
         ),
         NamedQuery(
             "stored",
             "What is stored: rows, devices, time span and bytes by kind.",
-            "SELECT * FROM ("
-            + " UNION ALL ".join(
-                f"SELECT '{k}' AS kind, sum(rows) AS rows, (SELECT uniqExact(site, place, name) FROM "
-                f"{DATABASE}.identities "
-                "ARRAY JOIN rack AS place, device AS name WHERE who IN (SELECT who FROM "
-                f"{DATABASE}.{k}_frames)) AS devices, "
-                "min(ts) AS first, max(ts) AS last, "
-                f"(SELECT sum(bytes_on_disk) FROM system.parts WHERE database = '{DATABASE}' AND table = "
-                f"'{k}_frames' AND active) AS bytes "
-                f"FROM {DATABASE}.{k}_frames"
-                for k in ("gpu", "node", "power", "cooling")
-            )
-            + ") ORDER BY kind LIMIT {limit}",
+            "SELECT * FROM (" + " UNION ALL ".join(map(_stored, KINDS)) + ") ORDER BY kind LIMIT {limit}",
         ),
     )
 }

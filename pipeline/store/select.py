@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def of(alias: str, *columns: str) -> tuple[str, ...]:
+    """Returns the columns as those of one table of a join, such as `r.site`."""
+    return tuple(f"{alias}.{column}" for column in columns)
+
+
 @dataclass(frozen=True, slots=True)
 class Select:
     """Conditions of `where` all hold; `limit` goes after LIMIT, such as `20` or `1 BY site`."""

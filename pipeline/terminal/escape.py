@@ -1,6 +1,4 @@
-"""Telemetry on its way to a terminal or a log: names are data, so no escape sequence, no markup, no reversed text gets
-through.
-"""
+"""Text from telemetry for a terminal or a log: names are data, so escapes, markup and reversed text are written out."""
 
 from __future__ import annotations
 
@@ -13,15 +11,15 @@ _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u2
 
 
 def plain(text: object) -> str:
-    """The text with what a terminal would obey written out, such as `\\x1b`."""
+    """Returns the text with control characters written out, such as `\\x1b`."""
     return _HARMFUL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def without_fonts(svg: str) -> str:
-    """A picture of a terminal, without the fonts that rich and textual have it fetch from elsewhere."""
+    """Returns a picture of a terminal without the web fonts that rich and textual name in it."""
     return re.sub(r"@font-face\s*\{[^}]*\}\s*", "", svg).replace("Fira Code", "ui-monospace, Menlo, Consolas")
 
 
 def cell(text: object, style: str = "") -> Text:
-    """For a rich table, which would take `[red]` in a plain string as markup."""
+    """The text as a cell of a table: without control characters, on one line, and never read as markup (`[red]`)."""
     return Text(plain(text).replace("\n", "\\n"), style)

@@ -118,12 +118,12 @@ class Publisher:
         if time.monotonic() >= self._told + _TELL_S:
             await self._tell_missing()
         if isinstance(emission, SourceFailure):
-            self.published.silent[emission.place, emission.reason] += 1
+            self.published.silent[emission.endpoint, emission.reason] += 1
             row = {
                 "ts": emission.ts_ms,
                 "kind": "source",
-                "site": "",
-                "rack": emission.place,
+                "site": emission.site,
+                "rack": emission.rack,
                 "metric": "",
                 "reason": emission.reason,
                 "count": 1,

@@ -30,11 +30,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class SourceFailure:
-    """A source's word that `place` gave nothing at this tick, and why; counted, never made up for."""
+    """A read of `endpoint` that gave nothing at this tick. `site` and `rack` are empty where the source does not know
+    which rack the endpoint serves.
+    """
 
-    place: str
+    endpoint: str
     reason: str
     ts_ms: int
+    site: str = ""
+    rack: str = ""
 
 
 Emission = Frame | SiteTick | Event | SourceFailure

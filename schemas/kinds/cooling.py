@@ -5,7 +5,7 @@ points.
 import numpy as np
 
 from schemas.arrays import Floats
-from schemas.metric import Alias, Catalogue, Formula, Metric, Score
+from schemas.metric import Catalogue, Formula, Metric, Score
 
 #: Volumetric heat capacity of the coolant, J per litre and kelvin: PG25 (25 % propylene glycol) near 40 C, the value
 #: with which NVIDIA's recorded facility trace closes at 0.93 to 0.95.
@@ -15,10 +15,6 @@ PG25_J_PER_L_K = 3900.0
 def coolant_heat_w(flow_lpm: Floats, supply_c: Floats, return_c: Floats) -> Floats:
     """Heat that the coolant carries, W: litres a minute x kelvin x 3.9 kJ/L/K (PG25) / 60."""
     return np.asarray(flow_lpm * (return_c - supply_c) * (PG25_J_PER_L_K / 60.0))
-
-
-def dsx(*points: str) -> tuple[Alias, ...]:
-    return tuple(Alias("dsx", p) for p in points)
 
 
 COOLING = Catalogue(
@@ -32,7 +28,6 @@ COOLING = Catalogue(
             hi=1e6,
             resolution=0.1,
             windowed=True,
-            aliases=dsx("Rack/RackLiquidFlow", "CDU/LiquidFlow/secondary", "Pump/LiquidFlow"),
             score=Score("low", 4.0),
         ),
         Metric(
@@ -43,7 +38,6 @@ COOLING = Catalogue(
             hi=90,
             resolution=0.1,
             windowed=True,
-            aliases=dsx("Rack/RackLiquidSupplyTemperature", "CDU/LiquidTemperature/secondary/supply"),
             score=Score("high", 0.8),
         ),
         Metric(
@@ -54,7 +48,6 @@ COOLING = Catalogue(
             hi=110,
             resolution=0.1,
             windowed=True,
-            aliases=dsx("Rack/RackLiquidReturnTemperature", "CDU/LiquidTemperature/secondary/return"),
             score=Score("high", 1.5),
         ),
         Metric(
@@ -63,7 +56,6 @@ COOLING = Catalogue(
             "Pressure across the load (CDU: secondary).",
             hi=2000,
             resolution=0.1,
-            aliases=dsx("Rack/RackLiquidDifferentialPressure", "CDU/LiquidDifferentialPressure/secondary"),
             score=Score("both", 12.0),
         ),
         Metric(
@@ -72,7 +64,6 @@ COOLING = Catalogue(
             "Set-point of that pressure.",
             hi=2000,
             resolution=0.1,
-            aliases=dsx("Rack/RackLiquidDifferentialPressureSp"),
         ),
         Metric(
             "valve_pct",
@@ -80,7 +71,6 @@ COOLING = Catalogue(
             "Control valve position.",
             hi=100,
             resolution=0.1,
-            aliases=dsx("Rack/RackControlValvePosition", "CDU/ValvePosition", "Valve/ValvePosition"),
         ),
         Metric(
             "pump_speed_pct",
@@ -88,7 +78,6 @@ COOLING = Catalogue(
             "Pump speed; of a CDU, its fastest pump.",
             hi=100,
             resolution=0.1,
-            aliases=dsx("Pump/PumpSpeed", "CDU/PumpSpeed"),
             score=Score("both", 8.0),
         ),
         Metric(
@@ -98,7 +87,6 @@ COOLING = Catalogue(
             lo=-10,
             hi=90,
             resolution=0.1,
-            aliases=dsx("CDU/LiquidTemperature/primary/inlet"),
         ),
         Metric(
             "primary_return_temp_c",
@@ -107,7 +95,6 @@ COOLING = Catalogue(
             lo=-10,
             hi=110,
             resolution=0.1,
-            aliases=dsx("CDU/LiquidTemperature/primary/outlet"),
         ),
         Metric(
             "primary_flow_lpm",
@@ -115,7 +102,6 @@ COOLING = Catalogue(
             "Facility water flow.",
             hi=1e6,
             resolution=0.1,
-            aliases=dsx("CDU/LiquidFlow/primary"),
         ),
         Metric(
             "supply_pressure_kpa",
@@ -123,7 +109,6 @@ COOLING = Catalogue(
             "Secondary supply pressure.",
             hi=5000,
             resolution=0.1,
-            aliases=dsx("CDU/LiquidPressure/secondary/supply"),
         ),
         Metric(
             "return_pressure_kpa",
@@ -131,7 +116,6 @@ COOLING = Catalogue(
             "Secondary return pressure.",
             hi=5000,
             resolution=0.1,
-            aliases=dsx("CDU/LiquidPressure/secondary/return"),
         ),
         Metric(
             "filter_dp_kpa",
@@ -139,7 +123,6 @@ COOLING = Catalogue(
             "Pressure across the filter.",
             hi=1000,
             resolution=0.1,
-            aliases=dsx("CDU/LiquidDifferentialPressure/secondary/filter"),
             score=Score("high", 6.0),
         ),
         Metric("level_pct", "%", "Coolant level in the reservoir.", hi=100, resolution=0.1, score=Score("low", 1.0)),
@@ -150,7 +133,6 @@ COOLING = Catalogue(
             lo=-40,
             hi=90,
             resolution=0.1,
-            aliases=dsx("Sensor/AirTemperature"),
         ),
         Metric(
             "humidity_pct",
@@ -158,7 +140,6 @@ COOLING = Catalogue(
             "Relative humidity (aisle).",
             hi=100,
             resolution=0.1,
-            aliases=dsx("Sensor/AirRelativeHumidity"),
         ),
         Metric("power_w", "W", "Electrical power of pumps, fans and chillers.", hi=1e9, resolution=10, windowed=True),
         Metric(
@@ -169,7 +150,6 @@ COOLING = Catalogue(
             hi=1,
             alarm_at=1,
             alert="leak",
-            aliases=dsx("Rack/RackLeakDetect", "Rack/RackLeakDetectTray", "CDU/LeakDetect", "Sensor/LeakDetect"),
         ),
         Metric(
             "leak_sensor_fault",
@@ -177,7 +157,6 @@ COOLING = Catalogue(
             "1 when the leak sensor itself has failed: a fault, not a leak.",
             "state",
             hi=1,
-            aliases=dsx("Rack/RackLeakSensorFault"),
         ),
         Metric(
             "liquid_isolated",
@@ -185,7 +164,6 @@ COOLING = Catalogue(
             "1 when the rack's liquid is isolated.",
             "state",
             hi=1,
-            aliases=dsx("Rack/RackLiquidIsolationStatus"),
         ),
         Metric(
             "electrical_isolated",
@@ -193,7 +171,6 @@ COOLING = Catalogue(
             "1 when the rack's power is isolated.",
             "state",
             hi=1,
-            aliases=dsx("Rack/RackElectricalIsolationStatus"),
         ),
         Metric("pumps_running", "count", "Pumps that turn.", "state", hi=100),
         Metric(

@@ -1,10 +1,9 @@
 """The `gpu` catalogue: dcgm-exporter's default fields, plus ECC, clock-event reasons, SM activity and T.Limit margin.
 
-Field names: dcgm-exporter `etc/default-counters.csv` (d5e5f51) and DCGM `dcgm_fields.h` (72fa3fe), with the new
-spellings of the rename that is in progress there. Units are DCGM's unless `scale` says otherwise.
+Fields: dcgm-exporter `etc/default-counters.csv` (d5e5f51) and DCGM `dcgm_fields.h` (72fa3fe).
 """
 
-from schemas.metric import Alias, Catalogue, Metric, Score, dcgm
+from schemas.metric import Catalogue, Metric, Score
 
 GPU = Catalogue(
     "gpu",
@@ -17,11 +16,6 @@ GPU = Catalogue(
             hi=100,
             resolution=1,
             windowed=True,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_GPU_UTIL"),
-                *dcgm("DCGM_FI_DEV_GPU_UTIL_RATIO", scale=100),
-                Alias("nvml", "utilization.gpu"),
-            ),
             score=Score("low", 6.0),
         ),
         Metric(
@@ -31,11 +25,6 @@ GPU = Catalogue(
             hi=4000,
             resolution=0.1,
             windowed=True,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_BOARD_POWER_WATTS"),
-                Alias("nvml", "power_usage", 1e-3),
-                Alias("redfish", "GPU_Power"),
-            ),
             score=Score("both", 25.0),
         ),
         Metric(
@@ -46,11 +35,6 @@ GPU = Catalogue(
             hi=130,
             resolution=1,
             windowed=True,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_GPU_TEMP_CELSIUS"),
-                Alias("nvml", "temperature.gpu"),
-                Alias("redfish", "GPU_Temp_0"),
-            ),
             score=Score("high", 2.0),
         ),
         Metric(
@@ -59,7 +43,6 @@ GPU = Catalogue(
             "SM clock.",
             hi=5000,
             resolution=15,
-            aliases=(*dcgm("DCGM_FI_DEV_SM_CLOCK", "DCGM_FI_DEV_SM_CLOCK_MHZ"), Alias("nvml", "clock.sm")),
             score=Score("low", 40.0),
         ),
         Metric(
@@ -68,7 +51,6 @@ GPU = Catalogue(
             "Memory clock.",
             hi=10000,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_MEM_CLOCK", "DCGM_FI_DEV_MEM_CLOCK_MHZ"), Alias("nvml", "clock.mem")),
         ),
         Metric(
             "mem_temp_c",
@@ -77,11 +59,6 @@ GPU = Catalogue(
             lo=-20,
             hi=130,
             resolution=1,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_MEMORY_TEMP"),
-                Alias("nvml", "temperature.memory"),
-                Alias("redfish", "GPU_DRAM_Temp"),
-            ),
             score=Score("high", 2.5),
         ),
         Metric(
@@ -91,11 +68,6 @@ GPU = Catalogue(
             lo=-40,
             hi=150,
             resolution=1,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_GPU_TEMP_LIMIT", "DCGM_FI_DEV_GPU_TEMP_MARGIN_CELSIUS"),
-                Alias("nvml", "temperature.margin"),
-                Alias("redfish", "GPU_Temp_1"),
-            ),
         ),
         Metric(
             "power_instant_w",
@@ -103,10 +75,6 @@ GPU = Catalogue(
             "Board power, instantaneous.",
             hi=5000,
             resolution=0.1,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_POWER_USAGE_INSTANT", "DCGM_FI_DEV_BOARD_POWER_RAW_WATTS"),
-                Alias("nvml", "power_instant", 1e-3),
-            ),
         ),
         Metric(
             "power_limit_w",
@@ -114,7 +82,6 @@ GPU = Catalogue(
             "Power limit in force.",
             hi=4000,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_POWER_MGMT_LIMIT"), Alias("nvml", "power_limit", 1e-3)),
         ),
         Metric(
             "mem_copy_util_pct",
@@ -122,7 +89,6 @@ GPU = Catalogue(
             "Memory interface utilization.",
             hi=100,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_MEM_COPY_UTIL"), Alias("nvml", "utilization.memory")),
         ),
         Metric(
             "enc_util_pct",
@@ -130,7 +96,6 @@ GPU = Catalogue(
             "Video encoder utilization.",
             hi=100,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_ENC_UTIL"), Alias("nvml", "utilization.encoder")),
         ),
         Metric(
             "dec_util_pct",
@@ -138,7 +103,6 @@ GPU = Catalogue(
             "Video decoder utilization.",
             hi=100,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_DEC_UTIL"), Alias("nvml", "utilization.decoder")),
         ),
         Metric(
             "gr_engine_active",
@@ -146,7 +110,6 @@ GPU = Catalogue(
             "Share of time in which the graphics or compute engine was active.",
             hi=1,
             resolution=0.001,
-            aliases=dcgm("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO"),
         ),
         Metric(
             "sm_active",
@@ -154,7 +117,6 @@ GPU = Catalogue(
             "Share of time in which an SM had at least one warp, mean over SMs.",
             hi=1,
             resolution=0.001,
-            aliases=dcgm("DCGM_FI_PROF_SM_ACTIVE", "DCGM_FI_PROF_SM_UTIL_RATIO"),
             score=Score("low", 0.05),
         ),
         Metric(
@@ -163,7 +125,6 @@ GPU = Catalogue(
             "Share of cycles in which a tensor pipe was active.",
             hi=1,
             resolution=0.001,
-            aliases=dcgm("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_TENSOR_UTIL_RATIO"),
             score=Score("low", 0.05),
         ),
         Metric(
@@ -172,7 +133,6 @@ GPU = Catalogue(
             "Share of cycles in which the device memory interface was active.",
             hi=1,
             resolution=0.001,
-            aliases=dcgm("DCGM_FI_PROF_DRAM_ACTIVE", "DCGM_FI_PROF_DRAM_UTIL_RATIO"),
         ),
         Metric(
             "fb_used_mib",
@@ -180,7 +140,6 @@ GPU = Catalogue(
             "Frame buffer in use.",
             hi=4e6,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_FB_USED"), Alias("nvml", "memory.used", 1 / 1048576)),
         ),
         Metric(
             "fb_free_mib",
@@ -188,7 +147,6 @@ GPU = Catalogue(
             "Frame buffer free.",
             hi=4e6,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_FB_FREE"), Alias("nvml", "memory.free", 1 / 1048576)),
         ),
         Metric(
             "fb_reserved_mib",
@@ -196,7 +154,6 @@ GPU = Catalogue(
             "Frame buffer reserved by driver and firmware.",
             hi=4e6,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_FB_RESERVED"), Alias("nvml", "memory.reserved", 1 / 1048576)),
         ),
         Metric(
             "pcie_tx_bytes_per_s",
@@ -204,7 +161,6 @@ GPU = Catalogue(
             "PCIe transmit rate.",
             hi=1e12,
             resolution=1e6,
-            aliases=(*dcgm("DCGM_FI_PROF_PCIE_TX_BYTES"), Alias("nvml", "pcie.tx", 1024)),
         ),
         Metric(
             "pcie_rx_bytes_per_s",
@@ -212,7 +168,6 @@ GPU = Catalogue(
             "PCIe receive rate.",
             hi=1e12,
             resolution=1e6,
-            aliases=(*dcgm("DCGM_FI_PROF_PCIE_RX_BYTES"), Alias("nvml", "pcie.rx", 1024)),
         ),
         Metric(
             "nvlink_bandwidth",
@@ -220,7 +175,6 @@ GPU = Catalogue(
             "NVLink traffic over all lanes, as DCGM reports it.",
             hi=1e8,
             resolution=100,
-            aliases=dcgm("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL"),
         ),
         Metric(
             "xid",
@@ -228,7 +182,6 @@ GPU = Catalogue(
             "Last XID error code since driver load; 0 is none. A gauge that never clears.",
             "state",
             hi=1000,
-            aliases=dcgm("DCGM_FI_DEV_XID_ERRORS", "DCGM_FI_DEV_XID_ERROR"),
         ),
         Metric(
             "clock_event_reasons",
@@ -237,10 +190,6 @@ GPU = Catalogue(
             "thermal, 0x40 HW thermal, 0x80 HW power brake.",
             "flags",
             hi=65535,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS"),
-                Alias("nvml", "clock_event_reasons"),
-            ),
         ),
         Metric(
             "vgpu_license",
@@ -248,7 +197,6 @@ GPU = Catalogue(
             "vGPU licence status.",
             "state",
             hi=10,
-            aliases=dcgm("DCGM_FI_DEV_VGPU_LICENSE_STATUS"),
         ),
         Metric(
             "row_remap_failure",
@@ -258,10 +206,6 @@ GPU = Catalogue(
             hi=1,
             alarm_at=1,
             alert="gpu-lost",
-            aliases=(
-                *dcgm("DCGM_FI_DEV_ROW_REMAP_FAILURE", "DCGM_FI_DEV_ROW_REMAP_FAILURE_STATE"),
-                Alias("nvml", "remapped_rows.failure"),
-            ),
         ),
         Metric(
             "energy_j",
@@ -272,11 +216,6 @@ GPU = Catalogue(
             hi=1e14,
             resolution=0.001,
             windowed=True,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", scale=1e-3),
-                Alias("nvml", "energy", 1e-3),
-                Alias("redfish", "GPU_Energy"),
-            ),
         ),
         Metric(
             "pcie_replay_total",
@@ -286,10 +225,6 @@ GPU = Catalogue(
             "float64",
             hi=2e9,
             resolution=1,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "DCGM_FI_DEV_PCIE_REPLAY_TOTAL"),
-                Alias("nvml", "pcie.replay"),
-            ),
         ),
         Metric(
             "ecc_sbe_total",
@@ -299,7 +234,6 @@ GPU = Catalogue(
             "float64",
             hi=2e9,
             resolution=1,
-            aliases=(*dcgm("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL"), Alias("nvml", "ecc.corrected")),
         ),
         Metric(
             "ecc_dbe_total",
@@ -311,7 +245,6 @@ GPU = Catalogue(
             resolution=1,
             alarm_at=1,
             alert="gpu-lost",
-            aliases=(*dcgm("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"), Alias("nvml", "ecc.uncorrected")),
         ),
         Metric(
             "row_remap_correctable_total",
@@ -321,10 +254,6 @@ GPU = Catalogue(
             "float64",
             hi=1e9,
             resolution=1,
-            aliases=(
-                *dcgm("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "DCGM_FI_DEV_ROW_REMAP_CORRECTABLE_TOTAL"),
-                Alias("nvml", "remapped_rows.correctable"),
-            ),
         ),
         Metric(
             "row_remap_uncorrectable_total",
@@ -336,10 +265,6 @@ GPU = Catalogue(
             resolution=1,
             alarm_at=1,
             alert="gpu-lost",
-            aliases=(
-                *dcgm("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "DCGM_FI_DEV_ROW_REMAP_UNCORRECTABLE_TOTAL"),
-                Alias("nvml", "remapped_rows.uncorrectable"),
-            ),
         ),
     ),
     stored_by="rack",

@@ -1,6 +1,6 @@
 """The `node` catalogue: CPUs (Grace, Vera) and DPUs (BlueField) of a compute tray."""
 
-from schemas.metric import Alias, Catalogue, Metric, Score, dcgm
+from schemas.metric import Catalogue, Metric, Score
 
 NODE = Catalogue(
     "node",
@@ -13,7 +13,6 @@ NODE = Catalogue(
             hi=100,
             resolution=0.1,
             windowed=True,
-            aliases=dcgm("DCGM_FI_DEV_CPU_UTIL_TOTAL", scale=100),
         ),
         Metric(
             "power_w",
@@ -23,7 +22,6 @@ NODE = Catalogue(
             resolution=0.1,
             windowed=True,
             score=Score("both", 15.0),
-            aliases=(*dcgm("DCGM_FI_DEV_CPU_POWER_UTIL_CURRENT"), Alias("redfish", "ProcessorModule_Power")),
         ),
         Metric(
             "temp_c",
@@ -34,7 +32,6 @@ NODE = Catalogue(
             resolution=0.1,
             windowed=True,
             score=Score("high", 2.5),
-            aliases=(*dcgm("DCGM_FI_DEV_CPU_TEMP_CURRENT"), Alias("redfish", "CPU_Temp_0")),
         ),
         Metric(
             "power_limit_w",
@@ -42,7 +39,6 @@ NODE = Catalogue(
             "Power limit in force.",
             hi=2000,
             resolution=1,
-            aliases=dcgm("DCGM_FI_DEV_CPU_POWER_LIMIT"),
         ),
         Metric(
             "clock_mhz",
@@ -50,7 +46,6 @@ NODE = Catalogue(
             "Mean core clock.",
             hi=8000,
             resolution=1,
-            aliases=dcgm("DCGM_FI_DEV_CPU_CLOCK_CURRENT"),
             score=Score("low", 150.0),
         ),
         Metric("mem_used_pct", "%", "Host memory in use.", hi=100, resolution=0.1),

@@ -1,11 +1,6 @@
 """The `power` catalogue: power shelves, PDUs, taps, meters and UPS; NVIDIA DSX PowerMeter points and DMTF Redfish."""
 
-from schemas.metric import Alias, Catalogue, Metric, Score
-
-
-def dsx(point: str, scale: float = 1.0) -> tuple[Alias, ...]:
-    return (Alias("dsx", point, scale),)
-
+from schemas.metric import Catalogue, Metric, Score
 
 POWER = Catalogue(
     "power",
@@ -18,11 +13,6 @@ POWER = Catalogue(
             hi=1e10,
             resolution=10,
             windowed=True,
-            aliases=(
-                *dsx("PowerMeter/ActivePower", 1000),
-                *dsx("Rack/RackPower", 1000),
-                Alias("redfish", "PowerWatts"),
-            ),
             score=Score("both", 1500.0, self_history=False),
         ),
         Metric(
@@ -31,7 +21,6 @@ POWER = Catalogue(
             "Apparent power.",
             hi=1e10,
             resolution=10,
-            aliases=dsx("PowerMeter/ApparentPower", 1000),
         ),
         Metric(
             "power_factor",
@@ -40,7 +29,6 @@ POWER = Catalogue(
             lo=-1,
             hi=1,
             resolution=0.001,
-            aliases=dsx("PowerMeter/PowerFactor"),
         ),
         Metric(
             "voltage_v",
@@ -48,7 +36,6 @@ POWER = Catalogue(
             "Voltage: line to line for AC, bus for DC.",
             hi=5e5,
             resolution=0.1,
-            aliases=(*dsx("PowerMeter/Voltage"), Alias("redfish", "Voltage")),
             score=Score("both", 8.0),
         ),
         Metric(
@@ -57,7 +44,6 @@ POWER = Catalogue(
             "Current, mean over the phases.",
             hi=1e6,
             resolution=0.1,
-            aliases=(*dsx("PowerMeter/Current"), Alias("redfish", "CurrentAmps")),
         ),
         Metric(
             "current_limit_a",
@@ -65,7 +51,6 @@ POWER = Catalogue(
             "Breaker or tap rating.",
             hi=1e6,
             resolution=1,
-            aliases=dsx("PowerMeter/CurrentLimit"),
         ),
         Metric(
             "phase1_current_a",
@@ -73,7 +58,6 @@ POWER = Catalogue(
             "Current of phase 1.",
             hi=1e6,
             resolution=0.1,
-            aliases=dsx("PowerMeter/PhaseCurrent/1"),
         ),
         Metric(
             "phase2_current_a",
@@ -81,7 +65,6 @@ POWER = Catalogue(
             "Current of phase 2.",
             hi=1e6,
             resolution=0.1,
-            aliases=dsx("PowerMeter/PhaseCurrent/2"),
         ),
         Metric(
             "phase3_current_a",
@@ -89,7 +72,6 @@ POWER = Catalogue(
             "Current of phase 3.",
             hi=1e6,
             resolution=0.1,
-            aliases=dsx("PowerMeter/PhaseCurrent/3"),
         ),
         Metric(
             "frequency_hz",
@@ -97,7 +79,6 @@ POWER = Catalogue(
             "Mains frequency.",
             hi=1000,
             resolution=0.001,
-            aliases=dsx("PowerMeter/Frequency"),
             score=Score("both", 0.1),
         ),
         Metric("psu_count", "count", "Power supplies fitted.", "state", hi=1000),

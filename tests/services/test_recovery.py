@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from dashboards.boards import factory as board
 from dashboards.macros import Range, expand
+from dashboards.queries import factory as board
 from pipeline.instance import running
 from pipeline.store.access import opened
 from tests.factories import Running, Start, run, whole

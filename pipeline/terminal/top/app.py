@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from textual.app import App
 
-from pipeline.terminal.top.list_screen import Asking, Listed
+from pipeline.terminal.top.list_screen import ListScreen, LiveScreen
 from pipeline.terminal.top.queries import Store
-from pipeline.terminal.top.screens import Factory
+from pipeline.terminal.top.screens import FactoryScreen
 
 
 class Top(App[None]):
-    """`every_s`: seconds between looks."""
+    """`every_s` is the seconds between refreshes."""
 
     TITLE = "gigawatch top"
     CSS = """
@@ -30,15 +30,15 @@ class Top(App[None]):
         self.store, self.paused, self._every_s = store, False, every_s
 
     def on_mount(self) -> None:
-        self.push_screen(Factory())
+        self.push_screen(FactoryScreen())
         self.set_interval(self._every_s, self.round)
 
     def round(self) -> None:
-        if not self.paused and isinstance(self.screen, Asking):
-            self.screen.look()
+        if not self.paused and isinstance(self.screen, LiveScreen):
+            self.screen.refresh_data()
 
     def action_pause(self) -> None:
         self.paused = not self.paused
-        if isinstance(self.screen, Listed):
-            self.screen.take(self.screen._all)  # noqa: SLF001 - shows that it is paused
-        self.notify("paused" if self.paused else "going on", timeout=2)
+        if isinstance(self.screen, ListScreen):
+            self.screen.redraw()
+        self.notify("paused" if self.paused else "resumed", timeout=2)

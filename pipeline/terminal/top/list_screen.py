@@ -1,6 +1,4 @@
-"""What the screens of `gigawatch top` share: a head, a heat map and a table of the same things; sort, filter, pause,
-help.
-"""
+"""What the screens of `gigawatch top` share: a head, a heat map and a table of the same things; sort, filter, help."""
 
 from __future__ import annotations
 
@@ -16,29 +14,30 @@ from textual.widgets import DataTable, Footer, Input, Static
 from textual.worker import get_current_worker
 
 from pipeline.terminal.escape import plain
+from pipeline.terminal.numbers import number
 from pipeline.terminal.top.widgets import HeatMap, heat
 
 _KEYS = """\
- arrows      move in the heat map or the table     tab   go from one to the other
+ arrows      move in the heat map or the table     tab   switch between them
  enter       open the rack, the GPU                esc   back
- m           colour the map by something else      s     sort the table otherwise
- /           show only names, models and jobs that hold some letters; empty: all
- space       pause: nothing moves until pressed again
+ m           colour the map by the next measure    s     sort the table by the next order
+ /           show only names, models and jobs that contain a text; empty: all
+ space       pause and resume
  i           the rack of the newest open incident
  q           quit
 
  In the map: dark is cold, red is hot; grey: nothing measured."""
 
 
-class Asking(Screen[None]):
-    """A screen that asks the store, again and again, and shows the answer."""
+class LiveScreen(Screen[None]):
+    """A screen that asks the store at every refresh and shows the answer."""
 
     @abstractmethod
     def ask(self) -> Callable[[], None]:
-        """Asks the store for what it shows (in a thread), and gives what then shows it."""
+        """Asks the store, in a thread; returns a function that shows the answer."""
 
-    def look(self) -> None:
-        """Asks in a thread, and shows the answer here; a screen that was left meanwhile shows nothing."""
+    def refresh_data(self) -> None:
+        """Asks in a thread and shows the answer; a screen that was left meanwhile shows nothing."""
 
         def asking() -> None:
             show = self.ask()
@@ -57,8 +56,8 @@ class Help(ModalScreen[None]):
         yield Static(_KEYS, id="help")
 
 
-class Listed(Asking):
-    """A screen with a head, a heat map and a table of the same things. What they are is said by the screens below."""
+class ListScreen(LiveScreen):
+    """A screen with a head, a heat map and a table of the same things; a subclass names them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure", "map by"),
@@ -83,7 +82,7 @@ class Listed(Asking):
         yield Static(id="head")
         yield Static(id="legend")
         yield HeatMap(id="map")
-        yield Input(placeholder="letters of a rack, a model, a job; Enter", id="filter")
+        yield Input(placeholder="part of a rack's, model's or job's name; Enter", id="filter")
         yield DataTable(id="table", cursor_type="row", zebra_stripes=False)
         yield Static(id="foot")
         yield Footer(compact=True)
@@ -92,30 +91,30 @@ class Listed(Asking):
         self.query_one("#filter").display = False
         self.query_one(DataTable).add_columns(*self.COLUMNS)
         self.query_one(DataTable).focus()
-        self.look()
+        self.refresh_data()
 
-    # -- what the screens below say ------------------------------------------------------------------------------------
+    # -- what a subclass defines ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def row(self, item: Any) -> Sequence[Text]:
-        """Its cells, as many as COLUMNS."""
+        """Returns its cells, as many as COLUMNS."""
 
     @abstractmethod
     def key(self, item: Any) -> str:
-        """What it is called, and nothing else here."""
+        """Returns its name, which is unique on the screen."""
 
     @abstractmethod
     def text(self, item: Any) -> str:
-        """What a filter looks into."""
+        """Returns the text that a filter searches."""
 
     @abstractmethod
     def opens(self, item: Any) -> None:
-        """Goes to the screen of this one."""
+        """Opens its screen."""
 
-    # -- what they share -----------------------------------------------------------------------------------------------
+    # -- what all share ------------------------------------------------------------------------------------------------
 
-    def take(self, items: list[Any]) -> None:
-        """Shows these, in the order and filter that hold; the cursors stay where they were."""
+    def show_items(self, items: list[Any]) -> None:
+        """Shows the items, filtered and sorted; the cursors stay on their items."""
         self._all = items
         found = [i for i in items if self.wanted.lower() in self.text(i).lower()]
         self._shown, self._mapped = sorted(found, key=self.ORDERS[self.order]), found
@@ -131,6 +130,10 @@ class Listed(Asking):
         table.move_cursor(row=keys.index(kept) if kept in keys and at else 0, animate=False)
         self._legend()
 
+    def redraw(self) -> None:
+        """Shows the same items again, after a change of order, measure, filter or pause."""
+        self.show_items(self._all)
+
     def _legend(self) -> None:
         title, value, low, high = self.MEASURES[self.measure]
         line = Text()
@@ -144,7 +147,7 @@ class Listed(Asking):
         at = self.query_one(HeatMap).cursor
         if at < len(self._mapped):
             item, here = self._mapped[at], value(self._mapped[at])
-            line.append(f"  {plain(self.key(item))}: {'-' if here is None else f'{here:.4g}'}", "bold")
+            line.append(f"  {plain(self.key(item))}: {number(here, 2)}", "bold")
         line.append(f"  sorted by {self.order}", "dim")
         self.query_one("#legend", Static).update(line)
 
@@ -160,12 +163,12 @@ class Listed(Asking):
     def action_measure(self) -> None:
         names = list(self.MEASURES)
         self.measure = names[(names.index(self.measure) + 1) % len(names)]
-        self.take(self._all)
+        self.redraw()
 
     def action_sort(self) -> None:
         names = list(self.ORDERS)
         self.order = names[(names.index(self.order) + 1) % len(names)]
-        self.take(self._all)
+        self.redraw()
 
     def action_filter(self) -> None:
         box = self.query_one("#filter", Input)
@@ -177,7 +180,7 @@ class Listed(Asking):
         self.wanted = event.value.strip()
         event.input.display = False
         self.query_one(DataTable).focus()
-        self.take(self._all)
+        self.redraw()
 
     def action_help(self) -> None:
         self.app.push_screen(Help())

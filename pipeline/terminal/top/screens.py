@@ -11,14 +11,17 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Footer, Static
 
-from pipeline.terminal.escape import plain
-from pipeline.terminal.top.list_screen import Asking, Listed
-from pipeline.terminal.top.queries import GPU_MEASURES, GPU_ORDERS, RACK_MEASURES, RACK_ORDERS, Gpu, Picture, Rack
-from pipeline.terminal.top.widgets import number, score, spark, words
-from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF, SCORE_BAD, SCORE_NOTICE
+from pipeline.terminal.escape import cell, plain
+from pipeline.terminal.headline import incidents, sites
+from pipeline.terminal.numbers import balance, counted, right, score
+from pipeline.terminal.snapshot import IncidentRow, RackRow, Snapshot
+from pipeline.terminal.top.list_screen import ListScreen, LiveScreen
+from pipeline.terminal.top.queries import GPU_MEASURES, GPU_ORDERS, RACK_MEASURES, RACK_ORDERS, GpuRow, Trend
+from pipeline.terminal.top.widgets import spark
+from schemas.thresholds import SCORE_BAD
 
 
-class Factory(Listed):
+class FactoryScreen(ListScreen):
     """All racks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("i", "incident", "incident")]
@@ -26,48 +29,50 @@ class Factory(Listed):
     ORDERS = RACK_ORDERS
     COLUMNS = ("rack", "GPU", "GPUs", "util %", "kW", "max C", "L/min", "rise K", "heat", "score")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._incidents: list[IncidentRow] = []
+
     def ask(self) -> Callable[[], None]:
-        picture = self.app.store.picture()  # type: ignore[attr-defined]
-        return lambda: self.picture(picture)
+        snapshot, trend = self.app.store.snapshot()  # type: ignore[attr-defined]
+        return lambda: self.show(snapshot, trend)
 
-    def picture(self, picture: Picture) -> None:
-        self._incidents = picture.incidents
-        self.query_one("#head", Static).update(_head(picture, self.size.width))
-        self.query_one("#foot", Static).update(_incidents(picture, self.size.width))
-        self.take(picture.racks)
+    def show(self, snapshot: Snapshot, trend: Trend) -> None:
+        self._incidents = snapshot.incidents
+        self.query_one("#head", Static).update(_head(snapshot, trend, self.size.width))
+        self.query_one("#foot", Static).update(incidents(snapshot.incidents, 3, self.size.width - 3))
+        self.show_items(snapshot.racks)
 
-    def row(self, item: Rack) -> Sequence[Text]:
-        odd = item.balance is not None and abs(item.balance - HEAT_BALANCE) > HEAT_BALANCE_OFF
+    def row(self, item: RackRow) -> Sequence[Text]:
         return (
-            words(item.rack),
-            words(item.model),
-            Text(f"{item.gpus}/{item.expected}", "bold red" if item.silent else "", justify="right"),
-            number(item.util_pct),
-            number(item.power_w, 1, 1e3),
-            number(item.temp_c),
-            number(item.flow_lpm),
-            number(item.rise_k, 1),
-            Text("-" if item.balance is None else f"{item.balance:.2f}", "red" if odd else "", justify="right"),
-            score(item.score, SCORE_NOTICE, SCORE_BAD),
+            cell(item.rack),
+            cell(item.model),
+            counted(item.gpus, item.expected),
+            right(item.util_pct),
+            right(item.power_w, 1, 1e3),
+            right(item.temp_c),
+            right(item.flow_lpm),
+            right(item.rise_k, 1),
+            balance(item.balance),
+            score(item.score),
         )
 
-    def key(self, item: Rack) -> str:
+    def key(self, item: RackRow) -> str:
         return f"{item.site}/{item.rack}" if item.site else item.rack
 
-    def text(self, item: Rack) -> str:
+    def text(self, item: RackRow) -> str:
         return f"{item.site} {item.rack} {item.model}"
 
-    def opens(self, item: Rack) -> None:
-        self.app.push_screen(OneRack(item.site, item.rack))
+    def opens(self, item: RackRow) -> None:
+        self.app.push_screen(RackScreen(item.site, item.rack))
 
     def action_incident(self) -> None:
-        for _, site, rack, *_ in getattr(self, "_incidents", ()):
-            if rack:
-                self.app.push_screen(OneRack(site, rack))
-                return
+        where = next(((i.site, i.rack) for i in self._incidents if i.rack), None)
+        if where is not None:
+            self.app.push_screen(RackScreen(*where))
 
 
-class OneRack(Listed):
+class RackScreen(ListScreen):
     """The GPUs of a rack."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back")]
@@ -80,46 +85,46 @@ class OneRack(Listed):
         self._site, self._rack = site, rack
 
     def ask(self) -> Callable[[], None]:
-        gpus, trouble = self.app.store.gpus(self._site, self._rack)  # type: ignore[attr-defined]
-        return lambda: self.gpus(gpus, trouble)
+        gpus, error = self.app.store.gpus(self._site, self._rack)  # type: ignore[attr-defined]
+        return lambda: self.show(gpus, error)
 
-    def gpus(self, gpus: list[Gpu], trouble: str) -> None:
+    def show(self, gpus: list[GpuRow], error: str) -> None:
         drawn = sum(g.power_w or 0.0 for g in gpus)
         head = Text(f"{plain(self._site)} / {plain(self._rack)}", "bold")
         head.append(f"   {len(gpus)} GPUs draw {drawn / 1000:,.1f} kW", "")
         jobs = sorted({plain(g.job) for g in gpus if g.job})
         head.append(f"   {', '.join(jobs[:3])}", "cyan")
-        if trouble:
-            head.append(f"\n{trouble}", "red")
+        if error:
+            head.append(f"\n{plain(error)}", "red")
         self.query_one("#head", Static).update(head)
-        self.take(gpus)
+        self.show_items(gpus)
 
-    def row(self, item: Gpu) -> Sequence[Text]:
+    def row(self, item: GpuRow) -> Sequence[Text]:
         return (
-            words(item.device),
-            score(item.score, SCORE_NOTICE, SCORE_BAD),
-            words(item.cause),
-            number(item.power_w),
-            number(item.temp_c),
-            number(item.margin_c),
-            number(item.hbm_c),
-            number(item.util_pct),
-            number(item.clock_mhz),
+            cell(item.device),
+            score(item.score),
+            cell(item.cause),
+            right(item.power_w),
+            right(item.temp_c),
+            right(item.margin_c),
+            right(item.hbm_c),
+            right(item.util_pct),
+            right(item.clock_mhz),
             Text(spark(item.line, 16), "green"),
-            words(item.job),
+            cell(item.job),
         )
 
-    def key(self, item: Gpu) -> str:
+    def key(self, item: GpuRow) -> str:
         return item.device
 
-    def text(self, item: Gpu) -> str:
+    def text(self, item: GpuRow) -> str:
         return f"{item.device} {item.job} {item.cause}"
 
-    def opens(self, item: Gpu) -> None:
-        self.app.push_screen(OneGpu(item))
+    def opens(self, item: GpuRow) -> None:
+        self.app.push_screen(GpuScreen(item))
 
 
-class OneGpu(Asking):
+class GpuScreen(LiveScreen):
     """A GPU's last half hour."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -128,7 +133,7 @@ class OneGpu(Asking):
         Binding("q", "app.quit", "quit"),
     ]
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: GpuRow) -> None:
         super().__init__()
         self._gpu = gpu
 
@@ -138,13 +143,13 @@ class OneGpu(Asking):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self.look()
+        self.refresh_data()
 
     def ask(self) -> Callable[[], None]:
-        past, trouble = self.app.store.past(self._gpu)  # type: ignore[attr-defined]
-        return lambda: self.past(past, trouble)
+        past, error = self.app.store.past(self._gpu)  # type: ignore[attr-defined]
+        return lambda: self.show(past, error)
 
-    def past(self, rows: list[Sequence[Any]], trouble: str) -> None:
+    def show(self, rows: list[Sequence[Any]], error: str) -> None:
         gpu = self._gpu
         head = Text(plain(gpu.device), "bold")
         head.append(f"   {plain(gpu.site)} / {plain(gpu.rack)}   {plain(gpu.job) or 'no job'}", "cyan")
@@ -152,7 +157,7 @@ class OneGpu(Asking):
             head.append(
                 f"   score {gpu.score:.2f}: {plain(gpu.cause)}", "bold red" if gpu.score >= SCORE_BAD else "yellow"
             )
-        head.append(f"\n{trouble}" if trouble else "", "red")
+        head.append(f"\n{plain(error)}" if error else "", "red")
         self.query_one("#head", Static).update(head)
         lines, wide = Text(), max(20, self.size.width - 30)
         for title, column, unit in (
@@ -170,42 +175,16 @@ class OneGpu(Asking):
             lines.append(spark(values, wide), "green")
             lines.append(f"  {values[-1]:,.4g} {unit}", "bold")
             lines.append(f"\n{'':14}{min(values):,.4g} to {max(values):,.4g} {unit} in the last half hour\n", "dim")
-        self.query_one("#lines", Static).update(
-            lines if rows else Text("\nnothing stored of the last half hour", "yellow")
-        )
+        nothing = Text("\nnothing is stored of the last half hour", "yellow")
+        self.query_one("#lines", Static).update(lines if rows else nothing)
 
 
-def _head(picture: Picture, width: int) -> Text:
-    text = Text()
-    for site, ts, racks, gpus, expected, util, it_w, pue, balance in picture.sites:
-        text.append(f"{plain(site)} ", "bold green")
-        text.append(f"{racks} racks  ")
-        text.append(f"{gpus}/{expected} GPUs", "bold red" if gpus < expected else "")
-        text.append(f"  util {util or 0:.0f} %  IT {(it_w or 0) / 1e6:,.3f} MW")
-        text.append((f"  PUE {pue:.3f}" if pue else "") + (f"  heat {balance:.2f}" if balance else ""))
-        text.append(f"  {ts:%H:%M:%S} UTC\n", "dim")
-    if not picture.sites:
-        text.append("waiting for the first minute of telemetry ...\n" if not picture.trouble else "", "dim")
-    if picture.trouble:
-        text.append(picture.trouble + "\n", "red")
-    if picture.power:
+def _head(snapshot: Snapshot, trend: Trend, width: int) -> Text:
+    text = sites(snapshot, width)
+    if trend.power_w:
         wide = max(8, (width - 26) // 2)
         text.append("power ", "dim")
-        text.append(spark(picture.power, wide), "yellow")
+        text.append(spark(trend.power_w, wide), "yellow")
         text.append("  util ", "dim")
-        text.append(spark(picture.util, wide), "green")
-    return text
-
-
-def _incidents(picture: Picture, width: int) -> Text:
-    if not picture.incidents:
-        return Text("no open incidents", "green")
-    text = Text(f"{len(picture.incidents)} open incidents\n", "bold red")
-    for opened, _, rack, device, job, cause, peak in picture.incidents[:3]:
-        text.append(
-            f"{opened:%H:%M:%S} {plain(device)} {plain(cause)} {peak:.2f} {plain(job)} {plain(rack)}"[
-                : max(20, width - 3)
-            ]
-            + "\n"
-        )
+        text.append(spark(trend.util_pct, wide), "green")
     return text

@@ -7,14 +7,11 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-
-from pipeline.terminal.escape import plain
 
 _BARS = "▁▂▃▄▅▆▇█"
 #: From cold to hot; the last for what is worst.
@@ -43,7 +40,7 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 class HeatMap(ScrollView, can_focus=True):
-    """Cells with a cursor: arrows move it, Enter chooses. Posts `Moved` and `Chosen` with the cell's index."""
+    """Cells with a cursor: arrows move it, Enter opens. Posts `Moved` and `Chosen` with the cell's index."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("left", "step(-1)", "left"),
@@ -104,11 +101,6 @@ class HeatMap(ScrollView, can_focus=True):
             segments.append(Segment(" "))
         return Strip(segments).adjust_cell_length(self.size.width)
 
-    def go(self, name: str) -> None:
-        """Puts the cursor on that name."""
-        if name in self._names:
-            self._to(self._names.index(name))
-
     def _to(self, index: int) -> None:
         index = max(0, min(len(self._names) - 1, index))
         if self._names and index != self.cursor:
@@ -128,18 +120,3 @@ class HeatMap(ScrollView, can_focus=True):
     def action_choose(self) -> None:
         if self._names:
             self.post_message(self.Chosen(self.cursor))
-
-
-def number(value: float | None, digits: int = 0, unit: float = 1.0) -> Text:
-    return Text("-" if value is None else f"{value / unit:,.{digits}f}", justify="right")
-
-
-def score(value: float | None, notice: float, bad: float) -> Text:
-    if not value:
-        return Text("")
-    return Text(f"{value:.2f}", "bold red" if value >= bad else "yellow" if value >= notice else "dim", justify="right")
-
-
-def words(value: object) -> Text:
-    """A name from telemetry: what a terminal would obey is shown, not sent."""
-    return Text(plain(str(value)))

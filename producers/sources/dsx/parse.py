@@ -1,8 +1,8 @@
 """NVIDIA DSX Exchange BMS messages as frames: topic and payload parsing, and sample-and-hold onto ticks. Pure.
 
 Contract: `BMS/v1/PUB/{Value|Metadata}/{objectType}/{pointType}/{tagPath}`; values on change, republished every 100 s.
-Known traps handled here: misspelt process areas, points without values, seconds instead of milliseconds, units other
-than the usual, request and set-point points that are no measurements.
+Traps handled here: misspelt process areas, points without values, seconds instead of milliseconds, units other than
+the contract's, requests and set-points that are no measurements.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from producers.sources import points
 from schemas.catalogue import KINDS
 from schemas.errors import GigawatchError
 from schemas.frame import Frame, build
@@ -21,7 +22,7 @@ from schemas.frame import Frame, build
 #: A point may be silent for its republish interval (100 s) and a little more before its value is no longer held.
 HOLD_MS = 130_000
 
-#: engUnit -> factor to the unit that a DSX alias scale assumes (kW, kVA, LPM, kPa, C, ...).
+#: engUnit -> factor to the unit that the scales of `points/` assume (kW, kVA, LPM, kPa, C, ...).
 _UNITS = {
     "": 1.0,
     "kW": 1.0,
@@ -49,7 +50,7 @@ _TYPES = {"CDU": "cdu", "Pump": "pump", "Sensor": "air-sensor", "Valve": "valve"
 
 
 class InvalidMessage(GigawatchError, ValueError):
-    """A message that is no DSX BMS message; `reason` for counters, `detail` for people."""
+    """A message that breaks the DSX BMS contract; `reason` for counters, `detail` for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -58,7 +59,7 @@ class InvalidMessage(GigawatchError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where one topic's values go: a metric of a device."""
+    """The metric of a device that one topic's values are; `scale` makes its unit of theirs."""
 
     kind: str
     site: str
@@ -76,24 +77,23 @@ class _Held:
 
 
 class Points:
-    """Takes messages in order and gives frames per tick. `unmapped` counts (objectType/pointType) we have no metric
-    for,
-    `refused` counts messages by reason."""
+    """Ingests messages in order and makes frames of the values that hold at a tick.
+
+    `unmapped` counts points without a metric here by objectType/pointType, `refused` messages by reason.
+    """
 
     def __init__(self, site: str = "") -> None:
         self._site = site
-        self._aliases = {
-            name: (kind, metric.name, scale)
-            for kind in ("power", "cooling")
-            for name, (metric, scale) in KINDS[kind].by_alias("dsx").items()
-        }
+        self._names = {point.at: (point.kind, point.metric, point.scale) for point in points.of("dsx")}
         self._points: dict[str, Point | None] = {}
         self._held: dict[tuple[str, str, str, str, str], dict[tuple[str, str], _Held]] = {}
         self.unmapped: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
 
-    def take(self, topic: str, payload: str, now_ms: int) -> None:
-        """One message. A metadata message must come before its values. Raises InvalidMessage; good state is kept."""
+    def ingest(self, topic: str, payload: str, now_ms: int) -> None:
+        """Ingests one message; a point's metadata must come before its values. Raises InvalidMessage and keeps what it
+        holds.
+        """
         parts = topic.split("/")
         if len(parts) < 7 or parts[:3] != ["BMS", "v1", "PUB"] or parts[3] not in ("Value", "Metadata"):
             raise self._refuse("topic", f"{topic!r} is not BMS/v1/PUB/Value|Metadata/objectType/pointType/tagPath")
@@ -110,7 +110,7 @@ class Points:
             self._value(tag, parts, body, now_ms)
 
     def frames(self, ts_ms: int) -> Iterator[Frame]:
-        """The values that hold at `ts_ms`, one frame per kind and rack (or device outside racks)."""
+        """Yields the values that hold at `ts_ms`: one frame per kind and rack, or per device outside racks."""
         groups: dict[tuple[str, str], list[tuple[tuple[str, str, str, str, str], dict[str, float]]]] = {}
         for key, metrics in self._held.items():
             current: dict[str, float] = {}
@@ -154,7 +154,7 @@ class Points:
         self._held.setdefault(device, {})[point.metric, tag] = _Held(float(value) * point.scale, int(stamp))
 
     def _map(self, parts: list[str], meta: dict[str, object]) -> Point | None:
-        """The metric and device of a point; None for what is no measurement of ours."""
+        """Returns the metric and device of a point; None for a point that is no measurement of the catalogue."""
         object_type, point_type, tags = parts[4], parts[5], [t.lower() for t in parts[6:]]
         if meta.get("isSetpoint") is True and not point_type.endswith("Sp"):
             return None
@@ -165,7 +165,7 @@ class Points:
             name += next((f"/{n}" for n in "123" if any(t.endswith(f"phase{n}") for t in tags)), "")
         elif object_type == "CDU":
             name = self._cdu_point(name, tags, meta)
-        found = self._aliases.get(name)
+        found = self._names.get(name)
         if found is None:
             return None
         kind, metric, scale = found
@@ -181,7 +181,7 @@ class Points:
             rack = device
         else:
             device = str(meta.get("objectId") or "/".join(parts[6:-2]))
-            if object_type == "Sensor":  # one id for a room: tell hot from cold aisle, and each probe, by the tag path
+            if object_type == "Sensor":  # one id for a room: the tag path has the aisle and the probe
                 device = "/".join(
                     [device, *[t for t in parts[6:] if t.lower().startswith(("hot", "cold", "temp0", "rh0"))]]
                 )
@@ -190,8 +190,8 @@ class Points:
 
     @staticmethod
     def _cdu_point(name: str, tags: list[str], meta: dict[str, object]) -> str:
-        """CDU points say which side they measure in the tag path; process areas can be misspelt, so they come
-        second.
+        """Returns `name` with the side and the port that a CDU's point measures: by the tag path, then by the process
+        areas, which can be misspelt.
         """
         raw = meta.get("processArea") or []
         areas = [str(a).lower() for a in (raw if isinstance(raw, list) else [raw])]

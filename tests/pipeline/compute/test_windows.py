@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.compute import derived_rows
+from pipeline.compute import derived_rows, stats
 from pipeline.compute.derived_rows import ClosedPane
 from pipeline.compute.engine import KindEngine
 from pipeline.compute.timing import HORIZON_MS
@@ -195,7 +195,16 @@ def test_a_counter_reset_is_not_a_negative_energy() -> None:
     energy = [*range(1000, 1000 + 100 * 25, 100), *range(0, 100 * 25, 100)]
     closed = engine.add([frame([(START + 1000 * k, "g", 50.0, 100.0, float(energy[k]))]) for k in range(50)])
     incs = [r["energy_j_inc"] for c in closed if "rollup_gpu" in c.batches for r in c.batches["rollup_gpu"].to_pylist()]
-    assert incs[:4] == [900.0, 1000.0, 400.0, 1000.0]
+    assert incs[:4] == [900.0, 1000.0, 500.0 + 400.0, 1000.0], "what it counted before it started again is kept"
+
+
+def test_a_counter_grows_over_resets_gaps_and_from_what_it_was_before() -> None:
+    nan = np.nan
+    samples = np.array([[5.0, nan, 3.0, nan], [nan, 7.0, 1.0, nan], [6.0, 9.0, 30.0, nan]])
+    grown, latest, reset = stats.increase(samples, np.array([4.0, nan, 2.0, 8.0]))
+    assert np.array_equal(grown, [2.0, 2.0, 1.0 + 30.0, nan], equal_nan=True)
+    assert latest.tolist() == [6.0, 9.0, 30.0, 8.0]
+    assert reset.tolist() == [False, False, True, False], "also when it has grown past its old value since"
 
 
 def test_a_long_silence_is_skipped_not_computed() -> None:

@@ -40,7 +40,7 @@ def at(tick: int) -> dt.datetime:
 
 
 def counters() -> dict[str, list[float]]:
-    """Device -> its energy at every tick: each draws differently, one starts again, one comes late, one is away."""
+    """Device -> its energy at every tick: each draws differently, two start again, one comes late, one is away."""
     rng = np.random.default_rng(4)
     found = {
         f"{rack}-{n}": (4.7e9 * (n + 1) + np.cumsum(rng.integers(100, 900, TICKS))).tolist()
@@ -48,6 +48,7 @@ def counters() -> dict[str, list[float]]:
         for n in range(3)
     }
     found["R1-1"][40:] = (7.0 + np.cumsum(rng.integers(100, 900, TICKS - 40))).tolist()
+    found["R2-1"][65:] = (7.0 + np.cumsum(rng.integers(100, 900, TICKS - 65))).tolist()  # in the midst of 10 s
     found["R2-2"][:33] = [math.nan] * 33
     found["R1-2"][45:52] = [math.nan] * 7
     return found

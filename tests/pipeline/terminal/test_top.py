@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from textual.widgets import DataTable, Static
 
+from pipeline.terminal.snapshot import IncidentRow, RackRow, SiteRow, Snapshot
 from pipeline.terminal.top.app import Top
 from pipeline.terminal.top.list_screen import Help
-from pipeline.terminal.top.queries import RACK_MEASURES, Gpu, Picture, Rack, Store
-from pipeline.terminal.top.screens import Factory, OneGpu, OneRack
+from pipeline.terminal.top.queries import RACK_MEASURES, GpuRow, Store, Trend
+from pipeline.terminal.top.screens import FactoryScreen, GpuScreen, RackScreen
 from pipeline.terminal.top.widgets import HeatMap, heat, spark
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -23,9 +24,9 @@ class Memory(Store):
     """Three racks, two GPUs each; counts how often it is asked."""
 
     def __init__(self) -> None:
-        self.asked, self.trouble = 0, ""
+        self.asked, self.error = 0, ""
         self.racks = [
-            Rack(
+            RackRow(
                 "s",
                 f"R000{n}",
                 "GB200",
@@ -35,26 +36,26 @@ class Memory(Store):
                 88e3 + n,
                 50.0 + n,
                 150.0,
-                8.0,
+                32.0,
+                40.0,
                 0.94,
                 0.9 if n == 3 else None,
             )
             for n in (1, 2, 3)
         ]
 
-    def picture(self) -> Picture:
+    def snapshot(self) -> tuple[Snapshot, Trend]:
         self.asked += 1
-        if self.trouble:
-            return Picture(trouble=self.trouble)
-        incident = (NOW, "s", "R0003", "R0003-N01-GPU0", "train-001", "temp_c", 0.9)
-        return Picture(
-            [("s", NOW, 3, 216, 217, 88.0, 264e3, 1.14, 0.94)], [1.0, 2.0, 3.0], [90.0, 91.0], self.racks, [incident]
-        )
+        if self.error:
+            return Snapshot(error=self.error), Trend()
+        incident = IncidentRow(NOW, "s", "R0003", "R0003-N01-GPU0", "train-001", "temp_c", 0.9)
+        site = SiteRow("s", NOW, 3, 216, 217, 88.0, 264e3, 301e3, 248e3, 1.14, 0.94)
+        return Snapshot([site], self.racks, [], [incident]), Trend((1.0, 2.0, 3.0), (90.0, 91.0))
 
-    def gpus(self, site: str, rack: str) -> tuple[list[Gpu], str]:
+    def gpus(self, site: str, rack: str) -> tuple[list[GpuRow], str]:
         self.asked += 1
         return [
-            Gpu(
+            GpuRow(
                 site,
                 rack,
                 f"{rack}-N01-GPU{n}",
@@ -72,7 +73,7 @@ class Memory(Store):
             for n in (0, 1)
         ], ""
 
-    def past(self, gpu: Gpu) -> tuple[list[Sequence[Any]], str]:
+    def past(self, gpu: GpuRow) -> tuple[list[Sequence[Any]], str]:
         self.asked += 1
         return [(NOW, 800.0 + k, 55.0, 99.0, 0.7, 2000.0, 30.0) for k in range(40)], ""
 
@@ -92,26 +93,26 @@ async def test_from_the_factory_to_a_gpu_and_back(size: tuple[int, int]) -> None
     async with app.run_test(size=size) as pilot:
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert isinstance(app.screen, Factory)
+        assert isinstance(app.screen, FactoryScreen)
         assert rows(app) == ["R0003", "R0002", "R0001"], "the worst first, then the one with a silent GPU"
         assert "216/217 GPUs" in shown(app, "head")
-        assert "1 open incidents" in shown(app, "foot")
+        assert "open incidents: 1\n" in shown(app, "foot")
         await pilot.press("enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert isinstance(app.screen, OneRack)
+        assert isinstance(app.screen, RackScreen)
         assert rows(app) == ["R0003-N01-GPU1", "R0003-N01-GPU0"]
         assert "draw 1.6 kW" in shown(app, "head")
         await pilot.press("enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert isinstance(app.screen, OneGpu)
+        assert isinstance(app.screen, GpuScreen)
         assert "839 W" in shown(app, "lines")
         await pilot.press("escape")
         await pilot.press("escape")
-        assert isinstance(app.screen, Factory)
+        assert isinstance(app.screen, FactoryScreen)
         await pilot.press("i")
-        assert isinstance(app.screen, OneRack), "the newest incident's rack"
+        assert isinstance(app.screen, RackScreen), "the newest incident's rack"
 
 
 async def test_sort_filter_measure_pause_and_help() -> None:
@@ -141,7 +142,7 @@ async def test_sort_filter_measure_pause_and_help() -> None:
         await pilot.press("question_mark")
         assert isinstance(app.screen, Help)
         await pilot.press("escape")
-        assert isinstance(app.screen, Factory)
+        assert isinstance(app.screen, FactoryScreen)
 
 
 async def test_the_heat_map_is_walked_with_arrows_and_opens_a_rack() -> None:
@@ -163,14 +164,14 @@ async def test_the_heat_map_is_walked_with_arrows_and_opens_a_rack() -> None:
 
 async def test_hostile_names_and_a_store_that_fails_are_shown_as_words() -> None:
     store = Memory()
-    store.racks = [Rack("s", EVIL, "[red]", 1, 1, None, None, None, None, None, None, None)]
+    store.racks = [RackRow("s", EVIL, "[red]", 1, 1, None, None, None, None, None, None, None, None)]
     app = Top(store, 3600)
     async with app.run_test(size=(80, 24)) as pilot:
         await app.workers.wait_for_complete()
         await pilot.pause()
         assert "\x1b" not in rows(app)[0]
         assert "\x07" not in rows(app)[0]
-        store.trouble = "Code: 210. connection refused"
+        store.error = "Code: 210. connection refused"
         app.round()
         await app.workers.wait_for_complete()
         await pilot.pause()
@@ -185,4 +186,4 @@ def test_colours_and_sparks() -> None:
     assert spark([7, 7], 5) == "▁▁"
     for _, value, low, high in RACK_MEASURES.values():
         assert low < high
-        value(Rack("", "", "", 0, 0, None, None, None, None, None, None, None))
+        value(RackRow("", "", "", 0, 0, None, None, None, None, None, None, None, None))

@@ -129,10 +129,10 @@ async def test_impossible_values_never_leave() -> None:
     assert publisher.published.missing == {("temp_c", "range"): 1}
 
 
-async def test_silence_is_told() -> None:
+async def test_a_failed_read_is_a_quality_row() -> None:
     producer = FakeProducer()
     publisher = Publisher(producer)
-    await publisher.emit(SourceFailure("http://x", "timeout", 1000))
+    await publisher.emit(SourceFailure(endpoint="http://x", reason="timeout", ts_ms=1000, site="s", rack="R1"))
     await publisher.drain()
     assert producer.log[0][0] == "events.quality"
     assert publisher.published.silent == {("http://x", "timeout"): 1}

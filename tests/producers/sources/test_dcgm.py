@@ -1,4 +1,4 @@
-"""dcgm-exporter text and endpoints; NVML through a driver that answers from a table."""
+"""dcgm-exporter text and endpoints."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.sources.dcgm import Dcgm, Endpoint, parse
+from producers.sources.dcgm.endpoint import Endpoint
+from producers.sources.dcgm.parse import parse
+from producers.sources.dcgm.source import MAX_BODY, Dcgm
 from producers.sources.exposition import InvalidLine, samples
-from producers.sources.nvml import Nvml
 from producers.sources.source import Emission, SourceError, SourceFailure
 from schemas.frame import Frame
 from schemas.validation import Counts, mask_invalid
@@ -96,6 +97,86 @@ async def take(source: Dcgm) -> list[Emission]:
     return [e async for e in source.emissions()]
 
 
+#: What an endpoint can do -> the reason that is counted, and what its sentence holds.
+TROUBLES = [
+    (UnicodeError("label empty or too long"), "invalid-address", "label empty"),
+    (aiohttp.InvalidURL("http://u:pw@h:9400/metrics"), "invalid-address", "not an address"),
+    (aiohttp.ServerDisconnectedError("gone"), "unreachable", "gone"),
+    (ConnectionResetError("reset"), "unreachable", "reset"),
+    (TimeoutError(), "timeout", "no answer within"),
+    (RuntimeError("broken\nbadly"), "error", "RuntimeError: broken badly"),
+    ((503, b""), "http-503", "HTTP status 503"),
+    ((200, b"up 1\n"), "no-gpu", "no GPU"),
+    ((200, b"x" * (MAX_BODY + 1)), "too-large", "more than 32 MB"),
+]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "sentence"), TROUBLES, ids=[f"{r}-{i}" for i, (_, r, _) in enumerate(TROUBLES)]
+)
+async def test_whatever_an_endpoint_does_stays_its_own_trouble_until_it_answers(
+    trouble: Exception | tuple[int, bytes], reason: str, sentence: str
+) -> None:
+    asked: Counter[str] = Counter()
+
+    async def fetch(url: str) -> tuple[int, bytes]:
+        asked[url] += 1
+        if "bad" in url and asked[url] <= 2:
+            if isinstance(trouble, Exception):
+                raise trouble
+            return trouble
+        return 200, TEXT.encode()
+
+    good, bad = Endpoint("http://good/metrics", "R1", "n1"), Endpoint("http://u:pw@bad/metrics", "R2", "n2")
+    source = Dcgm([good, bad], tick_s=0.05, timeout_s=10, ticks=3, fetch=fetch)
+    frames, failures, errors = Counter[str](), [], []
+    async for emission in source.emissions():
+        if isinstance(emission, SourceFailure):
+            failures.append((emission.endpoint, emission.rack, emission.reason))
+            errors.append(dict(source.errors))
+        elif isinstance(emission, Frame):
+            frames[emission.identity("rack")[0]] += 1
+    assert frames == {"R1": 3, "R2": 1}
+    assert failures == [("http://bad/metrics", "R2", reason)] * 2, "a rack is a rack, and no password is shown"
+    assert all(list(e) == ["http://bad/metrics"] for e in errors)
+    assert errors[0]["http://bad/metrics"].startswith(f"{reason}: ")
+    assert sentence in errors[0]["http://bad/metrics"]
+    assert "pw" not in errors[0]["http://bad/metrics"]
+    assert source.errors == {}, "it answers again"
+
+
+async def test_an_endpoint_that_never_answers_is_given_up_at_its_time() -> None:
+    async def fetch(_: str) -> tuple[int, bytes]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    found = await asyncio.wait_for(take(Dcgm([Endpoint("http://h/m")], tick_s=0.05, ticks=2, fetch=fetch)), 10)
+    assert [e.reason for e in found if isinstance(e, SourceFailure)] == ["timeout"] * 2
+
+
+async def test_a_scrape_loop_that_dies_ends_the_source_with_its_error_instead_of_hanging() -> None:
+    class Broken(Dcgm):
+        async def _scrape(self, *_: Any) -> Emission:
+            raise LookupError("the loop itself")
+
+    with pytest.RaisesGroup(LookupError):
+        await asyncio.wait_for(take(Broken([Endpoint("http://h/m")], tick_s=0.05)), 10)
+
+
+@pytest.mark.service
+async def test_an_address_that_cannot_be_asked_does_not_silence_good_endpoints(exporter: Callable[..., Any]) -> None:
+    async def good(_: web.Request) -> web.Response:
+        return web.Response(text=TEXT)
+
+    specs = [f"R1/n1={await exporter(good)}", "R2=http://node3..dc:9400/metrics", f"R3/n3={await exporter(good)}"]
+    source = Dcgm([Endpoint.parse(s) for s in specs], tick_s=0.5, ticks=2)
+    found = await asyncio.wait_for(take(source), 10)
+    assert sorted(e.identity("rack")[0] for e in found if isinstance(e, Frame)) == ["R1", "R1", "R3", "R3"]
+    failures = [(e.endpoint, e.rack, e.reason) for e in found if isinstance(e, SourceFailure)]
+    assert failures == [("http://node3..dc:9400/metrics", "R2", "invalid-address")] * 2
+    assert list(source.errors) == ["http://node3..dc:9400/metrics"]
+
+
 @pytest.mark.service
 async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[..., Any]) -> None:
     async def good(_: web.Request) -> web.Response:
@@ -117,11 +198,11 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
     )
     found = await asyncio.wait_for(take(source), 30)
     frames = [e for e in found if isinstance(e, Frame)]
-    silent = sorted((e.place, e.reason) for e in found if isinstance(e, SourceFailure))
+    silent = sorted((e.endpoint, e.rack, e.reason) for e in found if isinstance(e, SourceFailure))
     stamps = sorted(int(f.ts_ms()[0]) for f in frames)
     assert len(frames) == 3
     assert {b - a for a, b in itertools.pairwise(stamps)} == {1000}
-    assert silent == sorted([(urls[1], "timeout"), (urls[2], "http-503"), (dead, "unreachable")] * 3)
+    assert silent == sorted([(urls[1], "R2", "timeout"), (urls[2], "R3", "http-503"), (dead, "R4", "unreachable")] * 3)
 
 
 @pytest.mark.service
@@ -146,92 +227,25 @@ def test_endpoints_are_parsed(spec: str, endpoint: Endpoint) -> None:
     assert Endpoint.parse(spec) == endpoint
 
 
-def test_a_wrong_endpoint_says_what_is_wanted() -> None:
-    with pytest.raises(SourceError, match="RACK/NODE="):
-        Endpoint.parse("ftp://nowhere")
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("nowhere", "not "),
+        ("ftp://nowhere", "scheme 'ftp' is not http or https"),
+        ("http://:9400/metrics", "no host"),
+        ("http:///metrics", "no host"),
+        ("http://h:99999/metrics", "[Pp]ort out of range"),
+        ("R1/N1=http://h:0", "port 0"),
+        ("http://h:x/metrics", "[Pp]ort could not be cast"),
+        ("http://[::1/metrics", "Invalid IPv6"),
+    ],
+)
+def test_an_endpoint_that_can_be_no_url_is_refused_at_once(spec: str, complaint: str) -> None:
+    with pytest.raises(SourceError, match=complaint) as caught:
+        Endpoint.parse(spec)
+    assert "[RACK/NODE=]http://HOST:PORT/metrics" in str(caught.value)
+
+
+def test_a_source_without_endpoints_asks_for_one() -> None:
     with pytest.raises(SourceError, match="no dcgm-exporter endpoint"):
         Dcgm([])
-
-
-class NVMLError(Exception):
-    pass
-
-
-class NotSupported(NVMLError):
-    pass
-
-
-class FakeNvml:
-    """An NVML of one H100 that supports what `table` has; everything else is not supported, as drivers say it."""
-
-    NVMLError, NVMLError_NotSupported, NVMLError_FunctionNotFound = NVMLError, NotSupported, NotSupported
-    NVML_SUCCESS = 0
-    NVML_TEMPERATURE_GPU, NVML_FI_DEV_MEMORY_TEMP, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 82, 1, 2
-    NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
-    NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 0, 1, 0
-    nvmlMemory_v2 = 2  # noqa: N815 - NVML's name
-
-    def __init__(self, driver: bool = True) -> None:
-        self.driver, self.calls, self.down = driver, 0, False
-
-    def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
-        if not self.driver:
-            raise NVMLError("Driver Not Loaded")
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        self.down = True
-
-    def __getattr__(self, name: str) -> Any:
-        table: dict[str, Any] = {
-            "nvmlDeviceGetCount": lambda: 1,
-            "nvmlDeviceGetHandleByIndex": lambda i: i,
-            "nvmlDeviceGetName": lambda h: b"NVIDIA H100 80GB HBM3",
-            "nvmlDeviceGetUtilizationRates": lambda h: SimpleNamespace(gpu=97, memory=11),
-            "nvmlDeviceGetPowerUsage": lambda h: 631_950,
-            "nvmlDeviceGetTemperature": lambda h, k: 59,
-            "nvmlDeviceGetTotalEnergyConsumption": lambda h: 5_200_000,
-            "nvmlDeviceGetClockInfo": lambda h, k: {1: 1980, 2: 2619}[k],
-            "nvmlDeviceGetRemappedRows": lambda h: (3, 1, 0, 0),
-            "nvmlDeviceGetMemoryInfo": lambda h, v: SimpleNamespace(used=2 << 30, free=78 << 30, reserved=1 << 29),
-        }
-        if name in table:
-            return table[name]
-
-        def unsupported(*_: Any) -> Any:
-            self.calls += 1
-            raise NotSupported(name)
-
-        return unsupported
-
-
-def test_nvml_reads_what_there_is_and_leaves_the_rest_missing() -> None:
-    fake = FakeNvml()
-    source = Nvml(nvml=fake)
-    frame = source.read(1000)
-    assert frame.identity("model") == ["H100 80GB HBM3"]
-    for name, want in (
-        ("util_pct", 97),
-        ("power_w", 631.95),
-        ("temp_c", 59),
-        ("energy_j", 5200),
-        ("sm_clock_mhz", 1980),
-        ("fb_used_mib", 2048),
-        ("row_remap_correctable_total", 3),
-    ):
-        assert frame.values(name)[0] == pytest.approx(want), name
-    assert np.isnan(frame.values("temp_margin_c")[0])
-    asked = fake.calls
-    source.read(2000)
-    assert fake.calls == asked, "what is not supported is not asked for again"
-
-
-async def test_nvml_source_ends_and_shuts_down() -> None:
-    fake = FakeNvml()
-    found = [e async for e in Nvml(0.05, ticks=3, nvml=fake).emissions()]
-    assert len(found) == 3
-    assert fake.down
-
-
-def test_no_driver_says_what_to_do() -> None:
-    with pytest.raises(SourceError, match="needs an NVIDIA GPU"):
-        Nvml(nvml=FakeNvml(driver=False))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from producers.sources.dsx.parse import HOLD_MS, InvalidMessage, Points
-from producers.sources.replay import DsxReplay, open_recording, seconds
+from producers.sources.replay.source import DsxReplay, open_recording, seconds
 from producers.sources.source import SourceError
 from producers.sources.synthetic.source import Synthetic
 from schemas.frame import Frame, concat
@@ -21,11 +21,11 @@ NOW = 1_750_000_000_000
 
 
 def meta(points: Points, topic: str, **body: object) -> None:
-    points.take(f"BMS/v1/PUB/Metadata/{topic}", json.dumps(body), NOW)
+    points.ingest(f"BMS/v1/PUB/Metadata/{topic}", json.dumps(body), NOW)
 
 
 def value(points: Points, topic: str, number: object, stamp: object = NOW, **more: object) -> None:
-    points.take(
+    points.ingest(
         f"BMS/v1/PUB/Value/{topic}", json.dumps({"value": number, "timestamp": stamp, "quality": 1, **more}), NOW
     )
 
@@ -118,7 +118,7 @@ def test_refusals_say_why_and_cost_nothing(topic: str, payload: str, reason: str
     meta(points, FLOW, rackLocationId="E02", engUnit="LPM")
     value(points, FLOW, 50.0)
     with pytest.raises(InvalidMessage) as caught:
-        points.take(topic, payload, NOW)
+        points.ingest(topic, payload, NOW)
     assert caught.value.reason == reason
     assert next(points.frames(NOW)).values("flow_lpm")[0] == 50.0
 
@@ -183,13 +183,17 @@ async def test_our_own_frames_replay_as_they_were(tmp_path: Path) -> None:
     [
         ("a.csv", "x,y\n", "first line is"),
         ("a.csv", "offset,topic,payload\n1s,a\n", "line 2: 2 columns"),
+        ("a.csv", b"offset,topic,payload\n1s,a,\xff\n", "not a DSX trace"),
+        ("a.csv", 'offset,topic,payload\n1s,a,"' + "x" * 200_000, "not a DSX trace"),
         ("a.parquet", "nope", "not a Parquet file"),
         ("a.txt", "", "wants a DSX trace"),
     ],
 )
-async def test_a_wrong_recording_says_what_is_wrong(tmp_path: Path, name: str, content: str, complaint: str) -> None:
+async def test_a_wrong_recording_says_what_is_wrong(
+    tmp_path: Path, name: str, content: str | bytes, complaint: str
+) -> None:
     path = tmp_path / name
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SourceError, match=complaint):
         await collect(open_recording(str(path), speed=0.0))
 
@@ -214,5 +218,5 @@ def test_a_missing_recording_is_said() -> None:
 def test_payloads_that_would_break_a_careless_reader_are_refused(payload: str) -> None:
     points = Points("s")
     with pytest.raises(InvalidMessage):
-        points.take("BMS/v1/PUB/Value/Rack/RackPower/a/b/R1/power", payload, 1_750_000_000_000)
+        points.ingest("BMS/v1/PUB/Value/Rack/RackPower/a/b/R1/power", payload, 1_750_000_000_000)
     assert list(points.frames(1_750_000_000_000)) == []

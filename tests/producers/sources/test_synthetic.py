@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from producers.sources.replay import DsxReplay
+from producers.sources.replay.source import DsxReplay
 from producers.sources.source import Emission, Event, SourceError
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.faults import FAULTS, Fault
