@@ -23,7 +23,7 @@ _CACHE_SIZE = 4096
 _MAX_BLOCK_BYTES = 256 << 20
 #: What pyarrow raises for bytes that are no Arrow (found by tests/fuzz.py).
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, MemoryError)
-_HINT = 24  # enough of the first device's name to tell one place from another; a clash costs a parse, nothing more
+_HINT = 24  # enough of the first device's name to distinguish places; a clash costs a parse, nothing more
 
 
 class InvalidFrame(GigawatchError, ValueError):

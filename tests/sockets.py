@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import sys
 from typing import Any
@@ -29,7 +30,11 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def install() -> None:
-    """Adds the hook to this process, once and until it ends; it refuses nothing before `allow(False)`."""
+    """Adds the hook to this process, once and until it ends; it refuses nothing before `allow(False)`.
+
+    urllib3 binds a port when it is imported, to find out whether there is IPv6: it is imported before.
+    """
+    importlib.import_module("urllib3.util.connection")
     sys.addaudithook(_hook)
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import click
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import kafka
 from pipeline.commands import options
@@ -21,7 +19,7 @@ from pipeline.commands.runtime import CommandError
 from pipeline.sink.recheck import recheck
 from pipeline.store import deadletters
 from pipeline.store.access import opened
-from pipeline.store.client import reason
+from pipeline.store.client import ClickHouseError, Client, reason
 from pipeline.store.deadletters import DROPPED, KEPT, REPLAYED, DeadLetterFilter
 from pipeline.terminal.escape import plain
 from pipeline.terminal.tables import show as table

@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
 from pipeline.commands.output import STDOUT, OutputFile, written
 from pipeline.commands.runtime import CommandError
 from pipeline.store import history as store_history
 from pipeline.store.access import opened
-from pipeline.store.client import reason
+from pipeline.store.client import ClickHouseError, reason
 from pipeline.store.history import BY, HistoryQuery
 from pipeline.terminal.escape import plain
 from pipeline.terminal.tables import show

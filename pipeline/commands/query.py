@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.commands import options
 from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
-from pipeline.store.client import reason
+from pipeline.store.client import ClickHouseError, reason
 from pipeline.store.named_queries import QUESTIONS
 from pipeline.terminal.tables import show
 from schemas.tables import DATABASE

@@ -10,14 +10,13 @@ from pathlib import Path
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import api
 from pipeline.commands import options, runtime
 from pipeline.commands.output import OutputFolder, written
 from pipeline.commands.runtime import CommandError
 from pipeline.store.access import opened
-from pipeline.store.client import reason
+from pipeline.store.client import ClickHouseError, reason
 from pipeline.store.history import span_s
 from schemas.catalogue import KINDS
 from schemas.frame import Frame, concat, schema

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline import settings
 from pipeline.commands import options, runtime
@@ -22,7 +20,7 @@ from pipeline.commands.runtime import CommandError
 from pipeline.instance import running
 from pipeline.monitoring.status import Status
 from pipeline.store.access import opened
-from pipeline.store.client import StoreError
+from pipeline.store.client import ClickHouseError, Client, StoreError
 from schemas.loopback import is_loopback
 
 PORT = 18080

@@ -14,6 +14,10 @@ from pipeline import settings, tls
 from schemas.errors import GigawatchError, first_line
 
 
+#: Commands take the driver's client and error from here: no other room of theirs imports the driver.
+__all__ = ["ClickHouseError", "Client", "StoreError", "connect", "open_folder", "reason"]
+
+
 class StoreError(GigawatchError, RuntimeError):
     """ClickHouse cannot be used; the message states what was tried and what to do."""
 

@@ -1,4 +1,4 @@
-"""A storm of dead letters: when reading stops, what is said of it, and when another look is taken."""
+"""The circuit breaker for dead letters: when reading stops, the reason it reports, and when reading resumes."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Refuses(DatabaseError):
     """ClickHouse's error with a code, as the driver raises it."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"Code: {code}. DB::Exception: told to")
+        super().__init__(f"Code: {code}. DB::Exception: refused by plan")
         self.code = code
 
 
@@ -152,12 +152,12 @@ def test_refusals_are_told_apart(err: Exception, verdict: Refusal) -> None:
 
 
 class FakeClient:
-    """Takes inserts like ClickHouse: by token once; `plan` raises errors in turn; a block with a guilty offset is
+    """Takes inserts like ClickHouse: by token once; `plan` raises errors in turn; a block with a failing offset is
     poison.
     """
 
-    def __init__(self, plan: list[Exception] | None = None, guilty: frozenset[int] = frozenset()) -> None:
-        self.plan, self.guilty = list(plan or []), guilty
+    def __init__(self, plan: list[Exception] | None = None, failing: frozenset[int] = frozenset()) -> None:
+        self.plan, self.failing = list(plan or []), failing
         self.tokens: dict[str, bytes] = {}
         self.offsets: list[int] = []
         self.identities: list[list[str]] = []
@@ -173,7 +173,7 @@ class FakeClient:
             self.identities += body["device"].to_pylist()
             return
         offsets = body["kafka_offset"].to_pylist()
-        if set(offsets) & self.guilty:
+        if set(offsets) & self.failing:
             raise Refuses(53)
         name = settings["insert_deduplication_token"]
         if name in self.tokens:
@@ -201,7 +201,7 @@ def test_transient_errors_are_retried_with_the_same_bytes() -> None:
 
 
 def test_poison_is_isolated_and_the_rest_is_stored() -> None:
-    client = FakeClient(guilty=frozenset({5, 11}))
+    client = FakeClient(failing=frozenset({5, 11}))
     writer = Writer(client, "log")  # type: ignore[arg-type]
     poison = writer.write(batch_of(16))
     assert [(t, p.offset) for t, p, _ in poison] == [("gpu", 5), ("gpu", 11)]
