@@ -1,3 +1,1 @@
-"""How it is seen: Grafana dashboards as code, their built JSON, provisioning, and the check that runs every panel's
-query.
-"""
+"""Dashboards and alerts as code, their built JSON, provisioning, the watch page, and a check of each panel's query."""

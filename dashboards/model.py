@@ -1,6 +1,5 @@
-"""A board's JSON as Grafana reads it: its panels, and its variables' values for a time range.
-
-What runs panels without Grafana stands on this.
+"""A board's JSON as Grafana reads it: its panels, and its variables' values for a time range; used wherever panels run
+without Grafana.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from dashboards.macros import AllOf, MacroError, Range, expand
 ALL = "$__all"
 Body = Mapping[str, Any]
 Values = dict[str, str | Sequence[str]]
-#: Executes SQL and gives rows.
+#: Runs SQL and returns rows.
 Run = Callable[[str], Sequence[Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable with its options and what is chosen. `error` says why there are no options."""
+    """A variable with its options and what is chosen; `error` is why there are no options."""
 
     name: str
     label: str
@@ -45,7 +44,7 @@ def panels(body: Body) -> list[dict[str, Any]]:
 
 
 def shown(panel: Body, over: Range) -> Range:
-    """The part of the range that a panel shows: all, or what its `timeFrom` says (`5m`)."""
+    """Returns the part of the range that a panel shows: all, or the last part by its `timeFrom` (`5m`)."""
     last = str(panel.get("timeFrom") or "")
     if not last:
         return over
@@ -54,9 +53,9 @@ def shown(panel: Body, over: Range) -> Range:
 
 
 def variables(run: Run, body: Body, over: Range, wanted: Mapping[str, Sequence[str]]) -> list[Variable]:
-    """Every variable in order, each asked with the ones before it. `wanted`: what the user chose; what is not among the
-    options (any more) is not
-    taken, but for a name that someone followed a link to: a device that has gone silent is still the one asked for."""
+    """Returns every variable in order, each evaluated with the ones before it. `wanted`: what the user chose. A choice
+    that is no option is dropped, except a name that a link has: a device that has gone silent is still shown.
+    """
     found: list[Variable] = []
     for spec in body.get("templating", {}).get("list", []):
         known: Values = {v.name: v.value for v in found}

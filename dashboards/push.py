@@ -19,7 +19,7 @@ FOLDER_UID, FOLDER_TITLE = "gigawatch", "Gigawatch"
 
 
 class PushError(GigawatchError, RuntimeError):
-    """Grafana did not take it: says what was tried, what it answered, and what to do."""
+    """Grafana refused or did not answer: what was tried, its answer, and what to do."""
 
 
 def datasource(url: str, user: str = "", password: str = "") -> dict[str, Any]:

@@ -1,22 +1,39 @@
-"""Pieces of SQL that boards share: scopes, tiers that fit the time range, what the hardware catalogue knows, rows of
-racks.
-"""
+"""SQL that boards share: table names, scopes, tiers that fit the time range, the hardware catalogue, rows of racks."""
 
 from __future__ import annotations
 
 from schemas import hardware, thresholds
 from schemas.catalogue import KINDS
-from schemas.tables import DATABASE as DB
+from schemas.tables import DATABASE, STORED
+
+_TIERS = ("raw", "10s", "1m", "1h")
+_KNOWN = {*STORED.values(), "dead_letters", *KINDS, *(f"{kind}_{tier}" for kind in KINDS for tier in _TIERS)}
+
+
+def stored(name: str) -> str:
+    """Returns a table or view of the store that has a row a device, window, score and so on; KeyError for one that the
+    store does not have, so that a renamed table cannot blank a panel.
+    """
+    if name not in _KNOWN:
+        raise KeyError(f"the store has no table {name}; it has {', '.join(sorted(_KNOWN))}")
+    return f"{DATABASE}.{name}"
+
+
+RACK_WINDOWS, SITE_WINDOWS = stored("rack_windows"), stored("site_windows")
+SCORES, INCIDENTS, LABELS, QUALITY = stored("scores"), stored("incidents"), stored("labels"), stored("quality")
+DEAD_LETTERS = stored("dead_letters")
+GPU_10S, POWER_10S, COOLING_10S = stored("gpu_10s"), stored("power_10s"), stored("cooling_10s")
+POWER_RAW = stored("power_raw")
 
 #: Variables as SQL, quoted by Grafana itself: a name from telemetry is data, whatever is in it.
 SITE = "site IN (${site:singlequote})"
 RACK = f"{SITE} AND rack = ${{rack:singlequote}}"
 GPU = f"{RACK} AND device = ${{gpu:singlequote}}"
 
-#: What is shown as "now" is of the last minutes of the range, so that a long range reads no more for it.
+#: "Now" is the last minutes of the range, so that a long range reads no more for it.
 NOW = "ts > $__toTime - INTERVAL 3 MINUTE AND ts <= $__toTime"
 
-#: A row of racks: what a rack's name says before its last dash (`A01-R05` stands in `A01`); plain numbers go eight to a
+#: A row of racks: a rack's name up to its last dash (`A01-R05` stands in `A01`); plain numbers go eight to a
 #: row, as one row CDU serves. (No `$` before a quote: Grafana's plugin puts this through JavaScript's replace, where
 #: that means the rest of the text.)
 ROW = (
@@ -29,7 +46,7 @@ IN_ROW = f"$__conditionalAll({ROW} IN (${{row:singlequote}}), $row)"
 #: Seconds that the range really covers: a factory that started ten minutes ago has no hours.
 _SPAN = (
     "least(dateDiff('second', $__fromTime, $__toTime), greatest(1, dateDiff('second', (SELECT min(ts) FROM "
-    f"{DB}.site_windows), $__toTime)))"
+    f"{SITE_WINDOWS}), $__toTime)))"
 )
 #: Tiers by the seconds that they serve: some hundred to a thousand points a line each.
 RAW_S, TEN_S, MINUTE_S = 600, 3 * 3600, 48 * 3600
@@ -48,14 +65,55 @@ def tiered(kind: str) -> str:
 
     Columns are `<metric>_mean` and `<metric>_max`.
     """
-    return f"{DB}.{kind}_${{tier}}"
+    return f"{stored(kind)}_${{tier}}"
 
 
-def rolled(kind: str, frames: bool = False) -> str:
-    """The same, but never raw: for counters' increases (`<metric>_inc`), and for arrays over a whole rack (`frames`).
-    FINAL, as the views have it: a bucket
-    that was made again counts once."""
-    return f"{DB}.{kind}_${{rolled}}{'_frames FINAL' if frames else ''}"
+def rolled(kind: str) -> str:
+    """The same, but never raw: for counters' increases (`<metric>_inc`)."""
+    return f"{stored(kind)}_${{rolled}}"
+
+
+def frames_table(kind: str, tier: str = "") -> str:
+    """The name of the table behind a kind's view, raw or of a tier: a row per rack or message and moment, metrics as
+    arrays over its devices.
+    """
+    return f"{kind}_{tier}_frames" if tier else f"{kind}_frames"
+
+
+def frames(kind: str, tier: str = "") -> str:
+    """That table, to be read from."""
+    return f"{DATABASE}.{frames_table(kind, tier)}"
+
+
+def rolled_frames(kind: str) -> str:
+    """That table of the tier that fits the range, never raw. FINAL, as the views have it: a bucket that was made again
+    counts once.
+    """
+    return f"{frames(kind, '${rolled}')} FINAL"
+
+
+#: The column of a frame that names its devices, in order.
+DEVICE_SET = "who"
+
+
+def same_devices(frame: str, devices: str) -> str:
+    """The condition that joins a frame to its devices, by their aliases."""
+    return f"{frame}.{DEVICE_SET} = {devices}.{DEVICE_SET}"
+
+
+def device_sets(columns: str) -> str:
+    """The devices of all frames of the chosen sites as a subquery: `columns` (rack, node, device, model, job) are
+    arrays in the order of a frame's.
+    """
+    return f"(SELECT {DEVICE_SET}, {columns} FROM {DATABASE}.identities FINAL WHERE {SITE})"
+
+
+def jobs_now() -> str:
+    """The names of the jobs that have GPUs now."""
+    return (
+        f"SELECT DISTINCT arrayJoin(job) AS name FROM {DATABASE}.identities FINAL WHERE {SITE} AND name != '' AND "
+        f"{DEVICE_SET} IN (SELECT {DEVICE_SET} FROM {frames('gpu', '10s')} WHERE {NOW} AND {SITE}) ORDER BY name"
+    )
 
 
 def _by_model(values: dict[str, float]) -> str:
@@ -90,23 +148,23 @@ def newest(table: str, window_s: int, per: str, where: str = "") -> str:
     """The newest row of every `per` (site, or site and rack) of a table of windows, as a subquery."""
     more = f" AND {where}" if where else ""
     return (
-        f"(SELECT * FROM {DB}.{table} WHERE {NOW} AND {SITE} AND window_s = {window_s}{more} ORDER BY ts DESC, "
+        f"(SELECT * FROM {table} WHERE {NOW} AND {SITE} AND window_s = {window_s}{more} ORDER BY ts DESC, "
         f"version DESC LIMIT 1 BY {per})"
     )
 
 
 def racks_now(window_s: int = 60, where: str = "") -> str:
-    return newest("rack_windows", window_s, "site, rack", where)
+    return newest(RACK_WINDOWS, window_s, "site, rack", where)
 
 
 def sites_now(window_s: int = 60) -> str:
-    return newest("site_windows", window_s, "site")
+    return newest(SITE_WINDOWS, window_s, "site")
 
 
-#: Each moment of each site once, whatever the window's width. FINAL: a moment whose parts came one after the other is
-#: told again with more of them, and until the store has merged both they would count twice. (A rack's row is told again
-#: with other columns filled; its means are the same.)
-SITES_OVER = f"FROM {DB}.site_windows FINAL WHERE $__timeFilter(ts) AND {SITE} AND window_s = $window"
+#: Each moment of each site once, whatever the window's width. FINAL: a moment whose parts arrive one after the other
+#: is stored again with more of them, and until the store has merged both they would count twice. (A rack's row is
+#: stored again with other columns filled; its means are the same.)
+SITES_OVER = f"FROM {SITE_WINDOWS} FINAL WHERE $__timeFilter(ts) AND {SITE} AND window_s = $window"
 
 
 def site_over(columns: str) -> str:
@@ -119,9 +177,9 @@ def off_balance(column: str = "heat_balance") -> str:
 
 
 def reasons(bits: str) -> str:
-    """DCGM's clock event reasons as the word that matters most."""
+    """DCGM's clock event reasons as the word of the most severe one."""
     return (
-        f"multiIf(bitAnd({bits}, {thresholds.THROTTLE_HW}) > 0, 'hardware slow-down', bitAnd({bits}, "
+        f"multiIf(bitAnd({bits}, {thresholds.THROTTLE_HW}) > 0, 'hardware slowdown', bitAnd({bits}, "
         f"{thresholds.THROTTLE_SW_THERMAL}) > 0, 'thermal limit', "
         f"bitAnd({bits}, {thresholds.THROTTLE_POWER_CAP}) > 0, 'power cap', bitAnd({bits}, {thresholds.THROTTLE_IDLE}) "
         "> 0, 'idle', 'none')"

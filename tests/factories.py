@@ -135,6 +135,11 @@ class Running:
             return {}
         return found
 
+    def ask(self, question: str) -> list[dict[str, Any]]:
+        """The rows that `gigawatch query` gives; where the factory is stopped, from its folder."""
+        done = run("query", question, "--format", "JSONEachRow", "--data-dir", str(self.folder))
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def stored(self, table: str = "gpu") -> int:
         return int(self.status("sink").get("rows", {}).get(table, 0))
 
@@ -148,6 +153,31 @@ class Running:
 
 
 Start = Callable[..., Running]
+
+#: What every summary of a run has.
+SUMMARY = {
+    "frames_produced",
+    "rows_produced",
+    "rows_stored",
+    "rows_missing",
+    "rows_duplicate",
+    "dead_letters",
+    "freshness_p50_s",
+    "freshness_p99_s",
+    "cpu_s",
+    "gpus",
+    "metrics_per_gpu",
+    "tick_s",
+    "real_time_factor",
+}
+
+
+def whole(summary: dict[str, Any]) -> None:
+    """Every row that was produced is stored, once."""
+    assert set(summary) >= SUMMARY
+    assert summary["rows_produced"] == summary["rows_stored"] > 0
+    assert (summary["rows_missing"], summary["rows_duplicate"]) == (0, 0)
+    assert summary["drained"] is True
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.dashboards.browser import browsing
 from tests.factories import GIGAWATCH
 
-#: What happens, minutes from the start of which the pictures should tell.
+#: Faults that the pictures show, s from the start.
 FAULTS = (
     "gpu-thermal@R0002-N03-GPU2:330",
     "coolant-flow@R0003:390",

@@ -22,7 +22,7 @@ from schemas.codec import encode
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
 
-_AT_ONCE = 20  # ticks
+_AT_ONCE, _STORED = 20, 80  # ticks that the worker reads together, and that are inserted together
 
 
 async def store(
@@ -76,4 +76,5 @@ async def store(
             taken, parts = parts, []
             if taken:
                 await worker.process(PART_TOPIC, [(0, taken)])
+        if tick % _STORED == _STORED - 1 or tick == ticks - 1:
             assert writer.write(batcher.close()) == []

@@ -1,4 +1,4 @@
-"""The command line: help everywhere, and errors that say what was wrong and what to do."""
+"""The command line: help everywhere, and errors that name what was wrong and what to do."""
 
 from __future__ import annotations
 
@@ -50,13 +50,19 @@ def test_the_commands_of_the_design_are_there() -> None:
     [
         (["query", "nosuch"], "no question 'nosuch'; there are heat-balance"),
         (["query", "heat-balance", "--data-dir", "/nowhere"], "holds no factory's data"),
-        (["query", "SELECT 1", "--clickhouse", "http://127.0.0.1:1"], "does not answer"),
+        pytest.param(
+            ["query", "SELECT 1", "--clickhouse", "http://127.0.0.1:1"], "does not answer", marks=pytest.mark.service
+        ),
         (["query", "SELECT 1", "--clickhouse", "nonsense"], "wants http://"),
         (["history", "nosuch", "--data-dir", "/nowhere"], "holds no factory's data"),
         (["tail", "--data-dir", "/nowhere"], "no factory runs on"),
         (["inject", "leak", "--data-dir", "/nowhere"], "no factory runs on"),
         (["sink", "--data-dir", "/nowhere"], "give --broker HOST:PORT"),
-        (["stream", "--broker", "127.0.0.1:1"], "no Kafka broker answers at 127.0.0.1:1"),
+        pytest.param(
+            ["stream", "--broker", "127.0.0.1:1"],
+            "no Kafka broker answers at 127.0.0.1:1",
+            marks=pytest.mark.service,
+        ),
         (["produce", "nosuch", "--broker", "127.0.0.1:1"], "no source 'nosuch'"),
         (["produce", "replay:/nowhere.csv", "--broker", "127.0.0.1:1"], "no such file"),
         (["produce", "dcgm", "--broker", "127.0.0.1:1"], "no dcgm-exporter endpoint"),

@@ -1,1 +1,1 @@
-"""What should wake an operator: rules, their evaluation, their provisioning in Grafana."""
+"""Alert rules for operators: declared ones and those of detectors, their evaluation, their provisioning in Grafana."""

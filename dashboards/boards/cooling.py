@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.board import TO_RACK
-from dashboards.sql import IN_ROW, NOW, ROW, SITE, racks_now, rolled, sites_now
-from schemas.tables import DATABASE as DB
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.links import TO_RACK
+from dashboards.sql import COOLING_10S, IN_ROW, NOW, RACK_WINDOWS, ROW, SITE, racks_now, rolled, sites_now
 from schemas.thresholds import DELTA_T_HIGH_K, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST
 
-UID = board.uid("cooling")
 _RACKS = racks_now(60, IN_ROW)
-_OVER = f"FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND {SITE} AND {IN_ROW} AND window_s = $window"
+_OVER = f"FROM {RACK_WINDOWS} WHERE $__timeFilter(ts) AND {SITE} AND {IN_ROW} AND window_s = $window"
 _PER_KW = "flow_lpm / nullIf(rack_power_w, 0) * 1000"
 _RISE = "return_temp_c - supply_temp_c"
 
@@ -21,7 +18,7 @@ def extremes(expression: str, order: str, name: str) -> str:
     """The twelve racks that are highest or lowest now, over time."""
     return (
         f"SELECT $__timeInterval(ts) AS time, rack, avg({expression}) AS {name} {_OVER} AND rack IN (SELECT "
-        f"rack FROM {DB}.rack_windows WHERE {NOW} AND "
+        f"rack FROM {RACK_WINDOWS} WHERE {NOW} AND "
         f"{SITE} AND {IN_ROW} AND window_s = 60 GROUP BY rack ORDER BY avg({expression}) {order} LIMIT 12) "
         "GROUP BY time, rack ORDER BY time, rack"
     )
@@ -49,7 +46,7 @@ _UNITS = (
     "argMax(diff_pressure_kpa_mean, ts) AS pressure, "
     "argMax(filter_dp_kpa_mean, ts) AS filter, argMax(level_pct_mean, ts) AS level, "
     "argMax(primary_supply_temp_c_mean, ts) AS primary_in, "
-    f"argMax(primary_return_temp_c_mean, ts) AS primary_out FROM {DB}.cooling_10s WHERE {NOW} AND {SITE} AND "
+    f"argMax(primary_return_temp_c_mean, ts) AS primary_out FROM {COOLING_10S} WHERE {NOW} AND {SITE} AND "
     "model = 'cdu' GROUP BY cdu ORDER BY "
     f"pumps, cdu LIMIT 100"
 )
@@ -58,23 +55,16 @@ _LEAKS = (
     "SELECT $__timeInterval(ts) AS time, device, multiIf(max(leak_max) > 0, 'leak', "
     "max(leak_sensor_fault_max) > 0, 'sensor fault', 'ok') AS state "
     f"FROM {rolled('cooling')} WHERE $__timeFilter(ts) AND {SITE} AND device IN (SELECT device FROM "
-    f"{DB}.cooling_10s WHERE {NOW} AND {SITE} AND model "
+    f"{COOLING_10S} WHERE {NOW} AND {SITE} AND model "
     "IN ('rack-loop', 'cdu') GROUP BY device ORDER BY max(leak_max) DESC, max(leak_sensor_fault_max) DESC, "
     "device LIMIT 16) GROUP BY time, device "
     f"ORDER BY time, device"
 )
 
 
-def dashboard() -> dash.Dashboard:
-    """Figures; heat and flow; the racks at either end; CDUs; leaks."""
-    made = board.begin(
-        "cooling",
-        "cooling",
-        "Plant, CDUs and rack loops: does the coolant carry the heat?",
-        incidents=f"{SITE} AND kind = 'cooling'",
-    )
-    made = board.tiers(made.with_variable(board.site()).with_variable(board.row()), "rolled", "window")
-    for panel in (
+def board() -> Board:
+    """Key figures; heat and flow; the racks at either end; CDUs; leaks."""
+    shown = (
         panels.stat(
             "Heat carried",
             f"SELECT sum(heat_w) AS value FROM {_RACKS}",
@@ -95,7 +85,7 @@ def dashboard() -> dash.Dashboard:
             "Flow for the heat",
             f"SELECT sum(flow_lpm) / sum(rack_power_w) * 1000 AS value FROM {_RACKS}",
             "none",
-            f"L/min per kW over all racks; designs want {LPM_PER_KW_DESIGN:g}, less than {LPM_PER_KW_LEAST:g} "
+            f"L/min per kW over all racks; designs have {LPM_PER_KW_DESIGN:g}, less than {LPM_PER_KW_LEAST:g} "
             "is too little.",
             panels.FLOWS,
             span=4,
@@ -113,7 +103,7 @@ def dashboard() -> dash.Dashboard:
         ),
         panels.stat(
             "Leaks",
-            f"SELECT count() AS value FROM (SELECT device FROM {DB}.cooling_10s WHERE {NOW} AND {SITE} GROUP "
+            f"SELECT count() AS value FROM (SELECT device FROM {COOLING_10S} WHERE {NOW} AND {SITE} GROUP "
             "BY device HAVING "
             f"argMax(leak_max, ts) > 0)",
             "none",
@@ -145,8 +135,8 @@ def dashboard() -> dash.Dashboard:
             f"bucket, uniqExact(rack) AS racks {_OVER} AND {_RISE} IS NOT NULL GROUP BY time, bucket ORDER BY "
             "time, toInt32(bucket)",
             "celsius",
-            "How many racks have which return minus supply (in steps of 2 K). A few that drift away from the "
-            "crowd lack coolant.",
+            "Number of racks by return minus supply (in steps of 2 K). A few that drift away from the "
+            "others lack coolant.",
         ),
         panels.graph(
             "Hottest racks: rise",
@@ -182,7 +172,7 @@ def dashboard() -> dash.Dashboard:
             "CDU pumps",
             cdus("avg(pump_speed_pct_mean) AS speed, max(pumps_running_max) AS running"),
             "percent",
-            "Speed of the fastest pump, and pumps that turn. One pump less and the other must speed up; if "
+            "Speed of the fastest pump, and pumps that run. With one pump less the other must speed up; if "
             "speed falls too, it does not.",
             low=0,
             span=8,
@@ -246,6 +236,14 @@ def dashboard() -> dash.Dashboard:
             decimals={"supply": 1, "return": 1, "flow": 0, "hottest_gpu": 0, "heat": 1},
             height=8,
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "cooling",
+        50,
+        "does the coolant carry the heat",
+        "Plant, CDUs and rack loops: does the coolant carry the heat?",
+        shown,
+        (variables.site(), variables.row(), *variables.tiers("rolled", "window")),
+        incidents=f"{SITE} AND kind = 'cooling'",
+        pictures=(("cooling", "cooling.png"),),
+    )

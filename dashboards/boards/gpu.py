@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.sql import GPU, NOW, RACK, metric, reasons, rolled, tdp_w, tiered
-from schemas.tables import DATABASE as DB
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.sql import GPU, GPU_10S, NOW, RACK, SCORES, metric, reasons, rolled, tdp_w, tiered
 from schemas.thresholds import HBM_CRITICAL_C, MARGIN_LOW_C, SCORE_NOTICE
 
-UID = board.uid("gpu")
 _BAND = ("peers p10", "peers p90")
 _COLOURS = {"this GPU": "green", _BAND[0]: "gray", _BAND[1]: "gray", "peers median": "gray"}
 
@@ -40,40 +37,32 @@ def own(columns: str, counters: bool = False) -> str:
 
 
 def now(expression: str, where: str = "") -> str:
-    return f"SELECT {expression} AS value FROM {DB}.gpu_10s WHERE {NOW} AND {GPU} ORDER BY ts DESC LIMIT 1"
+    return f"SELECT {expression} AS value FROM {GPU_10S} WHERE {NOW} AND {GPU} ORDER BY ts DESC LIMIT 1"
 
 
-def dashboard() -> dash.Dashboard:
-    """Who it is and how it is; power, heat, work and clocks beside its peers; links, errors, energy."""
-    made = board.begin(
-        "gpu", "GPU", "One GPU's history, its peers' band behind it.", incidents=GPU, xids=GPU, since="now-15m"
-    )
-    made = board.tiers(
-        made.with_variable(board.site(multi=False)).with_variable(board.rack()).with_variable(board.gpu()),
-        "tier",
-        "rolled",
-    )
+def board() -> Board:
+    """Identity and state; power, heat, work and clocks beside its peers; links, errors, energy."""
     beside_help = "The grey band holds the middle eight tenths of the rack's other GPUs."
-    for panel in (
+    shown = (
         panels.stat(
-            "Who",
-            f"SELECT device, model, node, if(job = '', '(no job)', job) AS job FROM {DB}.gpu_10s WHERE {NOW} "
+            "Identity",
+            f"SELECT device, model, node, if(job = '', '(no job)', job) AS job FROM {GPU_10S} WHERE {NOW} "
             f"AND {GPU} ORDER BY ts DESC "
             f"LIMIT 1",
             "none",
-            "Which GPU this is, and what it works for.",
+            "The GPU, its model, node and job.",
             span=10,
             text=True,
         ),
         panels.stat(
             "Score",
-            f"SELECT max(score) AS value FROM {DB}.scores WHERE {NOW} AND {GPU}",
+            f"SELECT max(score) AS value FROM {SCORES} WHERE {NOW} AND {GPU}",
             "none",
             f"Anomaly score of the newest minutes. Above {SCORE_NOTICE:g} is worth a look.",
             panels.SCORES,
             span=2,
             decimals=2,
-            empty="as ever",
+            empty="normal",
         ),
         panels.gauge(
             "Of TDP",
@@ -130,7 +119,7 @@ def dashboard() -> dash.Dashboard:
             "SM activity",
             beside("sm_active"),
             panels.unit("gpu", "sm_active"),
-            f"Share of time with work on the SMs. Below the band: this GPU drags its job, or waits. {beside_help}",
+            f"Share of time with work on the SMs. Below the band: this GPU slows its job down, or waits. {beside_help}",
             low=0,
             high=1,
             band=_BAND,
@@ -140,7 +129,7 @@ def dashboard() -> dash.Dashboard:
             "SM clock",
             beside("sm_clock_mhz"),
             panels.unit("gpu", "sm_clock_mhz"),
-            f"Below the band: it is held down, see below by what. {beside_help}",
+            f"Below the band: it is throttled, see the reasons below. {beside_help}",
             low=0,
             band=_BAND,
             colours=_COLOURS,
@@ -210,17 +199,17 @@ def dashboard() -> dash.Dashboard:
                 counters=True,
             ),
             "none",
-            "New errors of each interval. Any uncorrected one matters; corrected ones that grow are a warning.",
+            "New errors of each interval. Any uncorrected one is a fault; corrected ones that grow are a warning.",
             low=0,
             span=8,
         ),
         panels.states(
-            "Clocks held by",
+            "Throttle reasons",
             "SELECT $__timeInterval(ts) AS time, device, "
             f"{reasons('groupBitOr(toUInt32(ifNull(clock_event_reasons_max, 0)))')} "
             f"AS state FROM {tiered('gpu')} WHERE $__timeFilter(ts) AND {GPU} GROUP BY time, device ORDER BY "
             "time, device",
-            "DCGM's clock event reasons, the one that matters most.",
+            "DCGM's clock event reasons, the most severe one.",
             span=8,
             height=8,
         ),
@@ -234,18 +223,29 @@ def dashboard() -> dash.Dashboard:
         ),
         panels.graph(
             "Score over time",
-            f"SELECT $__timeInterval(ts) AS time, cause, max(score) AS score FROM {DB}.scores WHERE "
+            f"SELECT $__timeInterval(ts) AS time, cause, max(score) AS score FROM {SCORES} WHERE "
             f"$__timeFilter(ts) AND {GPU} "
             f"GROUP BY time, cause ORDER BY time, cause",
             "none",
-            "Its anomaly score by cause; nothing when it is as ever.",
+            "Its anomaly score by cause; nothing while it is normal.",
             low=0,
             high=1,
             span=24,
             height=6,
             thresholds=panels.SCORES,
-            empty="none: it is as ever",
+            empty="none: it is normal",
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "gpu",
+        30,
+        "is it like its peers, and since when not",
+        "One GPU's history, its peers' band behind it.",
+        shown,
+        (variables.site(multi=False), variables.rack(), variables.gpu(), *variables.tiers("tier", "rolled")),
+        title="GPU",
+        incidents=GPU,
+        xids=GPU,
+        since="now-15m",
+        pictures=(("GPU", "gpu.png"),),
+    )

@@ -1,53 +1,48 @@
-"""The pipeline itself: is what one sees fresh, whole and small."""
+"""The pipeline itself: is the data fresh, complete and small."""
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.sql import rolled
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.sql import DEAD_LETTERS, QUALITY, SITE_WINDOWS, frames, frames_table, rolled_frames
 from schemas.catalogue import KINDS
-from schemas.tables import DATABASE as DB
+from schemas.tables import DATABASE
 from schemas.thresholds import FRESH_LATE_S, FRESH_SLOW_S
 
-UID = board.uid("health")
 _FRESH = (("green", None), ("yellow", FRESH_SLOW_S), ("red", FRESH_LATE_S))
 #: In panels that show the last five minutes of the range only: raw frames are many.
 _LATELY = "$__timeFilter(ts)"
 _EACH = " UNION ALL ".join(
-    f"SELECT '{k}' AS kind, ts, kafka_ts, stored_at, rows FROM {DB}.{k}_frames WHERE {_LATELY}" for k in KINDS
+    f"SELECT '{k}' AS kind, ts, kafka_ts, stored_at, rows FROM {frames(k)} WHERE {_LATELY}" for k in KINDS
 )
-_PARTS = f"FROM system.parts WHERE active AND database = '{DB}'"
-#: What a table holds; roll-ups and windows are named by what they are made of.
+_PARTS = f"FROM system.parts WHERE active AND database = '{DATABASE}'"
+#: The stage that a table belongs to.
 _STAGE = (
-    "multiIf(table IN ('gpu_frames', 'node_frames', 'power_frames', 'cooling_frames'), '1 raw samples', table "
+    f"multiIf(table IN ({', '.join(repr(frames_table(k)) for k in KINDS)}), '1 raw samples', table "
     "LIKE '%\\_10s%', '3 roll-ups of 10 s', "
     "table LIKE '%\\_1m%', '4 roll-ups of 1 min', table LIKE '%\\_1h%', '5 roll-ups of 1 h', table LIKE "
     "'%windows%', '2 rolling windows', table IN "
     "('scores', 'incidents', 'quality', 'labels'), '6 scores and incidents', '7 the rest')"
 )
 _VALUES = " UNION ALL ".join(
-    f"SELECT '{k}' AS kind, (SELECT sum(rows) {_PARTS} AND table = '{k}_frames') * (SELECT avg(rows) FROM "
-    f"{DB}.{k}_frames WHERE {_LATELY}) * "
+    f"SELECT '{k}' AS kind, (SELECT sum(rows) {_PARTS} AND table = '{frames_table(k)}') * (SELECT avg(rows) FROM "
+    f"{frames(k)} WHERE {_LATELY}) * "
     f"{len(KINDS[k].stored)} AS held, "
-    f"(SELECT sum(bytes_on_disk) {_PARTS} AND table = '{k}_frames') AS bytes"
+    f"(SELECT sum(bytes_on_disk) {_PARTS} AND table = '{frames_table(k)}') AS bytes"
     for k in KINDS
 )
 
 
-def dashboard() -> dash.Dashboard:
-    """Figures; freshness, lag and rows over time; what is kept, what was set aside."""
-    made = board.tiers(
-        board.begin("health", "pipeline health", "Lag, freshness, rows by stage, dead letters, size."), "rolled"
-    )
-    for panel in (
+def board() -> Board:
+    """Key figures; freshness, lag and rows over time; stored sizes; dead letters; data quality."""
+    shown = (
         panels.stat(
             "Fresh within",
             "SELECT quantile(0.5)(dateDiff('millisecond', ts, stored_at)) / 1000 AS p50, "
             "quantile(0.99)(dateDiff('millisecond', "
             f"ts, stored_at)) / 1000 AS p99 FROM ({_EACH})",
             "s",
-            "From a sample's own time to its being queryable. What is shown is never younger than this.",
+            "From a sample's own time until it can be queried. Nothing shown is newer than this.",
             _FRESH,
             span=6,
             decimals=2,
@@ -60,7 +55,7 @@ def dashboard() -> dash.Dashboard:
             f"({_EACH}) GROUP BY kind)",
             "s",
             "Age of the newest sample at the end of the range, of the kind that is furthest behind. It grows when "
-            "nothing comes any more.",
+            "telemetry stops.",
             _FRESH,
             span=4,
             decimals=1,
@@ -68,9 +63,9 @@ def dashboard() -> dash.Dashboard:
         ),
         panels.stat(
             "Dead letters",
-            f"SELECT count() AS value FROM {DB}.dead_letters FINAL WHERE $__timeFilter(ts)",
+            f"SELECT count() AS value FROM {DEAD_LETTERS} FINAL WHERE $__timeFilter(ts)",
             "none",
-            "Messages in the range that could not be taken: kept whole, see `gigawatch dlq list`.",
+            "Messages in the range that could not be read or stored: kept whole, see `gigawatch dlq list`.",
             panels.ANY,
             span=4,
         ),
@@ -95,7 +90,7 @@ def dashboard() -> dash.Dashboard:
             "Parts",
             f"SELECT count() AS value {_PARTS}",
             "none",
-            "Active parts of all tables. Thousands and growing: merges do not keep up.",
+            "Active parts of all tables. Thousands and growing: merges fall behind.",
             (("green", None), ("yellow", 3000), ("red", 10000)),
             span=4,
             decimals=0,
@@ -115,9 +110,9 @@ def dashboard() -> dash.Dashboard:
             "Windows' freshness",
             "SELECT $__timeInterval(ts) AS time, site, max(dateDiff('millisecond', ts, stored_at)) / 1000 AS "
             "behind FROM "
-            f"{DB}.site_windows WHERE $__timeFilter(ts) AND window_s = 60 GROUP BY time, site ORDER BY time, site",
+            f"{SITE_WINDOWS} WHERE $__timeFilter(ts) AND window_s = 60 GROUP BY time, site ORDER BY time, site",
             "s",
-            "From the end of a window to its being queryable, the whole range: allowed lateness, the worker "
+            "From the end of a window until it can be queried, over the whole range: allowed lateness, the worker "
             "and the sink.",
             low=0,
             thresholds=_FRESH,
@@ -128,7 +123,7 @@ def dashboard() -> dash.Dashboard:
             "1000 AS lag FROM "
             f"({_EACH}) GROUP BY time, kind ORDER BY time, kind",
             "s",
-            "From a message's arrival in Kafka to its being stored: the sink's part of the way.",
+            "From a message's arrival in Kafka until it is stored: the sink's share of the delay.",
             low=0,
             last="5m",
         ),
@@ -137,12 +132,12 @@ def dashboard() -> dash.Dashboard:
             "SELECT * FROM ("
             + " UNION ALL ".join(
                 f"SELECT $__timeInterval(ts) AS time, '{k}' AS kind, sum(arraySum(samples)) / "
-                f"$__interval_s AS samples FROM {rolled(k, frames=True)} WHERE $__timeFilter(ts) GROUP BY time"
+                f"$__interval_s AS samples FROM {rolled_frames(k)} WHERE $__timeFilter(ts) GROUP BY time"
                 for k in KINDS
             )
             + ") ORDER BY time, kind",
             "cps",
-            "Samples a second, by kind, as the windows counted them. A step down is a source that went away.",
+            "Samples a second, by kind, as the windows counted them. A step down is a source that stopped.",
             low=0,
         ),
         panels.table(
@@ -150,7 +145,7 @@ def dashboard() -> dash.Dashboard:
             f"SELECT {_STAGE} AS stage, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts, "
             "max(modification_time) AS "
             f"newest_part {_PARTS} GROUP BY stage ORDER BY stage",
-            "What each stage has left in the store: rows as stored (a frame is one row), size, parts.",
+            "What each stage has stored: rows as stored (a frame is one row), size, parts.",
             units={"bytes": "bytes", "rows": "short"},
         ),
         panels.bars(
@@ -172,24 +167,32 @@ def dashboard() -> dash.Dashboard:
             height=9,
         ),
         panels.table(
-            "Set aside",
-            f"SELECT ts, topic, partition, offset, reason, detail, bytes FROM {DB}.dead_letters FINAL WHERE "
+            "Dead letters by message",
+            f"SELECT ts, topic, partition, offset, reason, detail, bytes FROM {DEAD_LETTERS} FINAL WHERE "
             "$__timeFilter(ts) ORDER "
             f"BY ts DESC LIMIT 50",
-            "Dead letters: where they came from and why. `gigawatch dlq show` prints one, `replay` tries again.",
+            "Where they came from and why. `gigawatch dlq show` prints one, `replay` tries again.",
             units={"bytes": "bytes"},
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
         panels.graph(
-            "Not taken at face value",
-            f"SELECT $__timeInterval(ts) AS time, reason, sum(count) AS samples FROM {DB}.quality FINAL WHERE "
+            "Data quality",
+            f"SELECT $__timeInterval(ts) AS time, reason, sum(count) AS samples FROM {QUALITY} FINAL WHERE "
             f"$__timeFilter(ts) GROUP BY time, reason ORDER BY time, reason",
             "none",
-            "Late, doubled, frozen, silent, impossible samples, by reason.",
+            "Late, duplicate, frozen, silent, impossible samples, by reason.",
             low=0,
             height=9,
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "health",
+        80,
+        "is the data fresh, complete and small",
+        "Lag, freshness, rows by stage, dead letters, size.",
+        shown,
+        variables.tiers("rolled"),
+        title="pipeline health",
+        pictures=(("health", "health.png"),),
+    )

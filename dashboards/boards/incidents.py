@@ -1,17 +1,15 @@
-"""Incidents: what happened, how long it lasted, what caused it; and what the data itself said was wrong."""
+"""Incidents: what happened, how long it lasted, what caused it; and the quality of the data."""
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.board import TO_GPU, TO_JOB, TO_RACK
-from dashboards.sql import SITE
-from schemas.tables import DATABASE as DB
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.links import TO_GPU, TO_JOB, TO_RACK
+from dashboards.sql import INCIDENTS, LABELS, QUALITY, SCORES, SITE
+from pipeline.compute.rules import all_rules
 from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
 
-UID = board.uid("incidents")
-_ALL = f"FROM {DB}.incidents FINAL WHERE {SITE} AND opened <= $__toTime AND (open = 1 OR closed >= $__fromTime)"
+_ALL = f"FROM {INCIDENTS} FINAL WHERE {SITE} AND opened <= $__toTime AND (open = 1 OR closed >= $__fromTime)"
 _THEN = "from=${__data.fields.from_ms}&to=${__data.fields.to_ms}"
 
 LIST = (
@@ -30,13 +28,13 @@ _STATES = (
     f"device IN (SELECT device {_ALL} ORDER BY open DESC, opened DESC LIMIT 24) ORDER BY time, device"
 )
 
+#: The detector rules by name.
+_RULES = ", ".join(rule.name for rule in all_rules())
 
-def dashboard() -> dash.Dashboard:
-    """Figures; when and what; the list; scores; data quality; injected faults."""
-    made = board.begin(
-        "incidents", "incidents", "What stayed anomalous, how long, and why.", since="now-1h"
-    ).with_variable(board.site())
-    for panel in (
+
+def board() -> Board:
+    """Key figures; when and what; the list; scores; data quality; injected faults."""
+    shown = (
         panels.stat(
             "Open",
             f"SELECT countIf(open = 1) AS value {_ALL}",
@@ -65,7 +63,7 @@ def dashboard() -> dash.Dashboard:
             "Devices with more than one",
             f"SELECT count() AS value FROM (SELECT device {_ALL} GROUP BY site, rack, device HAVING count() > 1)",
             "none",
-            "Repeat offenders: what was repaired did not stay repaired.",
+            "Devices that fail again: a repair did not last.",
             (("green", None), ("yellow", 1)),
             span=4,
         ),
@@ -73,11 +71,11 @@ def dashboard() -> dash.Dashboard:
             "By cause",
             f"SELECT cause, count() AS incidents {_ALL} GROUP BY cause ORDER BY incidents DESC, cause LIMIT 12",
             "none",
-            "Which metric, or which absence, gave rise to them.",
+            f"The anomalous metric, or the detector rule that found it: {_RULES}.",
             span=8,
             height=4,
             decimals=0,
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
         panels.states(
             "When",
@@ -85,7 +83,7 @@ def dashboard() -> dash.Dashboard:
             "The newest 24 devices with incidents, and when those were open.",
             span=24,
             height=7,
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
         panels.table(
             "Incidents",
@@ -102,11 +100,11 @@ def dashboard() -> dash.Dashboard:
             colours={"peak": panels.SCORES},
             units={"lasted": "s"},
             decimals={"lasted": 0},
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
         panels.graph(
             "Highest scores",
-            f"SELECT $__timeInterval(ts) AS time, kind, max(score) AS score FROM {DB}.scores WHERE "
+            f"SELECT $__timeInterval(ts) AS time, kind, max(score) AS score FROM {SCORES} WHERE "
             f"$__timeFilter(ts) AND {SITE} "
             f"GROUP BY time, kind ORDER BY time, kind",
             "none",
@@ -115,35 +113,43 @@ def dashboard() -> dash.Dashboard:
             low=0,
             high=1,
             thresholds=panels.SCORES,
-            empty="none: every device is as ever",
+            empty="none: every device is normal",
         ),
         panels.graph(
             "Anomalous devices",
             "SELECT $__timeInterval(ts) AS time, cause, uniqExact(site, rack, device) AS devices FROM "
-            f"{DB}.scores WHERE "
+            f"{SCORES} WHERE "
             f"$__timeFilter(ts) AND {SITE} AND score >= {SCORE_NOTICE:g} GROUP BY time, cause ORDER BY time, cause",
             "none",
             "Devices with a score worth a look, by cause. Many at once with one cause: look upstream of them.",
             low=0,
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
         panels.table(
-            "Telemetry not taken at face value",
-            f"SELECT reason, kind, rack, metric, sum(count) AS samples, max(ts) AS newest FROM {DB}.quality "
+            "Data quality",
+            f"SELECT reason, kind, rack, metric, sum(count) AS samples, max(ts) AS newest FROM {QUALITY} "
             f"FINAL WHERE $__timeFilter(ts) AND {SITE} GROUP BY reason, kind, rack, metric ORDER BY samples "
             "DESC LIMIT 50",
-            "Late, out of order, doubled, frozen, silent, impossible: what the pipeline noticed about the data "
+            "Late, out of order, duplicate, frozen, silent, impossible: what the pipeline detected in the data "
             "(docs/reliability.md).",
-            empty=panels.WELL,
+            empty=panels.NO_FAULT,
         ),
         panels.table(
             "Faults injected",
             "SELECT started, if(ended > started, ended, NULL) AS until, fault, device, rack, cause AS "
             "shows_in, severity FROM "
-            f"{DB}.labels FINAL WHERE {SITE} AND started <= $__toTime ORDER BY started DESC LIMIT 50",
-            "The synthetic plant's own truth: what was made to go wrong.",
+            f"{LABELS} FINAL WHERE {SITE} AND started <= $__toTime ORDER BY started DESC LIMIT 50",
+            "Labels of the synthetic plant: the faults that it simulates.",
             empty="none was injected",
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "incidents",
+        70,
+        "what stayed anomalous, how long, why",
+        "What stayed anomalous, how long, and why.",
+        shown,
+        (variables.site(),),
+        since="now-1h",
+        pictures=(("incidents", "incidents.png"),),
+    )

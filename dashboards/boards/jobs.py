@@ -1,22 +1,20 @@
-"""Jobs: what each gets done, what it costs, and which GPU drags it."""
+"""Jobs: what each gets done, what it costs, and which GPU slows it down."""
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.board import IN_JOB, TO_GPU, TO_RACK
-from dashboards.sql import NOW, SITE, rolled
-from schemas.tables import DATABASE as DB
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.links import TO_GPU, TO_JOB, TO_RACK
+from dashboards.sql import DEVICE_SET, NOW, SITE, device_sets, frames, rolled_frames, same_devices
+from dashboards.variables import IN_JOB
 from schemas.thresholds import STRAGGLER_SHARE
 
-UID = board.uid("jobs")
-_NAMED = f"(SELECT who, rack, node, device, model, job FROM {DB}.identities FINAL WHERE {SITE})"
+_NAMED = device_sets("rack, node, device, model, job")
 
 
-def summed(metric: str) -> str:
-    """A frame's array with what was not measured as nothing, to be added up; a frame may lack the metric altogether."""
-    return f"arrayMap(v -> if(isNaN(v), 0, v), arrayResize({metric}, rows, nan))"
+def summed(column: str) -> str:
+    """Returns a frame's array with 0 where nothing was measured, to be added up; a frame may lack the metric."""
+    return f"arrayMap(v -> if(isNaN(v), 0, v), arrayResize({column}, rows, nan))"
 
 
 def by_job(source: str, where: str, sums: dict[str, str]) -> str:
@@ -32,16 +30,16 @@ def by_job(source: str, where: str, sums: dict[str, str]) -> str:
     return (
         f"SELECT name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM "
         "(SELECT *, uniqExactMerge(seen) OVER "
-        "(PARTITION BY site, place) AS moments FROM (SELECT site, rack AS place, who, uniqExactState(ts) AS "
-        f"seen, {inner} FROM {source} WHERE {where} "
-        f"AND {SITE} GROUP BY site, place, who)) AS f INNER JOIN {_NAMED} AS i ON f.who = i.who ARRAY JOIN "
-        "i.job AS name_job, i.rack AS name_rack, "
+        "(PARTITION BY site, place) AS moments FROM (SELECT site, rack AS place, "
+        f"{DEVICE_SET}, uniqExactState(ts) AS seen, {inner} FROM {source} WHERE {where} "
+        f"AND {SITE} GROUP BY site, place, {DEVICE_SET})) AS f INNER JOIN {_NAMED} AS i ON "
+        f"{same_devices('f', 'i')} ARRAY JOIN i.job AS name_job, i.rack AS name_rack, "
         f"i.device AS name_device, {joined}"
     )
 
 
 _NOW = by_job(
-    f"{DB}.gpu_10s_frames FINAL",
+    f"{frames('gpu', '10s')} FINAL",
     NOW,
     {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"},
 )
@@ -65,16 +63,14 @@ _LIST = (
 
 _ENERGY = (
     "SELECT job, sum(energy * samples) / 3.6e6 AS used FROM "
-    f"({by_job(rolled('gpu', frames=True), '$__timeFilter(ts)', {'energy': 'energy_j_inc'})}) "
+    f"({by_job(rolled_frames('gpu'), '$__timeFilter(ts)', {'energy': 'energy_j_inc'})}) "
     f"WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY used DESC LIMIT 20"
 )
 
 
-#: Who works for which job: a row for each job of a frame, with the places of its devices in the frame's arrays.
-_MEMBERS = (
-    "(SELECT who, arrayJoin(arrayDistinct(arrayFilter(j -> j != '', job))) AS name, arrayMap(j -> j = name, "
-    f"job) AS mine FROM {DB}.identities "
-    f"FINAL WHERE {SITE})"
+#: A row for each job of a frame, with the places of its devices in the frame's arrays.
+_MEMBERS = device_sets(
+    "arrayJoin(arrayDistinct(arrayFilter(j -> j != '', job))) AS name, arrayMap(j -> j = name, job) AS mine"
 )
 
 
@@ -87,30 +83,23 @@ def over(expression: str, name: str, column: str) -> str:
         "arrayCount((v, m) -> m AND NOT isNaN(v), "
         f"f.{column}, j.mine) AS known_one"
     )
-    frames = (
-        f"(SELECT ts, rack AS place, who, {column} FROM {rolled('gpu', frames=True)} WHERE $__timeFilter(ts) "
+    members = (
+        f"(SELECT ts, rack AS place, {DEVICE_SET}, {column} FROM {rolled_frames('gpu')} WHERE $__timeFilter(ts) "
         f"AND {SITE} AND notEmpty({column}))"
     )
     return (
         f"SELECT time, job, {expression} AS {name} FROM (SELECT time, place, job, sum(sum_one) AS total, "
         "sum(known_one) AS known, uniqExact(ts) AS "
         "moments FROM (SELECT $__timeInterval(f.ts) AS time, f.ts AS ts, f.place AS place, j.name AS job, "
-        f"{each} FROM {frames} AS f INNER JOIN "
-        f"{_MEMBERS} AS j ON f.who = j.who) WHERE {IN_JOB} GROUP BY time, place, job) GROUP BY time, job ORDER "
-        "BY time, job LIMIT 40000"
+        f"{each} FROM {members} AS f INNER JOIN "
+        f"{_MEMBERS} AS j ON {same_devices('f', 'j')}) WHERE {IN_JOB} GROUP BY time, place, job) "
+        "GROUP BY time, job ORDER BY time, job LIMIT 40000"
     )
 
 
-def dashboard() -> dash.Dashboard:
-    """Figures; work and power by job; energy; who drags."""
-    made = board.begin(
-        "jobs",
-        "jobs",
-        "What each job gets done, what it draws, and which GPU drags it.",
-        incidents=f"{SITE} AND {IN_JOB} AND job != ''",
-    )
-    made = board.tiers(made.with_variable(board.site()).with_variable(board.job()), "rolled")
-    for panel in (
+def board() -> Board:
+    """Key figures; work and power by job; energy; stragglers."""
+    shown = (
         panels.stat(
             "Jobs",
             f"SELECT uniqExact(job) AS jobs, uniqExact(device) AS GPUs FROM ({_NOW}) WHERE job != '' AND {IN_JOB}",
@@ -132,7 +121,7 @@ def dashboard() -> dash.Dashboard:
             f"SELECT count() AS value FROM ({STRAGGLERS})",
             "none",
             f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's "
-            f"typical work in their rack: a synchronous job waits for each of them.",
+            f"typical work in their rack: a synchronous job waits for each.",
             panels.ANY,
             span=4,
             decimals=0,
@@ -161,7 +150,7 @@ def dashboard() -> dash.Dashboard:
             "Tensor activity by job",
             over("sum(total) / nullIf(sum(known), 0)", "tensor", "tensor_active_mean"),
             "percentunit",
-            "How much of the time tensor pipes work: what a training job is bought for.",
+            "How much of the time tensor pipes work: the work that a training job is run for.",
             low=0,
         ),
         panels.graph(
@@ -183,15 +172,15 @@ def dashboard() -> dash.Dashboard:
             "All jobs",
             _LIST,
             "Jobs by what they draw now.",
-            links={"job": board.TO_JOB},
+            links={"job": TO_JOB},
             units={"utilization": "percent", "tensor_active": "percentunit", "draws": "watt", "per_gpu": "watt"},
             decimals={"utilization": 1, "tensor_active": 1, "draws": 1, "per_gpu": 0},
         ),
         panels.table(
-            "Who drags",
+            "Stragglers by GPU",
             STRAGGLERS,
             "GPUs far below their job's typical activity in the same rack, newest minutes.",
-            empty="none drags",
+            empty="no straggler",
             links={
                 "device": TO_GPU.replace("${__data.fields.site}", "${site}"),
                 "rack": TO_RACK.replace("${__data.fields.site}", "${site}"),
@@ -205,6 +194,14 @@ def dashboard() -> dash.Dashboard:
             },
             decimals={"utilization": 0, "power_w": 0},
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "jobs",
+        60,
+        "what a job gets done, what it costs, which GPU slows it down",
+        "What each job gets done, what it draws, and which GPU slows it down.",
+        shown,
+        (variables.site(), variables.job(), *variables.tiers("rolled")),
+        incidents=f"{SITE} AND {IN_JOB} AND job != ''",
+        pictures=(("jobs", "jobs.png"),),
+    )

@@ -1,27 +1,38 @@
-"""Power: from the feed to the rack, how fast it changes, and what is left."""
+"""Power: from the feed to the rack, how fast it changes, and the headroom."""
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.board import TO_RACK
-from dashboards.sql import IN_ROW, NOW, ROW, SITE, provisioned_w, racks_now, rolled, site_over, sites_now, tiered
-from schemas.tables import DATABASE as DB
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.links import TO_RACK
+from dashboards.sql import (
+    IN_ROW,
+    NOW,
+    POWER_10S,
+    POWER_RAW,
+    RACK_WINDOWS,
+    ROW,
+    SITE,
+    provisioned_w,
+    racks_now,
+    rolled,
+    site_over,
+    sites_now,
+    tiered,
+)
 from schemas.thresholds import LOAD_HIGH
 
-UID = board.uid("power")
 _METERS = f"WHERE $__timeFilter(ts) AND {SITE} AND model = 'rack-meter' AND {IN_ROW}"
-_OVER = f"FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND {SITE} AND {IN_ROW} AND window_s = $window"
+_OVER = f"FROM {RACK_WINDOWS} WHERE $__timeFilter(ts) AND {SITE} AND {IN_ROW} AND window_s = $window"
 _RACKS = racks_now(60, IN_ROW)
 #: Every sample of the part of the range that the panel shows: what one second can show. The newest moments, of which
 #: not all meters are stored yet, are left out: they would look like a power cut.
 _EVERY = (
     "SELECT ts, power FROM (SELECT ts, sum(power_w_mean) AS power, count() AS meters, max(meters) OVER () AS "
-    f"most FROM {DB}.power_raw WHERE "
+    f"most FROM {POWER_RAW} WHERE "
     f"$__timeFilter(ts) AND {SITE} AND model = 'rack-meter' AND {IN_ROW} GROUP BY ts) WHERE meters >= 0.9 * most"
 )
-#: The racks' power by moment or interval, from as many racks as ever in the range.
+#: The number of racks at each moment or interval, and the most in the range.
 _WHOLE = "count() AS racks, max(racks) OVER () AS most"
 ALIASING = (
     "A sample a second shows swings slower than half a hertz. Training swings at 0.2 to 3 Hz (arXiv "
@@ -38,7 +49,7 @@ _HEADROOM = (
 )
 
 _BREAKERS = (
-    f"SELECT rack, avg(current_a_mean) / avg(current_limit_a_mean) AS load FROM {DB}.power_10s WHERE {NOW} AND "
+    f"SELECT rack, avg(current_a_mean) / avg(current_limit_a_mean) AS load FROM {POWER_10S} WHERE {NOW} AND "
     f"{SITE} AND model = 'rack-meter' AND "
     f"{IN_ROW} AND current_limit_a_mean > 0 GROUP BY rack ORDER BY load DESC, rack LIMIT 12"
 )
@@ -48,16 +59,9 @@ def meters(columns: str) -> str:
     return f"SELECT $__timeInterval(ts) AS time, {columns} FROM {tiered('power')} {_METERS} GROUP BY time ORDER BY time"
 
 
-def dashboard() -> dash.Dashboard:
-    """Figures; feeds and meters; pace and swings; rows, breakers, shelves."""
-    made = board.begin(
-        "power",
-        "power",
-        "Feeds, meters and shelves; ramps and swings; capacity by row.",
-        incidents=f"{SITE} AND kind = 'power'",
-    )
-    made = board.tiers(made.with_variable(board.site()).with_variable(board.row()), "tier", "rolled", "window")
-    for panel in (
+def board() -> Board:
+    """Key figures; feeds and meters; pace and swings; rows, breakers, shelves."""
+    shown = (
         panels.stat(
             "Facility",
             f"SELECT sum(facility_power_w) AS value FROM {sites_now()}",
@@ -78,7 +82,7 @@ def dashboard() -> dash.Dashboard:
             "Provisioned",
             f"SELECT sum({provisioned_w()}) AS value FROM {_RACKS}",
             "watt",
-            "What these racks may draw: all parts at TDP, from the hardware catalogue.",
+            "Provisioned power of these racks: all parts at TDP, from the hardware catalogue.",
             span=4,
             decimals=2,
         ),
@@ -86,7 +90,7 @@ def dashboard() -> dash.Dashboard:
             "Overhead",
             f"SELECT sum(facility_power_w) - sum(it_power_w) AS value FROM {sites_now()}",
             "watt",
-            "Cooling, distribution and all else that is not IT.",
+            "Cooling, distribution and everything else that is not IT.",
             span=4,
             decimals=2,
         ),
@@ -95,7 +99,7 @@ def dashboard() -> dash.Dashboard:
             "SELECT max(abs(power - before)) * 6 AS value FROM (SELECT ts, power, lagInFrame(power) OVER "
             "(ORDER BY ts) AS before, "
             f"row_number() OVER (ORDER BY ts) AS n FROM (SELECT ts, sum(rack_power_w) AS power, {_WHOLE} FROM "
-            f"{DB}.rack_windows FINAL WHERE ts > "
+            f"{RACK_WINDOWS} FINAL WHERE ts > "
             f"$__toTime - INTERVAL 15 MINUTE AND ts <= $__toTime AND {SITE} AND {IN_ROW} AND window_s = 10 "
             "GROUP BY ts) WHERE racks >= 0.9 * most) "
             f"WHERE n > 1",
@@ -145,7 +149,7 @@ def dashboard() -> dash.Dashboard:
             "Swing above the mean",
             "SELECT $__timeInterval(ts) AS time, rack, avg(power_w_max - power_w_mean) AS swing FROM "
             f"{rolled('power')} "
-            f"{_METERS} AND rack IN (SELECT rack FROM {DB}.power_10s WHERE {NOW} AND {SITE} AND model = "
+            f"{_METERS} AND rack IN (SELECT rack FROM {POWER_10S} WHERE {NOW} AND {SITE} AND model = "
             f"'rack-meter' AND {IN_ROW} GROUP BY rack "
             f"ORDER BY avg(power_w_max - power_w_mean) DESC LIMIT 12) GROUP BY time, rack ORDER BY time, rack",
             "watt",
@@ -178,7 +182,7 @@ def dashboard() -> dash.Dashboard:
             "Voltage and frequency",
             meters("avg(voltage_v_mean) AS voltage, avg(frequency_hz_mean) AS frequency"),
             panels.unit("power", "voltage_v"),
-            "Means over the rack meters. Frequency leaves 60 Hz (or 50) when the grid is in trouble.",
+            "Means over the rack meters. Frequency leaves 60 Hz (or 50) when the grid is unstable.",
             span=8,
             units={"frequency": "hertz"},
         ),
@@ -203,7 +207,7 @@ def dashboard() -> dash.Dashboard:
             f"SELECT $__timeInterval(ts) AS time, rack, (max(power_w_mean) - min(power_w_mean)) / max(power_w_mean) AS "
             f"apart FROM {rolled('power')} WHERE $__timeFilter(ts) AND {SITE} AND {IN_ROW} AND model = "
             "'power-shelf' AND rack IN (SELECT rack FROM "
-            f"{DB}.power_10s WHERE {NOW} AND {SITE} AND {IN_ROW} AND model = 'power-shelf' GROUP BY rack ORDER "
+            f"{POWER_10S} WHERE {NOW} AND {SITE} AND {IN_ROW} AND model = 'power-shelf' GROUP BY rack ORDER "
             "BY max(power_w_mean) / "
             f"min(power_w_mean) DESC LIMIT 12) GROUP BY time, rack ORDER BY time, rack",
             "percentunit",
@@ -215,7 +219,7 @@ def dashboard() -> dash.Dashboard:
         panels.table(
             "Power supplies",
             f"SELECT site, device, rack, argMax(psu_count_max, ts) AS fitted, argMax(psu_failed_max, ts) AS failed, "
-            f"argMax(temp_c_max, ts) AS hottest, argMax(power_w_mean, ts) AS power FROM {DB}.power_10s WHERE "
+            f"argMax(temp_c_max, ts) AS hottest, argMax(power_w_mean, ts) AS power FROM {POWER_10S} WHERE "
             f"{NOW} AND {SITE} AND {IN_ROW} AND "
             f"model = 'power-shelf' GROUP BY site, device, rack ORDER BY failed DESC, hottest DESC, device LIMIT 20",
             "Shelves with failed supplies first, then the hottest.",
@@ -226,6 +230,14 @@ def dashboard() -> dash.Dashboard:
             colours={"failed": panels.ANY},
             decimals={"hottest": 0, "fitted": 0, "failed": 0},
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "power",
+        40,
+        "feeds, meters, ramps, swings, what is left by row",
+        "Feeds, meters and shelves; ramps and swings; capacity by row.",
+        shown,
+        (variables.site(), variables.row(), *variables.tiers("tier", "rolled", "window")),
+        incidents=f"{SITE} AND kind = 'power'",
+        pictures=(("power", "power.png"),),
+    )

@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as dash
-
-from dashboards import board, panels
-from dashboards.board import SERIES_TO_GPU, TO_GPU
-from dashboards.sql import NOW, RACK, metric, newest, provisioned_w, reasons, rolled, tdp_w
-from schemas.tables import DATABASE as DB
+from dashboards import panels, variables
+from dashboards.board import Board
+from dashboards.links import SERIES_TO_GPU, TO_GPU, TO_JOB
+from dashboards.queries.rack import GPUS, LEAKS, RACK_NOW, THROTTLES, each, one, rack, spread
+from dashboards.sql import NOW, RACK, SCORES, provisioned_w, rolled
 from schemas.thresholds import HBM_CRITICAL_C, HEAT_BALANCE, LPM_PER_KW_DESIGN, LPM_PER_KW_LEAST, SCORE_NOTICE
 
-UID = board.uid("rack")
-_NOW = newest("rack_windows", 60, "site, rack", "rack = ${rack:singlequote}")
 
-
-def each(kind: str, expression: str, where: str = "", label: str = "device") -> str:
-    """A value for each device and moment."""
-    more = f" AND {where}" if where else ""
-    return (
-        f"SELECT $__timeInterval(ts) AS time, {label}, {expression} AS value FROM {rolled(kind)} WHERE "
-        f"$__timeFilter(ts) AND {RACK}{more} GROUP BY "
-        f"time, {label} ORDER BY time, {label}"
-    )
-
-
-def spread(name: str) -> str:
-    """Lowest, mean and highest GPU of the rack."""
-    mean, high = metric("gpu", name), metric("gpu", name, "max")
-    return (
-        f"SELECT $__timeInterval(ts) AS time, min({mean}) AS lowest, avg({mean}) AS mean, max({high}) AS "
-        f"highest FROM {rolled('gpu')} WHERE "
-        f"$__timeFilter(ts) AND {RACK} GROUP BY time ORDER BY time"
-    )
-
-
-def rack(columns: str) -> str:
-    return (
-        f"SELECT $__timeInterval(ts) AS time, {columns} FROM {DB}.rack_windows WHERE $__timeFilter(ts) AND "
-        f"{RACK} AND window_s = $window GROUP BY time "
-        f"ORDER BY time"
-    )
-
-
-def one(expression: str) -> str:
-    return f"SELECT {expression} AS value FROM {_NOW}"
-
-
-_LEAKS = (
-    "SELECT $__timeInterval(ts) AS time, device, multiIf(max(leak_max) > 0, 'leak', "
-    "max(leak_sensor_fault_max) > 0, 'sensor fault', "
-    "greatest(max(liquid_isolated_max), max(electrical_isolated_max)) > 0, 'isolated', 'ok') AS state FROM "
-    f"{rolled('cooling')} WHERE "
-    f"$__timeFilter(ts) AND {RACK} GROUP BY time, device ORDER BY time, device"
-)
-
-_THROTTLES = (
-    "SELECT $__timeInterval(ts) AS time, node, "
-    f"{reasons('groupBitOr(toUInt32(ifNull(clock_event_reasons_max, 0)))')} AS state FROM "
-    f"{rolled('gpu')} WHERE $__timeFilter(ts) AND {RACK} GROUP BY time, node ORDER BY time, node"
-)
-
-_GPUS = (
-    "SELECT g.site AS site, g.rack AS rack, g.device AS device, g.job AS job, g.util_pct_mean AS utilization, "
-    "g.power_w_mean AS power, g.power_w_mean "
-    f"/ {tdp_w()} AS of_tdp, g.temp_c_mean AS temperature, g.temp_margin_c_mean AS margin, g.mem_temp_c_max AS "
-    "hbm, g.sm_clock_mhz_mean AS sm_clock, "
-    f"{reasons('toUInt32(ifNull(g.clock_event_reasons_max, 0))')} AS held_by, g.xid_max AS xid, s.score AS "
-    "score, s.cause AS cause FROM (SELECT * FROM "
-    f"{DB}.gpu_10s WHERE {NOW} AND {RACK} ORDER BY ts DESC LIMIT 1 BY device) AS g LEFT JOIN (SELECT device, "
-    "max(a.score) AS score, argMax(a.cause, "
-    f"a.score) AS cause FROM {DB}.scores AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s USING (device) "
-    "ORDER BY score DESC NULLS LAST, device LIMIT "
-    f"150"
-)
-
-
-def dashboard() -> dash.Dashboard:
-    """Figures; GPUs; power path; coolant; nodes; scores; a table of all GPUs."""
-    made = board.begin("rack", "rack", "One rack: GPUs, nodes, power path and coolant loop.", incidents=RACK, xids=RACK)
-    made = board.tiers(made.with_variable(board.site(multi=False)).with_variable(board.rack()), "rolled", "window")
-    for panel in (
+def board() -> Board:
+    """Key figures; GPUs; power path; coolant; nodes; scores; a table of all GPUs."""
+    shown = (
         panels.stat(
             "GPUs",
-            "SELECT gpus AS reporting, toInt32(gpus_expected) - toInt32(gpus) AS silent FROM " + _NOW,
+            "SELECT gpus AS reporting, toInt32(gpus_expected) - toInt32(gpus) AS silent FROM " + RACK_NOW,
             "none",
             "GPUs that gave a sample in the newest minute, and known ones that did not.",
             span=4,
@@ -93,7 +26,7 @@ def dashboard() -> dash.Dashboard:
             "Of provisioned",
             one(f"rack_power_w / {provisioned_w()}"),
             "percentunit",
-            "Drawn over what the rack may draw: all its parts at TDP.",
+            "Power over provisioned power: all its parts at TDP.",
             panels.LOADS,
             span=3,
             decimals=0,
@@ -102,7 +35,7 @@ def dashboard() -> dash.Dashboard:
             "Hottest GPU",
             one("gpu_temp_c_max"),
             "celsius",
-            "Highest die temperature of the newest minute; what counts is the margin below.",
+            "Highest die temperature of the newest minute; judge by the margin below.",
             span=3,
             decimals=0,
         ),
@@ -110,7 +43,7 @@ def dashboard() -> dash.Dashboard:
             "Coolant per kW",
             one("flow_lpm / nullIf(rack_power_w, 0) * 1000"),
             "none",
-            f"L/min for each kW. Designs want {LPM_PER_KW_DESIGN:g} or "
+            f"L/min per kW. Designs have {LPM_PER_KW_DESIGN:g} or "
             f"more; below {LPM_PER_KW_LEAST:g} the coolant gets too hot.",
             panels.FLOWS,
             span=3,
@@ -137,19 +70,19 @@ def dashboard() -> dash.Dashboard:
         ),
         panels.stat(
             "Score",
-            f"SELECT max(score) AS value FROM {DB}.scores WHERE {NOW} AND {RACK}",
+            f"SELECT max(score) AS value FROM {SCORES} WHERE {NOW} AND {RACK}",
             "none",
             "The worst device's anomaly score in the newest minutes.",
             panels.SCORES,
             span=2,
             decimals=2,
-            empty="as ever",
+            empty="normal",
         ),
         panels.heat(
             "GPU utilization",
             each("gpu", "avg(util_pct_mean)"),
             panels.unit("gpu", "util_pct"),
-            "A row a GPU. A dark row in a bright rack does no work that its peers do.",
+            "A row per GPU. A dark row in a bright rack is an idle GPU among busy peers.",
             low=0,
             high=100,
             link=SERIES_TO_GPU,
@@ -168,14 +101,14 @@ def dashboard() -> dash.Dashboard:
             "GPU power",
             each("gpu", "avg(power_w_mean)"),
             panels.unit("gpu", "power_w"),
-            "A line a GPU. One that leaves the bundle has another load, or is held down.",
+            "A line per GPU. One away from the others has another load, or is throttled.",
             low=0,
         ),
         panels.graph(
             "GPU temperature",
             each("gpu", "avg(temp_c_mean)"),
             panels.unit("gpu", "temp_c"),
-            "A line a GPU. One above the bundle has a bad cold plate or interface; all rising together is the coolant.",
+            "A line per GPU. One above the others: a bad cold plate or interface; all rising together: the coolant.",
         ),
         panels.graph(
             "SM clock",
@@ -186,9 +119,9 @@ def dashboard() -> dash.Dashboard:
             span=8,
         ),
         panels.states(
-            "Clocks held by",
-            _THROTTLES,
-            "Why clocks are held, worst of a node's GPUs. Hardware slow-down is a fault of power or board.",
+            "Throttle reasons",
+            THROTTLES,
+            "DCGM's clock event reasons, the worst of a node's GPUs. A hardware slowdown is a fault of power or board.",
             span=8,
         ),
         panels.graph(
@@ -230,7 +163,7 @@ def dashboard() -> dash.Dashboard:
             "Failed power supplies",
             each("power", "max(psu_failed_max)", "model = 'power-shelf'"),
             "none",
-            "Supplies that deliver nothing, by shelf. One is borne (N+1); two are not.",
+            "Failed supplies by shelf. The shelf runs with one failed (N+1), not with two.",
             low=0,
             span=8,
         ),
@@ -276,15 +209,15 @@ def dashboard() -> dash.Dashboard:
         ),
         panels.states(
             "Leak sensors",
-            _LEAKS,
+            LEAKS,
             "A sensor fault is not a leak. Isolated: the facility has shut the rack's liquid or power off.",
             height=5,
         ),
         panels.graph(
             "Scores",
-            f"SELECT $__timeInterval(ts) AS time, device, max(score) AS score FROM {DB}.scores WHERE "
+            f"SELECT $__timeInterval(ts) AS time, device, max(score) AS score FROM {SCORES} WHERE "
             f"$__timeFilter(ts) AND {RACK} AND "
-            f"device IN (SELECT device FROM {DB}.scores WHERE $__timeFilter(ts) AND {RACK} GROUP BY device "
+            f"device IN (SELECT device FROM {SCORES} WHERE $__timeFilter(ts) AND {RACK} GROUP BY device "
             "ORDER BY max(score) DESC LIMIT 12) "
             f"GROUP BY time, device ORDER BY time, device",
             "none",
@@ -293,15 +226,15 @@ def dashboard() -> dash.Dashboard:
             high=1,
             height=5,
             thresholds=panels.SCORES,
-            empty="none: every device is as ever",
+            empty="none: every device is normal",
         ),
         panels.table(
             "All GPUs",
-            _GPUS,
-            "Newest 10 s of every GPU of the rack, most anomalous first. Follow one to its page.",
+            GPUS,
+            "Newest 10 s of every GPU of the rack, most anomalous first. A link opens the GPU's board.",
             span=24,
             height=12,
-            links={"device": TO_GPU, "job": board.TO_JOB},
+            links={"device": TO_GPU, "job": TO_JOB},
             hidden=["site", "rack"],
             colours={
                 "score": panels.SCORES,
@@ -330,6 +263,15 @@ def dashboard() -> dash.Dashboard:
                 "of_tdp": 0,
             },
         ),
-    ):
-        made = made.with_panel(panel)
-    return made
+    )
+    return Board(
+        "rack",
+        20,
+        "which GPU, node, shelf or loop of this rack",
+        "One rack: GPUs, nodes, power path and coolant loop.",
+        shown,
+        (variables.site(multi=False), variables.rack(), *variables.tiers("rolled", "window")),
+        incidents=RACK,
+        xids=RACK,
+        pictures=(("rack", "rack.png"),),
+    )

@@ -1,1 +1,1 @@
-"""The watch page: the boards' own JSON, drawn without Grafana."""
+"""The watch page: the boards' own JSON, shown without Grafana."""

@@ -1,4 +1,4 @@
-"""Who may look: this machine's user, or who says the token. No page of somewhere else, through a visitor's browser."""
+"""Access to the watch page: this machine's user, or holders of the token; no page of another origin."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _HEADERS = {
 
 
 def middleware(token: str) -> Middleware:
-    """Refuses strangers; with a `token`, `/?token=...` once gives a cookie, and `Authorization: Bearer ...` serves
-    too.
+    """Returns the check of every request: its origin and, with a `token`, the cookie that `/?token=...` sets once or
+    `Authorization: Bearer ...`.
     """
 
-    def knows(said: str | None) -> bool:
-        return said is not None and hmac.compare_digest(said.encode("utf-8", "replace"), token.encode())
+    def is_token(given: str | None) -> bool:
+        return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
     @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
         host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
         foreign = origin is not None and urlsplit(origin).netloc != host
         reading = (
@@ -45,10 +45,10 @@ def middleware(token: str) -> Middleware:
         if not token and not host_is_loopback(host):
             raise web.HTTPForbidden(text="without a token this page answers to this machine's own address only\n")
         if token and not (
-            knows(request.cookies.get(COOKIE))
-            or knows(request.headers.get("Authorization", "").removeprefix("Bearer "))
+            is_token(request.cookies.get(COOKIE))
+            or is_token(request.headers.get("Authorization", "").removeprefix("Bearer "))
         ):
-            if knows(request.query.get("token")):
+            if is_token(request.query.get("token")):
                 moved = web.HTTPSeeOther(request.path)
                 moved.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
                 raise moved
@@ -57,4 +57,4 @@ def middleware(token: str) -> Middleware:
         answer.headers.update(_HEADERS)
         return answer
 
-    return guard
+    return authorize

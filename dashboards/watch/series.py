@@ -21,14 +21,14 @@ class Series:
 
 
 def millis(moment: Any) -> int:
-    """A store's time as ms since 1970, UTC where it does not say."""
+    """A store's time as ms since 1970, UTC where it has no zone."""
     if isinstance(moment, dt.datetime):
         return round((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp() * 1000)
     return round(float(moment) * 1000)
 
 
 def split(names: Sequence[str], rows: Sequence[Sequence[Any]], words: bool = False) -> list[Series]:
-    """The lines, in the order in which they turn up. With `words` the last column is a word (a state), not a label."""
+    """Returns the lines, in order of appearance. With `words` the last column is a word (a state), not a label."""
     if not rows:
         return []
     text = [i for i, _ in enumerate(names) if i and any(isinstance(row[i], str) for row in rows[:50])]
@@ -40,12 +40,12 @@ def split(names: Sequence[str], rows: Sequence[Sequence[Any]], words: bool = Fal
         at = stamps.get(row[0])
         if at is None:
             at = stamps[row[0]] = millis(row[0])
-        who = tuple(row[i] for i in labels)
+        named_by = tuple(row[i] for i in labels)
         for i in values:
-            series = found.get((*who, i))
+            series = found.get((*named_by, i))
             if series is None:
-                named = {names[k]: str(v) for k, v in zip(labels, who, strict=True)}
-                series = found[(*who, i)] = Series(names[i], named, names[i])
+                named = {names[k]: str(v) for k, v in zip(labels, named_by, strict=True)}
+                series = found[(*named_by, i)] = Series(names[i], named, names[i])
             series.x.append(at)
             series.y.append(
                 row[i]

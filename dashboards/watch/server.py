@@ -1,10 +1,9 @@
-"""Serves the watch page: boards, their variables, and each panel drawn from the answer of its query."""
+"""Serves the watch page: boards, their variables, and each panel rendered from its query's rows."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,54 +14,33 @@ from typing import Any
 from aiohttp import web
 
 from dashboards import build, model
-from dashboards.check import first_line
+from dashboards.errors import first_line
 from dashboards.macros import AllOf, MacroError, Range, expand
 from dashboards.watch import auth
-from dashboards.watch.render import PanelData, draw
+from dashboards.watch.panel_data import PanelData, RenderedPanel
+from dashboards.watch.render import render
 from dashboards.watch.series import millis
 from dashboards.watch.theme import colour
+from dashboards.watch.time_range import covering
 
 FIRST = "gigawatch-factory"
 #: Seconds until a request is answered, also when the store is silent: more than the store may work on a query (30 s).
 ANSWER_S = 40.0
 _MOST_AT_ONCE = 4
 _MOST_ROWS = 200_000
-_RELATIVE = re.compile(r"now(?:-(\d+)([smhdw]))?")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-#: Intervals that a graph's points may have, s: ones that divide minutes, hours, days.
-_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _PLAIN_WORD = re.compile(r"\w{0,32}")
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """An answer of the store."""
+class QueryTable:
+    """Columns and rows of a query."""
 
     names: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
 
-Ask = Callable[[str], Table]
-
-
-def moment(text: str, now: dt.datetime) -> dt.datetime:
-    """`now`, `now-30m`, or ms since 1970; ValueError for anything else."""
-    match = _RELATIVE.fullmatch(text)
-    if match:
-        return now - dt.timedelta(seconds=int(match[1]) * _UNIT_S[match[2]]) if match[1] else now
-    if not re.fullmatch(r"\d{10,14}", text):
-        raise ValueError(f"time {text!r}: it is now, now-30m (s, m, h, d, w) or milliseconds since 1970")
-    return dt.datetime.fromtimestamp(int(text) / 1000, dt.UTC)
-
-
-def covering(first: str, last: str, points: int, now: dt.datetime) -> Range:
-    """The range with an interval that gives about `points` points; ValueError when it ends before it begins."""
-    begin, end = moment(first, now), moment(last, now)
-    if end <= begin:
-        raise ValueError(f"the time range ends ({last}) before it begins ({first})")
-    wanted = (end - begin).total_seconds() / max(10, min(points, 2000))
-    return Range(begin, end, next((i for i in _INTERVALS if i >= wanted), math.ceil(wanted)))
+Ask = Callable[[str], QueryTable]
 
 
 class StoreTimeout(RuntimeError):
@@ -123,7 +101,7 @@ class Page:
         own = resources.files("dashboards.watch").joinpath("static")
         found = {f.name: f for f in own.iterdir()}.get(name)
         if found is None:
-            raise web.HTTPNotFound(text=f"no {name} here\n")
+            raise web.HTTPNotFound(text=f"this page has no file {name}\n")
         return web.Response(
             body=found.read_bytes(),
             content_type=_TYPES.get(Path(name).suffix, "text/plain"),
@@ -194,8 +172,8 @@ class Page:
         )
 
     async def _annotations(self, body: model.Body, over: Range, values: model.Values) -> list[dict[str, Any]]:
-        """Spans and moments that are drawn into all graphs; one that cannot be read is left out, since it is not what
-        the board is for.
+        """Returns the spans and moments that are drawn into all graphs. Annotations whose query fails are left out: a
+        board is useful without them.
         """
         found: list[dict[str, Any]] = []
         for query in body.get("annotations", {}).get("list", []):
@@ -204,7 +182,7 @@ class Page:
                 continue
             try:
                 table = await self._blocking(lambda sql=sql: self._ask(expand(sql, over, values)))  # type: ignore[misc]
-            except Exception:  # noqa: BLE001, S112 - said by the panels too
+            except Exception:  # noqa: BLE001, S112 - the panels show the error too
                 continue
             for row in table.rows[:100] if "time" in table.names else ():
                 one = dict(zip(table.names, row, strict=True))
@@ -219,45 +197,44 @@ class Page:
         return found
 
     async def _panel(self, request: web.Request) -> web.Response:
-        """A panel drawn.
-
-        The body says the range, the width in points and every variable's values; errors are the panel's to show.
+        """Returns a rendered panel. The body has the range, the width in points and every variable's values; errors
+        are rendered as the panel.
         """
         body = self._found(request)
         panel = next((p for p in model.panels(body) if str(p["id"]) == request.match_info["id"]), None)
         if panel is None:
             raise web.HTTPNotFound(text="no such panel")
         try:
-            said = await request.json()
+            asked = await request.json()
             over = model.shown(
                 panel,
-                covering(str(said["from"]), str(said["to"]), int(said.get("points", 300)), dt.datetime.now(dt.UTC)),
+                covering(str(asked["from"]), str(asked["to"]), int(asked.get("points", 300)), dt.datetime.now(dt.UTC)),
             )
-            values = _values(body, said["variables"])
+            values = _values(body, asked["variables"])
         except (ValueError, KeyError, TypeError) as err:
-            return web.json_response({"kind": "error", "text": f"cannot ask that: {err}"}, status=400)
+            return web.json_response({"kind": "error", "text": f"the request is not valid: {err}"}, status=400)
         times = (round(over.first.timestamp() * 1000), round(over.last.timestamp() * 1000))
         try:
-            drawn = await self._blocking(
-                lambda: self._draw(panel, over, values, times, (str(said["from"]), str(said["to"])))
+            panel_json: RenderedPanel = await self._blocking(
+                lambda: self._rendered(panel, over, values, times, (str(asked["from"]), str(asked["to"])))
             )
         except MacroError as err:
-            drawn = {"kind": "error", "text": str(err)}
-        except Exception as err:  # noqa: BLE001 - whatever the store says is shown
-            drawn = {"kind": "error", "text": first_line(err)}
-        return web.json_response(drawn)
+            panel_json = {"kind": "error", "text": str(err)}
+        except Exception as err:  # noqa: BLE001 - any error of the store is shown
+            panel_json = {"kind": "error", "text": first_line(err)}
+        return web.json_response(panel_json)
 
-    def _draw(
-        self, panel: dict[str, Any], over: Range, values: model.Values, times: tuple[int, int], said: tuple[str, str]
-    ) -> dict[str, Any]:
+    def _rendered(
+        self, panel: dict[str, Any], over: Range, values: model.Values, times: tuple[int, int], ends: tuple[str, str]
+    ) -> RenderedPanel:
         table = self._ask(expand(panel["targets"][0]["rawSql"], over, values))
         if len(table.rows) > _MOST_ROWS:
             return {
                 "kind": "error",
-                "text": f"{len(table.rows)} rows are more than this page draws ({_MOST_ROWS}): choose a shorter "
+                "text": f"{len(table.rows)} rows are more than this page shows ({_MOST_ROWS}): choose a shorter "
                 "range, or fewer racks",
             }
-        return draw(panel, PanelData(table.names, table.rows, times, said, values, over.interval_s * 1000))
+        return render(panel, PanelData(table.names, table.rows, times, ends, values, over.interval_s * 1000))
 
     async def _firing(self, _: web.Request) -> web.Response:
         if self._alerts is None:
@@ -286,14 +263,13 @@ class Page:
             thread.exception()  # read, so that an error after the timeout is no warning
 
 
-def _values(body: model.Body, said: Mapping[str, Any]) -> model.Values:
-    """The variables' values as a page sends them back.
-
-    One that is put into SQL without quotes must be a plain word; ValueError else.
+def _values(body: model.Body, asked: Mapping[str, Any]) -> model.Values:
+    """Returns the variables' values as the page sends them; ValueError for one that goes into SQL without quotes and is
+    not a plain word.
     """
     values: model.Values = {}
     for spec in body.get("templating", {}).get("list", []):
-        given = said[spec["name"]]
+        given = asked[spec["name"]]
         chosen, every = [str(v) for v in given["values"]], bool(given.get("all"))
         if spec.get("multi"):
             values[spec["name"]] = AllOf(chosen) if every else tuple(chosen)

@@ -1,4 +1,4 @@
-"""How things look: colours, axes, thresholds. Dark, like a control room."""
+"""The theme of plots: colours, axes, thresholds; dark."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINES = (
 )
 HEAT = ((0.0, "#14304d"), (0.25, "#1f6f8b"), (0.5, "#56b870"), (0.75, "#f2c037"), (1.0, "#f2495c"))
 GREENS = ((0.0, "#122017"), (0.5, "#2a6b3d"), (1.0, "#7bd893"))
-INK, FAINT, GRID = "#c8cfda", "#8b95a5", "#232b36"
+INK, GRID = "#c8cfda", "#232b36"
 
 
 def colour(name: str | None) -> str:

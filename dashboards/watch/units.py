@@ -1,4 +1,4 @@
-"""Grafana's units as people read them: scale, digits, suffix."""
+"""Grafana's units as text: scale, digits, suffix."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ UNITS = {
 
 
 def known(name: str) -> Unit:
-    """The unit of that name; one that is not known here is shown as it is written."""
+    """Returns the unit of that name; an unknown name is its own suffix."""
     return UNITS.get(name) or Unit(name)
 
 

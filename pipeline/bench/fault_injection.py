@@ -116,7 +116,7 @@ class FaultInjector:
 
 @dataclass(frozen=True, slots=True)
 class FaultCase:
-    """A fault by the name that `--only` takes, and how it is injected."""
+    """A fault by the name that `--only` takes, and how to inject it."""
 
     name: str
     do: Callable[[FaultInjector], Awaitable[None]]

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline.commands.runtime import CommandError
+from schemas.catalogue import KINDS
 
 #: Between these lines of docs/producers.md stands the table of sources.
 BEGIN, END = "<!-- sources: made by `make docs` -->\n", "<!-- /sources -->\n"
@@ -16,7 +17,7 @@ BEGIN, END = "<!-- sources: made by `make docs` -->\n", "<!-- /sources -->\n"
 @click.command()
 @click.argument(
     "which",
-    type=click.Choice(["metrics", "gpu", "node", "power", "cooling", "hardware", "sources"]),
+    type=click.Choice(["metrics", *KINDS, "hardware", "sources"]),
     default="metrics",
 )
 @click.option("--markdown", is_flag=True, help="As Markdown: the page docs/catalogue.md, or the table of the sources.")

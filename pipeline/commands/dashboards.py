@@ -19,12 +19,17 @@ def dashboards() -> None:
 
 
 @dashboards.command()
-@click.option("--check", is_flag=True, help="Only say whether the JSON in the tree is up to date.")
+@click.option(
+    "--check", is_flag=True, help="Only check whether JSON, alert rules and docs tables in the tree are up to date."
+)
 def build(check: bool) -> None:
-    """Writes the dashboards' JSON (dashboards/json) and the alert rules (dashboards/provisioning/alerting)."""
+    """Writes the dashboards' JSON, Grafana's alert rules, and the tables of boards and alerts in the docs."""
     from dashboards import build as builder
 
-    stale = builder.write(check=check)
+    try:
+        stale = builder.write(check=check)
+    except builder.BuildError as err:
+        raise CommandError(str(err)) from err
     if check and stale:
         raise CommandError(f"not up to date: {', '.join(stale)}; run `gigawatch dashboards build`")
     click.echo("up to date" if not stale else "wrote " + ", ".join(stale))
@@ -114,7 +119,7 @@ def check_panels(
 def push(url: str, clickhouse: str | None) -> None:
     """Pushes the dashboards to a Grafana that already runs (through grafana-api).
 
-    Who you are comes from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also
+    Credentials come from GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and GIGAWATCH_GRAFANA_PASSWORD (each also
     with _FILE).
     """
     from dashboards.push import push as push_all
@@ -122,16 +127,15 @@ def push(url: str, clickhouse: str | None) -> None:
     token, user, password, ca = (settings.value("grafana", name) for name in ("token", "user", "password", "ca"))
     if not token and not (user and password):
         raise CommandError(
-            "Grafana wants to know who you are: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and "
-            "GIGAWATCH_GRAFANA_PASSWORD "
-            "(a file's name in ..._FILE will do)"
+            "no credentials for Grafana: set GIGAWATCH_GRAFANA_TOKEN, or GIGAWATCH_GRAFANA_USER and "
+            "GIGAWATCH_GRAFANA_PASSWORD (or the name of a file in ..._FILE)"
         )
     for line in push_all(url, token or (user, password), clickhouse, ca, _reader()):
         click.echo(line)
 
 
 def _reader() -> tuple[str, str]:
-    """Whom Grafana's datasource is to be: the user that `migrate --users` made for it, else the one that we are."""
+    """Returns the user and password of Grafana's datasource: those that `migrate --users` made, else our own."""
     password = settings.value("users", "grafana_password")
     return (
         ("gigawatch_grafana", password)

@@ -42,8 +42,14 @@ _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%
     show_default=True,
     help="How far back from the newest sample, or from --to: 90s, 15m, 6h, 2d.",
 )
-@click.option("--from", "first", type=_MOMENTS, help="Begin, UTC, in place of --last.")
-@click.option("--to", "until", type=_MOMENTS, help="End, UTC; that moment itself is not in the range.")
+@click.option(
+    "--from",
+    "first",
+    type=_MOMENTS,
+    metavar="TIME",
+    help="Begin, UTC, such as 2026-01-31 or 2026-01-31T18:30, in place of --last.",
+)
+@click.option("--to", "until", type=_MOMENTS, metavar="TIME", help="End, UTC; that moment itself is not in the range.")
 @click.option("--every", help="Width of a row: 1s, 10s, 1m. Default: what suits the range.")
 @click.option("--by", type=click.Choice(BY), default="rack", show_default=True, help="One line per what.")
 @click.option(
@@ -54,7 +60,7 @@ _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%
     "--plot",
     metavar="FILE.png",
     type=OutputFile(".png", ".svg", ".pdf"),
-    help="Draw a PNG or SVG here (needs matplotlib).",
+    help="Draw a PNG, SVG or PDF here (needs matplotlib).",
 )
 @options.clickhouse
 @options.data_dir
@@ -72,7 +78,7 @@ def history(
     clickhouse: str | None,
     data_dir: Path,
 ) -> None:
-    """METRIC over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or a plot.
+    """Shows METRIC over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or a plot.
 
     Rows have the mean and the maximum; of a counter, such as `gpu.energy_j`, the increase.
 

@@ -27,19 +27,19 @@ from schemas.loopback import is_loopback
 
 PORT = 18080
 _CLIENTS = 3
-#: Bounds of one panel's query: it fails with an error instead of never ending.
+#: What one panel may cost a store: a limit ends in an error in its panel, not in a page that never loads.
 _BOUNDS = {"max_execution_time": 30, "max_result_rows": 250_000, "result_overflow_mode": "throw"}
 
 
 class Asker:
-    """Runs SQL, read-only and bounded, from several threads: a connection each, made again after one failed."""
+    """Runs SQL, read-only and bounded, from several threads: a connection each, opened again after an error."""
 
     def __init__(self, make: Callable[[], Client], most: int) -> None:
         self._make, self._room, self._spare = make, threading.Semaphore(most), queue.SimpleQueue[Client]()
         self.asked = self.failed = 0
 
     def __call__(self, sql: str) -> Any:
-        from dashboards.watch.server import Table
+        from dashboards.watch.server import QueryTable
 
         with self._room:
             self.asked += 1
@@ -51,7 +51,7 @@ class Asker:
                 self._spare.put(client)
                 raise
             self._spare.put(client)
-            return Table(result.column_names, result.result_rows)
+            return QueryTable(result.column_names, result.result_rows)
 
 
 @click.command()
@@ -62,7 +62,7 @@ class Asker:
     "--listen",
     default="127.0.0.1",
     show_default=True,
-    help="Address. Other than loopback it needs GIGAWATCH_WATCH_TOKEN.",
+    help="Address. Any other than loopback requires GIGAWATCH_WATCH_TOKEN.",
 )
 @options.status_file
 def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status_file: Path | None) -> None:
@@ -72,17 +72,17 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
     `gigawatch up` does this by itself. The page is read-only, needs no internet, and shows every board in
     dashboards/json.
     """
-    from dashboards.alerts import rules
+    from dashboards.alerts.evaluate import firing
     from dashboards.watch import server
 
     runtime.setup_logging()
-    for driver in ("urllib3", "clickhouse_connect"):  # the page, or our error, shows what they warn of
+    for driver in ("urllib3", "clickhouse_connect"):  # the page or our own error has their warnings
         logging.getLogger(driver).setLevel(logging.ERROR)
     token = settings.value("watch", "token")
     if not is_loopback(listen) and not token:
         raise CommandError(
-            f"--listen {listen} is open to other machines: set GIGAWATCH_WATCH_TOKEN or "
-            "GIGAWATCH_WATCH_TOKEN_FILE first. Traffic is not encrypted: put a TLS proxy before it"
+            f"--listen {listen} opens the page to other machines: set GIGAWATCH_WATCH_TOKEN or "
+            "GIGAWATCH_WATCH_TOKEN_FILE first. Traffic is not encrypted: put a TLS proxy in front of it"
         )
 
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def watch(clickhouse: str | None, data_dir: Path, port: int, listen: str, status
             raise CommandError(str(err)) from err
 
         async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
-            runner = await server.serve(server.Page(ask, token, alerts=rules.firing), listen, port)
+            runner = await server.serve(server.Page(ask, token, alerts=firing), listen, port)
             host = "127.0.0.1" if is_loopback(listen) else listen
             url = f"http://{host}:{runner.addresses[0][1]}{'/?token=...' if token else ''}"
             status = Status("watch", status_file, lambda: {"asked": ask.asked, "failed": ask.failed, "url": url})

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.arrays import Floats
-
-#: Spread of the heat balance of healthy racks about `thresholds.HEAT_BALANCE`.
-HEAT_BALANCE_SIGMA = 0.03
-#: Below this a rack is idle and its balance means nothing, W.
-LOADED_W = 5000.0
+from schemas.thresholds import RACK_LOADED_W
 
 
 def heat_balance(heat_w: Floats, rack_power_w: Floats) -> Floats:
     """Returns coolant heat over electrical power; NaN for an idle rack or an unknown part."""
     power = np.asarray(rack_power_w, np.float64)
-    loaded = power >= LOADED_W
+    loaded = power >= RACK_LOADED_W
     return np.where(loaded, heat_w / np.where(loaded, power, 1.0), np.nan)
 
 

@@ -14,8 +14,8 @@ from pipeline.compute import stats
 from pipeline.compute.groups import Groups
 from schemas.arrays import Bools, Floats
 from schemas.metric import Metric
+from schemas.thresholds import PEERS_LEAST
 
-LEAST_PEERS = 4
 LEAST_HISTORY = 4  # panes
 #: Scores below this are not published: the device is as it usually is.
 PUBLISH_FROM = 0.05
@@ -78,7 +78,7 @@ def score(metrics: Sequence[Metric], current: Floats, baseline: tuple[Floats, Fl
         vote = metric.score
         assert vote is not None
         values = current[k]
-        peer_centre, peer_sigma = stats.group_robust(values, groups, LEAST_PEERS)
+        peer_centre, peer_sigma = stats.group_robust(values, groups, PEERS_LEAST)
         z_peer = stats.z(values, peer_centre, peer_sigma, vote.floor, vote.direction)
         z_self = np.full_like(values, np.nan)
         if vote.self_history:

@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.compute import physics, scores
+from pipeline.compute import scores
 from pipeline.compute.incidents import Incidents, Judgement
 from pipeline.compute.site_join import JoinedWindow, Key, values_of
 from schemas.derived import INCIDENT, PANE_S, RACK, SCORE, SITE
 from schemas.identity import IDENTITY
-from schemas.thresholds import HEAT_BALANCE
+from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_SIGMA, WINDOW_COVERAGE
 
 KEEP_MS = 600_000
 BALANCE_WINDOW_S = 60
-#: A balance is judged once its window is this full: a half-filled one may hold only the rise of a load step.
-BALANCE_COVERAGE = 0.75
 
 
 @dataclass(slots=True)
@@ -139,8 +137,8 @@ def _balance_scores(racks: dict[str, Any]) -> dict[str, Any]:
     cannot be judged, are left out.
     """
     ratio = racks["heat_balance"]
-    z = np.abs(ratio - HEAT_BALANCE) / physics.HEAT_BALANCE_SIGMA
-    score = np.where(np.isnan(ratio) | (racks["coverage"] < BALANCE_COVERAGE), 0.0, scores.evidence(z))
+    z = np.abs(ratio - HEAT_BALANCE) / HEAT_BALANCE_SIGMA
+    score = np.where(np.isnan(ratio) | (racks["coverage"] < WINDOW_COVERAGE), 0.0, scores.evidence(z))
     bad = score >= scores.PUBLISH_FROM
     count, rack = int(bad.sum()), racks["rack"][bad]
     return {

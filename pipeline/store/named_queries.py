@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.store.select import Select
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
-from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF
+from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF, WINDOW_COVERAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ QUESTIONS: dict[str, NamedQuery] = {
             "SELECT site, rack, round(rack_power_w / 1000, 2) AS power_kw, round(heat_w / 1000, 2) AS heat_kw, "
             "round(flow_lpm, 1) AS flow_lpm, "
             "round(return_temp_c - supply_temp_c, 2) AS delta_t_k, round(heat_balance, 3) AS heat_balance, "
-            f"multiIf(coverage < 0.75, 'window not full yet', abs(heat_balance - {HEAT_BALANCE:g}) > "
+            f"multiIf(coverage < {WINDOW_COVERAGE:g}, 'window not full yet', abs(heat_balance - {HEAT_BALANCE:g}) > "
             f"{HEAT_BALANCE_OFF:g}, 'does not close', "
             "'closes') AS verdict "
             f"FROM {_RACKS} WHERE heat_balance IS NOT NULL "

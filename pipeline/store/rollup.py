@@ -1,7 +1,7 @@
 """Roll-ups from 10 s to 1 min to 1 h: each bucket is computed whole and replaced, so doing it twice changes nothing.
 
-A tier follows the one below by the time at which rows were stored: buckets that got rows since the last round are made
-again, so rows that came late are in. An hour is made once it is over, and again when late rows come.
+A tier follows the tier below by the time at which rows were stored: a bucket with rows since the last round is computed
+again, late rows included. An hour is computed once it is over, and again when late rows come.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _STEPS = (("10s", "1m", 60), ("1m", "1h", 3600))
 
 
 def select(kind: str, below: str, seconds: int) -> str:
-    """The SELECT that makes frames of one tier from those of the tier below: array by array; weighted by samples, NaN
-    where nothing was measured.
+    """Returns the SELECT that makes frames of one tier from those of the tier below: array by array, weighted by
+    samples, NaN where nothing was measured.
     """
     stats = []
     for name, dtype in ROLLUPS[kind].columns[len(IDENTITY) + 2 :]:
@@ -59,17 +59,14 @@ def select(kind: str, below: str, seconds: int) -> str:
 
 
 class Roller:
-    """Call `roll` now and then; blocking.
-
-    `everything` also makes buckets that are not over yet, at the end of a run.
-    """
+    """Computes the tiers; call `roll` at intervals. It blocks."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self.buckets = 0
 
     def roll(self, everything: bool = False) -> int:
-        """Returns how many buckets were made."""
+        """Returns how many buckets were computed; `everything` includes those that are not over yet (end of a run)."""
         made = 0
         for kind in KINDS:
             for below, tier, seconds in _STEPS:
@@ -100,7 +97,7 @@ class Roller:
             ends = [end for end in ends if end <= _naive(newest)]
         for first, last in _spans(ends, seconds):
             self._fill(kind, below, target, seconds, first, last)
-        # what is not over yet stays due: progress stops before the rows that belong to it
+        # an open bucket stays due: progress stops before its rows
         if not everything and len(ends) < len(rows):
             oldest_open = _naive(rows[len(ends)][0]) - dt.timedelta(seconds=seconds)
             held = self._client.query(
@@ -128,7 +125,7 @@ class Roller:
 
 
 def _spans(ends: list[dt.datetime], seconds: int) -> list[tuple[dt.datetime, dt.datetime]]:
-    """Runs of adjacent buckets as (start of the first, end of the last), at most a day long."""
+    """Returns runs of adjacent buckets as (start of the first, end of the last), at most a day long."""
     out: list[tuple[dt.datetime, dt.datetime]] = []
     width = dt.timedelta(seconds=seconds)
     for end in ends:

@@ -39,7 +39,7 @@ def incidents(rows: Sequence[IncidentRow], most: int, width: int) -> Text:
     """How many are open, and a line each of the newest `most`, cut at `width` characters."""
     if not rows:
         return Text("no open incidents", "green")
-    text = Text(f"{len(rows)} open incident{'s' if len(rows) > 1 else ''}", "bold red")
+    text = Text(f"open incidents: {len(rows)}", "bold red")
     shown = [(plain(r.device), plain(r.cause), plain(r.rack), plain(r.job)) for r in rows[:most]]
     widths = [max(len(names[k]) for names in shown) for k in range(4)]
     for row, names in zip(rows, shown, strict=False):

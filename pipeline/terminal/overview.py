@@ -52,7 +52,7 @@ def line(snapshot: Snapshot, statuses: Mapping[str, ProcessStatus]) -> str:
         worst = snapshot.worst[0]
         words.append(f"worst {plain(worst.device)} {number(worst.score, 2)} ({plain(worst.cause)})")
     if snapshot.incidents:
-        words.append(f"{len(snapshot.incidents)} open incidents")
+        words.append(f"open incidents: {len(snapshot.incidents)}")
     return "; ".join(words)
 
 

@@ -1,4 +1,4 @@
-"""Tables in the terminal: aligned when a person reads, tab-separated when a program does."""
+"""Tables on standard output: aligned in a terminal, tab-separated in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pipeline.terminal.escape import plain
 
 
 def show(headers: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """To standard output; numbers to the right, missing values empty."""
-    shown = [[_text(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
+    """Prints the rows: numbers to the right, missing values empty, thousands apart only in a terminal."""
+    terminal = sys.stdout.isatty()
+    shown = [[_text(cell, terminal) for cell in row] for row in rows]
+    if not terminal:
         print("\t".join(headers))
         for row in shown:
             print("\t".join(row))
@@ -30,11 +31,11 @@ def show(headers: Sequence[str], rows: Iterable[Sequence[object]], title: str = 
     Console().print(table)
 
 
-def _text(cell: object) -> str:
+def _text(cell: object, grouped: bool) -> str:
     if cell is None or (isinstance(cell, float) and cell != cell):
         return ""
     if isinstance(cell, float):
-        return f"{cell:.4g}" if abs(cell) < 1 else f"{cell:,.2f}"
+        return f"{cell:.4g}" if abs(cell) < 1 else f"{cell:{',' if grouped else ''}.2f}"
     return plain(cell).replace("\t", "\\t").replace("\n", "\\n")
 
 

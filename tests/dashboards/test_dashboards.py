@@ -1,5 +1,5 @@
-"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a Grafana that we
-play.
+"""Dashboards: built as committed, macros as the plugin's, provisioning that fits, push against a fake
+Grafana.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import re
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,14 +18,16 @@ from typing import Any
 import pytest
 import trustme
 import yaml
+from aiohttp.test_utils import TestClient, TestServer
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import build, check, model, push
-from dashboards.boards import factory
+from dashboards import boards, build, check, model, push, sql
 from dashboards.datasource import TYPE, UID
 from dashboards.macros import MacroError, Range, expand
+from dashboards.queries import factory
+from dashboards.watch.server import Page, QueryTable
 from schemas.catalogue import KINDS
 from tests.conftest import ROOT
 
@@ -36,12 +39,93 @@ def test_the_json_in_the_tree_is_what_the_code_builds() -> None:
     assert build.write(check=True) == [], "run `make docs`"
 
 
+NEW_BOARD = """
+from dashboards import panels
+from dashboards.board import Board
+
+
+def board() -> Board:
+    number = panels.stat("One", "SELECT 1 AS value", "none", "The number one.")
+    return Board("network", 45, "do packets arrive", "Switches and links.", [number], pictures=[("network", "n.png")])
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what is built, and a folder `boards` in which further boards are found."""
+    for name in ("boards", "json", "docs/runbooks"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("dashboards.md", "runbooks/README.md"):
+        (tmp_path / "docs" / name).write_text((build.DOCS / name).read_text())
+    monkeypatch.setattr(boards, "__path__", [*boards.__path__, str(tmp_path / "boards")])
+    monkeypatch.setattr(build, "FOLDER", tmp_path / "json")
+    monkeypatch.setattr(build, "ALERTS", tmp_path / "rules.yaml")
+    monkeypatch.setattr(build, "DOCS", tmp_path / "docs")
+    return tmp_path
+
+
+def forget(name: str) -> None:
+    sys.modules.pop(f"dashboards.boards.{name}", None)
+    boards.__dict__.pop(name, None)
+
+
+@pytest.mark.service
+async def test_a_board_is_one_file(tree: Path) -> None:
+    """Its JSON, its place in the watch page's menu and its row in the docs come from the file alone, and go with it."""
+    (tree / "boards" / "network.py").write_text(NEW_BOARD)
+    try:
+        written = build.write()
+        assert "network.json" in written
+        assert "dashboards.md" in written
+        assert build.write(check=True) == []
+        assert (
+            "| network | do packets arrive | [network](pictures/n.png) |" in (tree / "docs/dashboards.md").read_text()
+        )
+        async with TestClient(TestServer(Page(lambda _: QueryTable((), [])).app)) as client:
+            menu = [entry["slug"] for entry in await (await client.get("/api/boards")).json()]
+        assert menu == ["factory", "rack", "gpu", "power", "network", "cooling", "jobs", "incidents", "health"]
+        (tree / "boards" / "network.py").unlink()
+        (tree / "json" / "mine.json").write_text('{"uid": "mine", "title": "Mine"}')
+        assert sorted(build.write(check=True)) == ["dashboards.md", "network.json"]
+        build.write()
+        assert not (tree / "json" / "network.json").exists()
+        assert list(build.load())[-1] == "mine", "a board from elsewhere stays"
+    finally:
+        forget("network")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("empty", "", r"boards/empty\.py: it has no function board\(\)"),
+        ("twin", NEW_BOARD.replace('"network", 45', '"rack", 45'), r"rack\.py and twin\.py are both 'rack'"),
+    ],
+)
+def test_a_file_that_is_no_board_is_named(tree: Path, name: str, text: str, complaint: str) -> None:
+    (tree / "boards" / f"{name}.py").write_text(text)
+    try:
+        with pytest.raises(build.BuildError, match=complaint):
+            build.write()
+    finally:
+        forget(name)
+
+
+def test_a_page_without_its_markers_is_named(tree: Path) -> None:
+    (tree / "docs" / "dashboards.md").write_text("# Dashboards\n")
+    with pytest.raises(build.BuildError, match=r"dashboards\.md: the lines .* are missing"):
+        build.write(check=True)
+
+
+def test_a_table_that_the_store_lacks_is_no_panel() -> None:
+    with pytest.raises(KeyError, match="the store has no table gpu_5s"):
+        sql.stored("gpu_5s")
+
+
 def test_every_target_is_the_plugins_query() -> None:
-    boards = build.load()
-    assert list(boards) == sorted(
-        f"gigawatch-{name}" for name in ("factory", "rack", "gpu", "power", "cooling", "jobs", "incidents", "health")
-    )
-    for board in boards.values():
+    found = build.load()
+    assert list(found) == [board.uid for board in build.discovered()]
+    assert next(iter(found)) == "gigawatch-factory"
+    for board in found.values():
         ids = [p["id"] for p in board["panels"]]
         assert len(set(ids)) == len(ids)
         for panel in board["panels"]:
@@ -72,7 +156,7 @@ def test_grafanas_typed_model_reads_every_board_without_loss() -> None:
 
 
 def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """Where `after` lacks, or has otherwise, what `before` says."""
+    """Yields the places where `after` lacks a value of `before`, or has another."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             yield from lost(value, after[key], f"{where}/{key}") if key in after else [f"{where}/{key}"]
@@ -108,7 +192,7 @@ def test_panels_read_the_tier_that_fits_and_all_variables_exist() -> None:
             ), link
 
 
-def test_the_check_reads_what_the_range_of_a_panel_says() -> None:
+def test_the_check_reads_the_range_of_a_panel() -> None:
     over = Range(dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2026, 1, 8, tzinfo=dt.UTC), 2016)
     assert model.shown({}, over) == over
     assert model.shown({"timeFrom": "5m"}, over) == Range(dt.datetime(2026, 1, 7, 23, 55, tzinfo=dt.UTC), over.last, 1)
@@ -173,7 +257,7 @@ def test_the_check_fails_on_errors_on_emptiness_and_on_variables() -> None:
     assert {r.over for r in results} == {"15 min", "6 h"}
     empty = {r.panel for r in results if r.error.startswith("empty")}
     assert empty >= {"Heat carried", "Power path"}
-    assert not empty & {"Scores", "Worst devices"}, "a panel of troubles may be empty when there are none"
+    assert not empty & {"Scores", "Worst devices"}, "a panel of faults may be empty when there are none"
     assert {r.error for r in results if r.panel == "Open incidents"} == {"Code: 60. no table"}
     assert {r.error for r in results if r.panel == "variable job"} == {"no values"}
     good = [r for r in results if not r.error]
@@ -181,13 +265,13 @@ def test_the_check_fails_on_errors_on_emptiness_and_on_variables() -> None:
 
 
 def test_the_95th_percentile_is_the_nearest_rank() -> None:
-    made = [check.Result("", "", "", 1, 1, float(ms), "") for ms in range(1, 101)]
+    made = [check.PanelCheck("", "", "", 1, 1, float(ms), "") for ms in range(1, 101)]
     assert check.p95(made) == 95
     assert check.p95(made[:1]) == 1
     assert check.p95([]) == 0
 
 
-def test_an_empty_store_is_said() -> None:
+def test_an_empty_store_is_an_error_with_what_to_do() -> None:
     assert "no windows are stored" in check.check(check.timed(lambda _: ([[None]], 0)))[0].error
 
 
@@ -199,6 +283,7 @@ def test_provisioning_names_what_the_dashboards_use() -> None:
     assert source["secureJsonData"]["password"].startswith("${")
 
 
+@pytest.mark.service
 def test_a_migration_adds_columns_and_makes_the_views_anew(clickhouse: str) -> None:
     from pipeline.store.client import connect
     from pipeline.store.migrate import migrate
@@ -269,6 +354,7 @@ def grafana() -> Iterator[tuple[str, dict[str, Any]]]:
     server.shutdown()
 
 
+@pytest.mark.service
 def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[str, Any]]) -> None:
     url, state = grafana
     for _ in range(2):  # pushing again replaces
@@ -283,6 +369,7 @@ def test_push_brings_folder_datasource_and_dashboards(grafana: tuple[str, dict[s
     assert all(b["overwrite"] and b["folderUid"] == "gigawatch" and b["dashboard"]["id"] is None for b in pushed)
 
 
+@pytest.mark.service
 def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     for name, found in (("ca", authority), ("stranger", stranger)):
@@ -312,10 +399,12 @@ def test_grafana_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> N
         server.shutdown()
 
 
+@pytest.mark.service
 def test_push_without_a_datasource_warns(grafana: tuple[str, dict[str, Any]]) -> None:
     assert any("give --clickhouse" in line for line in push.push(grafana[0], "good"))
 
 
+@pytest.mark.service
 @pytest.mark.parametrize(
     ("url", "auth", "complaint"),
     [

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from playwright.async_api import Browser, expect
 
-from dashboards.watch.server import Ask, Page, Table, serve
+from dashboards.watch.server import Ask, Page, QueryTable, serve
 from tests.dashboards.browser import BoardPage, browsing, opened_page
 
 BOARD = {
@@ -52,9 +52,9 @@ class Freezing:
     def thaw(self) -> None:
         self._runs.set()
 
-    def __call__(self, sql: str) -> Table:
+    def __call__(self, sql: str) -> QueryTable:
         self._runs.wait(60)
-        return Table(("value",), [(7.0,)])
+        return QueryTable(("value",), [(7.0,)])
 
 
 @pytest.fixture
@@ -138,8 +138,9 @@ async def test_a_request_without_an_answer_ends_and_alerts_are_not_called_quiet(
         await expect(page.page.locator("#age")).to_be_visible()
 
 
+@pytest.mark.service
 async def test_the_server_answers_though_the_store_does_not(store: Freezing) -> None:
-    """Six requests, more than may run at once, and each is told; the store's threads are free again afterwards."""
+    """Six requests, more than may run at once, and each gets an answer; the store's threads are free again afterwards."""
     async with TestClient(TestServer(Page(store, boards=lambda: {"one": WITH_VARIABLE}, answer_s=0.2).app)) as client:
         body = {"from": "now-5m", "to": "now", "variables": {"rack": {"values": ["R1"]}}}
         store.freeze()

@@ -1,4 +1,4 @@
-"""What is stored twice, or told again with more of it, counts once wherever it is shown."""
+"""Rows that are stored twice, or stored again with more in them, count once wherever they are shown."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from pipeline.store.tables import TABLES
 from pipeline.terminal.top.queries import Store
 from tests import plants
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(50)
 
 
-def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
+def test_a_moment_that_is_stored_twice_counts_once(own_clickhouse: str) -> None:
     """The oldest first with one rack of two, then whole: until the store merges, both rows are there."""
     client = connect(own_clickhouse)
     migrate(client)
     client.command("SYSTEM STOP MERGES")
     last = dt.datetime.fromtimestamp(time.time() // 10 * 10, dt.UTC)
     moments = [last - dt.timedelta(seconds=10 * n) for n in range(6)]
-    for racks, told in ((1, moments[-1:]), (2, moments)):
-        said = dt.datetime.now(dt.UTC)
+    for racks, stored in ((1, moments[-1:]), (2, moments)):
+        arrived = dt.datetime.now(dt.UTC)
         client.insert(
             "gigawatch.rack_windows",
-            [("s", f"R{r}", ts, width, 50e3, said) for ts in told for width in (10, 60) for r in range(racks)],
+            [("s", f"R{r}", ts, width, 50e3, arrived) for ts in stored for width in (10, 60) for r in range(racks)],
             ["site", "rack", "ts", "window_s", "rack_power_w", "kafka_ts"],
         )
         client.insert(
             "gigawatch.site_windows",
-            [("s", ts, width, 50e3 * racks, 72 * racks, said) for ts in told for width in (10, 60)],
+            [("s", ts, width, 50e3 * racks, 72 * racks, arrived) for ts in stored for width in (10, 60)],
             ["site", "ts", "window_s", "it_power_w", "gpus", "kafka_ts"],
         )
     over = Range(last - dt.timedelta(minutes=5), last, 10)
@@ -58,7 +58,7 @@ def test_a_moment_that_was_told_twice_counts_once(own_clickhouse: str) -> None:
 
 
 async def test_what_is_stored_twice_shows_once(own_clickhouse: str) -> None:
-    """Roll-ups, windows, scores and incidents come again when a worker begins anew or a bucket is made again; until
+    """Roll-ups, windows, scores and incidents come again when a worker restarts or a bucket is made again; until
     the store merges, both are there.
     """
     client = connect(own_clickhouse)

@@ -16,8 +16,10 @@ from dashboards import build, model
 from dashboards.macros import Range, expand
 from dashboards.watch import units
 from dashboards.watch.links import address
-from dashboards.watch.render import PanelData, draw
-from dashboards.watch.server import Page, Table, covering, moment
+from dashboards.watch.panel_data import PanelData
+from dashboards.watch.render import render
+from dashboards.watch.server import Page, QueryTable
+from dashboards.watch.time_range import covering, moment
 
 NOW = dt.datetime(2026, 1, 2, 3, 0, tzinfo=dt.UTC)
 EVIL = "R'; DROP TABLE gpu; --<img src=x onerror=alert(1)>\x1b[31m\\"
@@ -68,7 +70,7 @@ def test_numbers_read_as_people_write_them(value: float, unit: str, decimals: fl
 def test_every_unit_and_panel_type_of_every_board_is_known_to_the_page() -> None:
     for body in build.load().values():
         for one in model.panels(body):
-            drawn = draw(one, scene((), []))
+            drawn = render(one, scene((), []))
             assert drawn["kind"] == "empty", one["title"]
             assert drawn["text"]
             used = {one["fieldConfig"]["defaults"].get("unit", "none")} | {
@@ -78,17 +80,17 @@ def test_every_unit_and_panel_type_of_every_board_is_known_to_the_page() -> None
                 if p["id"] == "unit"
             }
             assert used <= set(units.UNITS), one["title"]
-    assert draw({"type": "geomap", "fieldConfig": {"defaults": {}}}, scene(("a",), [(1,)]))["kind"] == "error"
+    assert render({"type": "geomap", "fieldConfig": {"defaults": {}}}, scene(("a",), [(1,)]))["kind"] == "error"
 
 
 def test_lines_are_named_by_what_tells_them_apart_and_scaled_to_their_unit() -> None:
     rows = [(at(20 - 10 * k), "site-1", 1e6 + k, 2e6, float("nan") if k else 3e6) for k in range(3)]
-    drawn = draw(panel("factory", "Power"), scene(("time", "site", "IT", "facility", "coolant_heat"), rows))
+    drawn = render(panel("factory", "Power"), scene(("time", "site", "IT", "facility", "coolant_heat"), rows))
     assert [t["name"] for t in drawn["data"]] == ["IT", "facility", "coolant_heat"], "one site is no name"
     assert drawn["data"][0]["y"] == [1.0, 1.000001, 1.000002]
     assert drawn["data"][2]["y"] == [3.0, None, None]
     assert drawn["layout"]["yaxis"]["ticksuffix"] == " MW"
-    two = draw(
+    two = render(
         panel("factory", "Power"),
         scene(("time", "site", "IT", "facility", "coolant_heat"), [*rows, (at(5), "site-2", 1.0, 1.0, 1.0)]),
     )
@@ -97,7 +99,7 @@ def test_lines_are_named_by_what_tells_them_apart_and_scaled_to_their_unit() -> 
 
 def test_a_heat_map_has_a_row_a_device_and_a_link_each() -> None:
     rows = [(at(60 - 10 * k), f"R0001-N01-GPU{g}", float(10 * g + k)) for k in range(6) for g in (1, 0)]
-    drawn = draw(panel("rack", "GPU utilization"), scene(("time", "device", "value"), rows, site="s 1", rack="R0001"))
+    drawn = render(panel("rack", "GPU utilization"), scene(("time", "device", "value"), rows, site="s 1", rack="R0001"))
     (trace,) = drawn["data"]
     assert trace["y"] == ["R0001-N01-GPU1", "R0001-N01-GPU0"]
     assert trace["z"][1] == [0, 1, 2, 3, 4, 5]
@@ -108,7 +110,7 @@ def test_a_heat_map_has_a_row_a_device_and_a_link_each() -> None:
 
 
 def test_markup_in_a_name_is_written_out() -> None:
-    drawn = draw(
+    drawn = render(
         panel("rack", "GPU power"),
         scene(
             ("time", "device", "value"),
@@ -123,7 +125,7 @@ def test_markup_in_a_name_is_written_out() -> None:
 
 def test_states_are_bars_for_as_long_as_they_last() -> None:
     words = ["ok", "ok", "leak", "leak", "ok"]
-    drawn = draw(
+    drawn = render(
         panel("rack", "Leak sensors"),
         scene(("time", "device", "state"), [(at(50 - 10 * k), "R1", w) for k, w in enumerate(words)]),
     )
@@ -134,23 +136,23 @@ def test_states_are_bars_for_as_long_as_they_last() -> None:
 
 
 def test_numbers_gauges_bars_and_buckets() -> None:
-    drawn = draw(panel("factory", "GPUs"), scene(("busy", "idle", "silent", "unhealthy"), [(792.0, 72.0, 0.0, 1)]))
+    drawn = render(panel("factory", "GPUs"), scene(("busy", "idle", "silent", "unhealthy"), [(792.0, 72.0, 0.0, 1)]))
     assert [(v["title"], v["text"], v["colour"]) for v in drawn["values"]] == [
         ("busy", "792", "#56b870"),
         ("idle", "72", "#5794f2"),
         ("silent", "0", "#ff9830"),
         ("unhealthy", "1", "#f2495c"),
     ]
-    assert draw(panel("factory", "IT power"), scene(("value",), [(None,)]))["kind"] == "empty"
-    (gauge,) = draw(panel("factory", "Of provisioned"), scene(("value",), [(0.96,)]))["data"]
+    assert render(panel("factory", "IT power"), scene(("value",), [(None,)]))["kind"] == "empty"
+    (gauge,) = render(panel("factory", "Of provisioned"), scene(("value",), [(0.96,)]))["data"]
     assert gauge["value"] == pytest.approx(96)
     assert gauge["gauge"]["bar"]["color"] == "#f2495c"
-    bars = draw(panel("power", "Breaker load"), scene(("rack", "load"), [("R1", 0.5), ("R2", 0.9)]))["rows"]
+    bars = render(panel("power", "Breaker load"), scene(("rack", "load"), [("R1", 0.5), ("R2", 0.9)]))["rows"]
     assert [(b["name"], b["text"], b["share"], b["colour"]) for b in bars] == [
         ("R1", "50%", 0.5, "#56b870"),
         ("R2", "90%", 0.9, "#f2c037"),
     ]
-    (counts,) = draw(
+    (counts,) = render(
         panel("cooling", "Racks by coolant rise"),
         scene(("time", "bucket", "racks"), [(at(10), "10", 2), (at(10), "8", 5)]),
     )["data"]
@@ -159,7 +161,7 @@ def test_numbers_gauges_bars_and_buckets() -> None:
 
 def test_a_table_hides_colours_links_and_leaves_out_links_without_a_value() -> None:
     names = ("opened", "site", "device", "rack", "kind", "job", "cause", "peak", "from_ms")
-    drawn = draw(
+    drawn = render(
         panel("factory", "Open incidents by device"),
         scene(names, [(NOW, "s", "CDU-001", "", "cooling", "", "flow_lpm", 0.95, 123)]),
     )
@@ -229,16 +231,16 @@ class Store:
         self.asked: list[str] = []
         self.error = ""
 
-    def __call__(self, sql: str) -> Table:
+    def __call__(self, sql: str) -> QueryTable:
         self.asked.append(sql)
         if self.error:
             raise RuntimeError(self.error)
         if "DISTINCT" in sql or "AS tier" in sql or "AS width" in sql:
-            return Table(
+            return QueryTable(
                 ("x",),
                 [("raw" if "'raw'" in sql else "10s" if "AS tier" in sql else "60" if "AS width" in sql else EVIL,)],
             )
-        return Table(("value",), [(1.0,)])
+        return QueryTable(("value",), [(1.0,)])
 
 
 Opened = Callable[..., Awaitable[Client]]
@@ -258,6 +260,7 @@ async def opened() -> AsyncIterator[Opened]:
         await client.close()
 
 
+@pytest.mark.service
 async def test_a_board_comes_with_its_variables_and_each_panel_drawn(opened: Opened) -> None:
     store = Store()
     client = await opened(store)
@@ -286,6 +289,7 @@ async def test_a_board_comes_with_its_variables_and_each_panel_drawn(opened: Ope
     assert (await client.get("/api/boards/nothing")).status == 404
 
 
+@pytest.mark.service
 async def test_what_goes_into_sql_without_quotes_is_a_plain_word(opened: Opened) -> None:
     store = Store()
     client = await opened(store)
@@ -306,6 +310,7 @@ async def test_what_goes_into_sql_without_quotes_is_a_plain_word(opened: Opened)
     assert store.asked == []
 
 
+@pytest.mark.service
 async def test_a_stores_error_is_shown_in_its_panel_and_a_new_board_needs_no_code(opened: Opened) -> None:
     store = Store()
     mine = {
@@ -337,6 +342,7 @@ async def test_a_stores_error_is_shown_in_its_panel_and_a_new_board_needs_no_cod
     assert (await client.post("/api/boards/mine/panels/7", data=b"x" * (2 << 20))).status in (400, 413)
 
 
+@pytest.mark.service
 async def test_strangers_are_refused(opened: Opened) -> None:
     client = await opened(Store())
     for headers in (
@@ -353,6 +359,7 @@ async def test_strangers_are_refused(opened: Opened) -> None:
     ).status == 200, "a link may lead here"
 
 
+@pytest.mark.service
 async def test_a_token_is_wanted_and_given_once(opened: Opened) -> None:
     client = await opened(Store(), "s3cret")
     assert (await client.get("/api/boards")).status == 401

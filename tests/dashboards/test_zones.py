@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.async_api import Browser
 
-from dashboards.watch.server import Page, Table, serve
+from dashboards.watch.server import Page, QueryTable, serve
 from tests.dashboards.browser import BoardPage, browsing, opened_page
 
 pytestmark = pytest.mark.service
@@ -57,17 +57,17 @@ class Minutes:
     def __init__(self) -> None:
         self.ranges: list[tuple[int, int]] = []
 
-    def __call__(self, sql: str) -> Table:
+    def __call__(self, sql: str) -> QueryTable:
         first, last = (int(s) for s in re.findall(r"toDateTime\((\d+)\)", sql))
         self.ranges.append((first, last))
         if "'annotation'" in sql:
-            return Table(("time", "text"), [(at((first + last) // 2), "half way")])
+            return QueryTable(("time", "text"), [(at((first + last) // 2), "half way")])
         moments = [at(s) for s in range(first, last + 1, STEP_S)]
         if "'table'" in sql:
-            return Table(("opened", "device"), [(moment, "R1") for moment in moments[:5]])
+            return QueryTable(("opened", "device"), [(moment, "R1") for moment in moments[:5]])
         if "'state-timeline'" in sql:
-            return Table(("time", "device", "state"), [(moment, "R1", "ok") for moment in moments])
-        return Table(("time", "device", "value"), [(moment, "R1", float(k)) for k, moment in enumerate(moments)])
+            return QueryTable(("time", "device", "state"), [(moment, "R1", "ok") for moment in moments])
+        return QueryTable(("time", "device", "value"), [(moment, "R1", float(k)) for k, moment in enumerate(moments)])
 
 
 def at(seconds: int) -> dt.datetime:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(60)
 
 #: DESIGN's summary keys, and what the benchmark adds.
 KEYS = {

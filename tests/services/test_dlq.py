@@ -15,7 +15,7 @@ from schemas.codec import encode
 from schemas.frame import build
 from tests.factories import StartSink, run
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(40)
 DAY_MS = 86_400_000
 
 

@@ -9,27 +9,44 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pipeline import kafka
-from pipeline.bench.fault_injection import FAULTS
+from pipeline.bench.fault_injection import FAULTS, FaultCase
 from pipeline.embedded.broker import Apache
 from pipeline.embedded.ports import free_port
 from schemas import topics
-from tests.factories import Running, run
-from tests.services.test_factory import whole
+from tests.factories import Start, run, whole
 
-pytestmark = [pytest.mark.service, pytest.mark.apache]
+pytestmark = [pytest.mark.service, pytest.mark.apache(70)]
 
 
-def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(tmp_path: Path) -> None:
+#: Two factories beside each other have half of the faults each: they wait more than they compute.
+HALVES = (
+    (FAULTS[0::2], {"sink", "stream-0", "broker", "clickhouse"}),
+    (FAULTS[1::2], {"stream-0", "stream-1", "broker"}),
+)
+
+
+def test_the_halves_have_every_fault_once() -> None:
+    assert sorted(f.name for half, _ in HALVES for f in half) == sorted({fault.name for fault in FAULTS})
+    assert set.union(*(restarts for _, restarts in HALVES)) >= {"sink", "stream-0", "broker", "clickhouse"}
+
+
+@pytest.mark.apache(290)
+@pytest.mark.parametrize(("faults", "restarted"), HALVES, ids=["one half", "the other half"])
+def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(
+    tmp_path: Path, faults: Sequence[FaultCase], restarted: set[str]
+) -> None:
     """Time is not judged: only what is lost, doubled, or not the same to the last bit."""
     out = tmp_path / "faults.json"
+    only = [word for fault in faults for word in ("--only", fault.name)]
+    where = ("--json", str(out), "--folder", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "bench", "faults", "--quick", "--json", str(out), "--folder", str(tmp_path)],
+        [sys.executable, "-m", "pipeline", "bench", "faults", "--quick", *only, *where],
         capture_output=True,
         text=True,
         timeout=1500,
@@ -37,10 +54,10 @@ def test_a_factory_on_apache_kafka_survives_everything_that_is_done_to_it(tmp_pa
     )
     assert done.returncode == 0, done.stderr[-6000:]
     result = json.loads(out.read_text())
-    assert set(result["faults"]) == {fault.name for fault in FAULTS}
+    assert set(result["faults"]) == {fault.name for fault in faults}
     assert all(fault["rows"] > 0 == fault["lost"] == fault["twice"] for fault in result["faults"].values())
     assert result["rows_produced"] == result["rows_stored"] > 30_000
-    assert {"sink", "stream-0", "broker", "clickhouse"} <= set(result["restarts"])
+    assert restarted <= set(result["restarts"])
     compared = result["compared"]
     assert all(c["wrong"] == 0 for c in compared.values())
     assert compared["rollup_gpu"]["rows"] > 3000
@@ -106,9 +123,7 @@ async def _leaders(bootstrap: str) -> Counter[int]:
     return Counter(p["leader"] for t in described for p in t["partitions"])
 
 
-def test_partitions_whose_leader_moves_lose_nothing(
-    pair: tuple[Apache, Apache], factory: Callable[..., Running]
-) -> None:
+def test_partitions_whose_leader_moves_lose_nothing(pair: tuple[Apache, Apache], factory: Start) -> None:
     first, second = pair
     bootstrap = f"{first.bootstrap},{second.bootstrap}"
     asyncio.run(kafka.ensure_topics(bootstrap, replication=2))

@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.embedded.ports import free_port, port_open
 from pipeline.embedded.process import Process, wait_for
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(30), pytest.mark.xdist_group("gateway")]
 
 
 def client(url: str, **more: Any) -> Client:

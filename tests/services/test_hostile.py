@@ -16,14 +16,15 @@ from aiokafka import AIOKafkaProducer
 from dashboards import build as build_boards
 from dashboards import model
 from dashboards.macros import Range, expand
-from dashboards.watch.render import PanelData, draw
+from dashboards.watch.panel_data import PanelData
+from dashboards.watch.render import render
 from pipeline.instance import running
 from pipeline.store.access import opened
 from schemas.codec import encode
 from schemas.frame import build
 from tests.factories import Running, run
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.service(75)
 NAMES = (
     "'; DROP TABLE gigawatch.identities; --",
     "\x1b]0;owned\x07\x1b[31mred",
@@ -57,10 +58,10 @@ def _every_panel_of_every_rack(folder: Path) -> None:
                 shown = {}
                 for panel in model.panels(body):
                     found = client.query(expand(panel["targets"][0]["rawSql"], model.shown(panel, over), values))
-                    shown[panel["title"]] = draw(
+                    shown[panel["title"]] = render(
                         panel, PanelData(found.column_names, found.result_rows, (0, 1), ("now-5m", "now"), values)
                     )["kind"]
-                assert shown["GPU power" if board.endswith("rack") else "Who"] in ("plot", "numbers"), name
+                assert shown["GPU power" if board.endswith("rack") else "Identity"] in ("plot", "numbers"), name
 
 
 async def _publish(bootstrap: str, ticks: int) -> None:

@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives import serialization
 
 from pipeline.embedded.broker import Apache
 from pipeline.embedded.ports import free_port
-from tests.factories import GIGAWATCH
-from tests.services.test_factory import whole
+from tests.factories import GIGAWATCH, whole
 
-pytestmark = [pytest.mark.service, pytest.mark.apache]
+pytestmark = [pytest.mark.service, pytest.mark.apache(120), pytest.mark.xdist_group("secure")]
 PASSWORD = "rack and pinion"  # noqa: S105 - a test's own
 
 

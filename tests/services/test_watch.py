@@ -1,4 +1,4 @@
-"""The watch page in a real browser on a living plant, and `gigawatch top` in a real terminal, with real keys."""
+"""The watch page in a real browser on a live plant, and `gigawatch top` in a real terminal, with real keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.instance import running
 from tests.dashboards.browser import BoardPage, browsing, opened_page
 from tests.factories import GIGAWATCH, Running, factories, run
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service(280), pytest.mark.xdist_group("watch")]
 GPU, RACK = "R0002-N03-GPU2", "R0003"
 LOOK_MS = 60_000
 
@@ -98,13 +98,13 @@ async def test_a_fault_is_seen_on_the_factory_and_leads_to_its_rack_its_gpu_and_
     await shown.panel("All GPUs").get_by_role("link", name=GPU, exact=True).click()
     await shown.drawn()
     assert shown.variables()["var-gpu"] == [GPU]
-    assert GPU in await shown.panel("Who").inner_text()
+    assert GPU in await shown.panel("Identity").inner_text()
     assert await shown.faulty_panels() == []
     await shown.page.locator("#alerts summary").click()
-    told = await shown.page.locator("#alerts div p a").all_inner_texts()
-    assert len(told) == 2, told
-    assert any(text.startswith(RACK) and "L/min" in text for text in told)
-    assert any(text.startswith(GPU) and "above the GPUs around it" in text for text in told)
+    alerts = await shown.page.locator("#alerts div p a").all_inner_texts()
+    assert len(alerts) == 2, alerts
+    assert any(text.startswith(RACK) and "L/min" in text for text in alerts)
+    assert any(text.startswith(GPU) and "above its peers" in text for text in alerts)
     await shown.page.locator("#alerts div p a").filter(has_text=GPU).click()
     await shown.drawn()
     assert urlsplit(shown.page.url).path == "/d/gigawatch-gpu/gpu"
@@ -121,7 +121,7 @@ async def test_help_tables_and_what_the_store_refuses(shown: BoardPage) -> None:
     assert racks == sorted(racks)
     await shown.page.goto(f"{shown.url}/d/gigawatch-factory/factory?from=yesterday")
     await expect(shown.page.locator("#trouble")).to_contain_text("now-30m", timeout=LOOK_MS)
-    shown.console = [line for line in shown.console if "400" not in line]  # the browser tells of the refusal itself
+    shown.console = [line for line in shown.console if "400" not in line]  # the browser logs the refusal itself
 
 
 class Terminal:
@@ -204,7 +204,7 @@ def test_top_is_walked_with_keys_in_a_terminal(plant: Running, columns: int, lin
         terminal.close()
 
 
-def test_top_once_and_the_page_tell_the_same_story(plant: Running) -> None:
+def test_top_once_shows_the_faults_and_the_page_has_queried_the_store(plant: Running) -> None:
     shown = run("top", "--once", "--data-dir", str(plant.folder)).stdout
     assert GPU in shown
     assert RACK in shown

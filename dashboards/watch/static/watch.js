@@ -1,4 +1,4 @@
-// The watch page: asks for a board, then for each panel drawn, and shows what comes. All text goes in as text, never as markup.
+// The watch page: asks for a board, then for each of its panels, and shows the answers. All text goes in as text, never as markup.
 "use strict";
 
 const RANGES = { "now-5m": "last 5 minutes", "now-15m": "last 15 minutes", "now-30m": "last 30 minutes", "now-1h": "last hour", "now-6h": "last 6 hours",
@@ -49,9 +49,6 @@ function go(change) {
 
 async function boards() {
   const found = await asked("/api/boards");
-  const order = ["factory", "rack", "gpu", "power", "cooling", "jobs", "incidents", "health"];
-  const place = (b) => (order.indexOf(b.slug) + 1) || 99;
-  found.sort((a, b) => place(a) - place(b));
   one("boards").replaceChildren(...found.map((b) => {
     const link = made("a", b.title.replace("Gigawatch: ", ""), { href: `/d/${encodeURIComponent(b.uid)}/${b.slug}`, "data-uid": b.uid });
     link.addEventListener("click", (event) => {
@@ -85,7 +82,7 @@ function variable(v) {
   const select = made("select", null, { name: v.name, "aria-label": v.label });
   if (v.multi) select.append(made("option", "All", { value: "$__all" }));
   for (const o of v.options) select.append(made("option", o.text, { value: o.value }));
-  if (!v.options.length) select.append(made("option", v.error || "nothing here", { value: "" }));
+  if (!v.options.length) select.append(made("option", v.error || "no values", { value: "" }));
   if (v.chosen.length > 1) select.prepend(made("option", `${v.chosen.length} chosen`, { value: "" }));
   select.value = v.chosen.length > 1 ? "" : v.chosen[0] ?? "";
   select.addEventListener("change", () => go((next) => { next.delete(`var-${v.name}`); next.append(`var-${v.name}`, select.value); }));
@@ -351,7 +348,7 @@ async function alerts(round) {
   if (found === null) {
     state.failed = true;
     box.querySelector("summary").textContent = "alerts unknown";
-    box.querySelector("div").replaceChildren(made("p", "The rules could not be evaluated: the store does not answer."));
+    box.querySelector("div").replaceChildren(made("p", "The rules could not be evaluated."));
     return;
   }
   box.classList.toggle("quiet", !found.length);
@@ -360,7 +357,7 @@ async function alerts(round) {
     const line = made("p");
     line.append(linked(a.summary, a.href), made("small", `${a.severity}: ${a.title}; ${a.runbook}`));
     return line;
-  }) : [made("p", "Every rule is quiet.")]));
+  }) : [made("p", "No alert rule fires.")]));
 }
 
 one("range").addEventListener("change", (event) => event.target.value && go((next) => { next.set("from", event.target.value); next.set("to", "now"); }));

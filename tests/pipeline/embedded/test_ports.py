@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.embedded.ports import free_port
 
 OTHER = (
@@ -15,6 +17,7 @@ OTHER = (
 )
 
 
+@pytest.mark.service
 def test_a_port_is_one_gigawatchs_own_before_anything_listens_and_free_again_when_it_ends() -> None:
     """Two that start in the same second: each broker takes seconds from the choice of its port to the listening."""
     wanted = free_port() + 1
@@ -33,6 +36,7 @@ def test_a_port_is_one_gigawatchs_own_before_anything_listens_and_free_again_whe
     assert free_port(got) == got
 
 
+@pytest.mark.service
 def test_another_port_when_the_preferred_one_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

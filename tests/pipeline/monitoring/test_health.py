@@ -197,6 +197,7 @@ async def _get(url: str, token: str = "") -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
+@pytest.mark.service
 async def test_a_process_serves_its_metrics_and_health() -> None:
     counts = dict(SINK, last_commit=None)
     process = await Status("sink", None, lambda: counts, "127.0.0.1:0").begin()
@@ -232,6 +233,7 @@ async def test_where_it_must_not_listen(listen: str, complaint: str, monkeypatch
         await http.serve(listen, dict)
 
 
+@pytest.mark.service
 async def test_off_loopback_a_token_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIGAWATCH_METRICS_TOKEN", "open sesame")
     runner = await http.serve("0.0.0.0:0", lambda: {"sink": SinkStatus.from_json(SINK)})

@@ -75,13 +75,13 @@ def test_the_overview_puts_the_worst_first_and_names_the_incident(client: Client
     assert snapshot.worst[0].device == "R0002-N03-GPU2"
     assert [i.device for i in snapshot.incidents] == ["R0002-N03-GPU2"]
     text = printed(snapshot)
-    for part in ("143/144 GPUs", "racks (worst first)", "1 open incident", "fresh 1.2 s (p50) 2.5 s (p99)"):
+    for part in ("143/144 GPUs", "racks (worst first)", "open incidents: 1", "fresh 1.2 s (p50) 2.5 s (p99)"):
         assert part in text
     assert f"stored {1000 * len(KINDS):,} rows" in text, "rows of every kind are counted"
     line = overview.line(snapshot, STATUSES)
     assert line.startswith(f"{1000 * len(KINDS)} rows stored; fresh within 2.5 s; site-1: 2 racks, 143/144 GPUs at ")
     assert "worst R0002-N03-GPU2" in line
-    assert line.endswith("; 1 open incidents")
+    assert line.endswith("; open incidents: 1")
 
 
 def test_top_shows_the_same_factory_and_a_racks_gpus(client: Client) -> None:

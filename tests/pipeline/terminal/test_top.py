@@ -96,7 +96,7 @@ async def test_from_the_factory_to_a_gpu_and_back(size: tuple[int, int]) -> None
         assert isinstance(app.screen, FactoryScreen)
         assert rows(app) == ["R0003", "R0002", "R0001"], "the worst first, then the one with a silent GPU"
         assert "216/217 GPUs" in shown(app, "head")
-        assert "1 open incident\n" in shown(app, "foot")
+        assert "open incidents: 1\n" in shown(app, "foot")
         await pilot.press("enter")
         await app.workers.wait_for_complete()
         await pilot.pause()

@@ -181,6 +181,7 @@ async def test_while_kafka_is_away_all_goes_to_disk_and_then_out_in_order(tmp_pa
     kafka.up, kafka.silent = False, silent
     for n in range(10, 60):
         await asyncio.wait_for(box.send(parcel(n)), 3)  # the source is not held up
+        await asyncio.sleep(0)  # where outcomes arrive: since Python 3.12 `wait_for` itself is no such place
     assert len(spool) > 30
     await until(lambda: box.status()["waiting_s"] != 0.0)
     kafka.up, kafka.silent = True, False
@@ -202,7 +203,7 @@ async def test_without_a_spool_the_source_waits_and_order_holds() -> None:
             await box.send(parcel(n))
 
     running = asyncio.create_task(source())
-    await asyncio.sleep(0.3)
+    await until(lambda: box.retries >= 2)
     assert not running.done()
     kafka.up = True
     await asyncio.wait_for(running, 20)
@@ -246,10 +247,12 @@ async def test_a_full_disk_makes_the_source_wait_and_loses_nothing(
     async def source() -> None:
         for n in range(30):
             await box.send(parcel(n))
+            await asyncio.sleep(0)
 
     running = asyncio.create_task(source())
-    await until(lambda: len(spool) == 5)
-    await asyncio.sleep(0.2)
+    await until(lambda: len(spool) == 5 and next(room) > 5)
+    tried = box.retries
+    await until(lambda: box.retries > tried)
     assert not running.done()
     kafka.up = True
     await asyncio.wait_for(running, 20)
