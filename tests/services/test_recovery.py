@@ -56,7 +56,7 @@ def test_processes_that_are_killed_or_hang_come_back_and_nothing_is_lost_or_doub
 
 def test_a_broker_at_its_bound_is_renewed_and_loses_nothing(factory: Start) -> None:
     up = factory("--racks", "40", "--broker-memory", "64", *PAST, "3")
-    up.until(lambda: up.out.read_text().count("embedded broker renewed") >= 2, 150, "two renewals")
+    up.until(lambda: up.out.read_text().count("embedded broker recycled") >= 2, 150, "two fresh brokers")
     ticks = 45  # holds two whole windows between the first and the last one, wherever the run starts in its ten seconds
     up.until(lambda: up.status("producer")["rows"]["telemetry.gpu"] > ticks * 2880, 120, f"{ticks} ticks")
     summary = up.finish(120)
