@@ -15,6 +15,7 @@ from dashboards import boards
 from dashboards.alerts import provision
 from dashboards.alerts.rules import all_rules
 from dashboards.board import Board, uid
+from schemas.errors import GigawatchError
 
 FOLDER = Path(__file__).parent / "json"
 ALERTS = Path(__file__).parent / "provisioning" / "alerting" / "rules.yaml"
@@ -23,7 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 _BEGIN, _END = "<!-- {name}: written by `gigawatch dashboards build` -->", "<!-- end of {name} -->"
 
 
-class BuildError(RuntimeError):
+class BuildError(GigawatchError):
     """A board or a page that cannot be built: which file, what is wrong, what to do."""
 
 

@@ -22,6 +22,7 @@ from dashboards.watch.render import render
 from dashboards.watch.series import millis
 from dashboards.watch.theme import colour
 from dashboards.watch.time_range import covering
+from schemas.errors import GigawatchError
 
 FIRST = "gigawatch-factory"
 #: Seconds until a request is answered, also when the store is silent: more than the store may work on a query (30 s).
@@ -43,7 +44,7 @@ class QueryTable:
 Ask = Callable[[str], QueryTable]
 
 
-class StoreTimeout(RuntimeError):
+class StoreTimeout(GigawatchError):
     """The store has not answered in time; its query still runs, or waits for one that does."""
 
 
