@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 _BEGIN, _END = "<!-- {name}: written by `gigawatch dashboards build` -->", "<!-- end of {name} -->"
 
 
-class BuildError(GigawatchError, RuntimeError):
+class BuildError(GigawatchError):
     """A board or a page that cannot be built: which file, what is wrong, what to do."""
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from dashboards import build, model
 from dashboards.datasource import TYPE
-from dashboards.errors import first_line
 from dashboards.macros import MacroError, Range, expand
 from dashboards.panels import NO_DATA
+from schemas.errors import first_line
 from schemas.tables import DATABASE
 
 #: Ranges by name, in minutes: the present, a shift, a week.

@@ -14,7 +14,6 @@ from typing import Any
 from aiohttp import web
 
 from dashboards import build, model
-from dashboards.errors import first_line
 from dashboards.macros import AllOf, MacroError, Range, expand
 from dashboards.watch import auth
 from dashboards.watch.panel_data import PanelData, RenderedPanel
@@ -22,7 +21,7 @@ from dashboards.watch.render import render
 from dashboards.watch.series import millis
 from dashboards.watch.theme import colour
 from dashboards.watch.time_range import covering
-from schemas.errors import GigawatchError
+from schemas.errors import GigawatchError, first_line
 
 FIRST = "gigawatch-factory"
 #: Seconds until a request is answered, also when the store is silent: more than the store may work on a query (30 s).
@@ -44,7 +43,7 @@ class QueryTable:
 Ask = Callable[[str], QueryTable]
 
 
-class StoreTimeout(GigawatchError, RuntimeError):
+class StoreTimeout(GigawatchError):
     """The store has not answered in time; its query still runs, or waits for one that does."""
 
 
