@@ -20,9 +20,6 @@ class SettingsError(GigawatchError, RuntimeError):
     """A certificate, key, user, password or config file cannot be used. Names it and states what to do."""
 
 
-SecurityError = SettingsError  # the former name, until every room has moved to the new one
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`kafka.ca` is the option `--kafka-ca`, the variable GIGAWATCH_KAFKA_CA, and `ca` under `[kafka]` in the config

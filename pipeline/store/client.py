@@ -13,7 +13,6 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from pipeline import settings, tls
 from schemas.errors import GigawatchError, first_line
 
-
 #: Commands take the driver's client and error from here: no other room of theirs imports the driver.
 __all__ = ["ClickHouseError", "Client", "StoreError", "connect", "open_folder", "reason"]
 
