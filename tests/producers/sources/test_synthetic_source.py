@@ -8,6 +8,7 @@ from producers.emission import SiteTick
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.faults import Fault
 from producers.sources.synthetic.source import Synthetic
+from tests.producers.sources.test_synthetic import START, frames, loops, run
 
 
 def test_a_fault_injected_now_begins_now() -> None:
