@@ -27,7 +27,7 @@ _HINT = 24  # enough of the first device's name to distinguish places; a clash c
 
 
 class InvalidFrame(GigawatchError, ValueError):
-    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` says what was seen."""
+    """Bytes that are no frame of ours. `reason` is one of a few words for counters, `detail` is what was found."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -16,7 +16,7 @@ ENV = "GIGAWATCH_HARDWARE"
 
 
 class HardwareError(GigawatchError, ValueError):
-    """A hardware file or model name is wrong; says which and what to do."""
+    """A hardware file or model name is wrong; the message names it and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ _MS = "toUnixTimestamp64Milli"
 
 
 class AskError(GigawatchError, ValueError):
-    """A question that cannot be asked; says what was wrong and what there is."""
+    """A query that cannot be made; the message states what is wrong and what exists."""
 
 
 @dataclass(frozen=True, slots=True)

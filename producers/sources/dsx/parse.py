@@ -144,7 +144,7 @@ class Points:
             raise self._refuse("value", f"{tag}: value {value!r} at {stamp!r} is not a number")
         if not abs(value) < 1e30 or not abs(stamp) < 1e15:  # no reading, infinite or not a number
             raise self._refuse("value", f"{tag}: value {str(value)[:40]} at {str(stamp)[:40]} is out of all bounds")
-        if 0 < stamp < 1e11:  # some integrations send seconds where the contract says milliseconds
+        if 0 < stamp < 1e11:  # some integrations send seconds where the contract has milliseconds
             stamp *= 1000
             self.refused["seconds"] += 1
         if body.get("quality", 1) != 1:
