@@ -10,39 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.house_copy import House, recipe
+from tests.house_copy import ENGINE, House, recipe, snippet
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path / "house")
-
-
-#: Frames of two racks, a metric named `added` among the columns; what the engine gives in a minute.
-_ENGINE = """
-    import numpy as np
-    from pipeline.compute.engine import KindEngine
-    from schemas.frame import build
-
-    def closed(kind, **columns):
-        engine, out = KindEngine(kind), {}
-        for tick in range(80):
-            identity = {"site": ["s"] * 4, "rack": ["R1", "R1", "R2", "R2"], "node": ["n"] * 4,
-                        "device": ["a", "b", "c", "d"], "model": ["m"] * 4, "job": [""] * 4}
-            values = {name: np.asarray(of(tick), np.float64) for name, of in columns.items()}
-            for pane in engine.add([build(kind, 1_750_000_000_000 + 1000 * tick, identity, values)]):
-                for name, batch in pane.batches.items():
-                    out.setdefault(name, []).append(batch)
-        return out
-
-    def column(batches, name, width=60):
-        rows = [row for batch in batches for row in batch.to_pylist() if row.get("window_s", width) == width]
-        return [row[name] for row in rows if row["ts"] == rows[-1]["ts"]]
-"""
-
-
-def snippet(*parts: str) -> str:
-    return "\n".join(textwrap.dedent(part) for part in parts)
 
 
 def test_a_gauge_is_a_line(house: House) -> None:
@@ -51,7 +24,7 @@ def test_a_gauge_is_a_line(house: House) -> None:
     house.holds_to("a metric")
     house.run(
         snippet(
-            _ENGINE,
+            ENGINE,
             """
             from pipeline.store.tables import TABLES
             from pipeline.store.views import device_view, raw_view
@@ -80,7 +53,7 @@ def test_a_counter_is_a_line(house: House) -> None:
     house.holds_to("a metric")
     house.run(
         snippet(
-            _ENGINE,
+            ENGINE,
             """
             from pipeline.store.tables import TABLES
             from schemas.derived import ROLLUPS, WINDOW
@@ -117,7 +90,7 @@ def test_a_derived_metric_is_a_line_with_its_formula(house: House) -> None:
     house.holds_to("a metric")
     house.run(
         snippet(
-            _ENGINE,
+            ENGINE,
             """
             import chdb
             from pipeline.store.tables import TABLES
@@ -166,7 +139,7 @@ def test_a_kind_of_device_is_a_file_and_its_registration(house: House) -> None:
     house.holds_to("a kind of device")
     house.run(
         snippet(
-            _ENGINE,
+            ENGINE,
             """
             import pyarrow as pa
             from click.testing import CliRunner
