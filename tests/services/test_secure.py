@@ -153,7 +153,7 @@ def test_client_certificates_by_options_and_config_file(secure: Secure, tmp_path
             {"kafka_ca": "stranger.pem", "kafka_user": "writer", "kafka_password": PASSWORD},
             "CERTIFICATE_VERIFY_FAILED",
         ),
-        ("scram", {}, "if it wants TLS or a user, see docs/security.md"),
+        ("scram", {}, "if it requires TLS or a user, see docs/security.md"),
         ("mutual", {"kafka_ca": "ca.pem"}, "no Kafka broker answers"),
     ],
 )

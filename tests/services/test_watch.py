@@ -185,7 +185,7 @@ def test_top_is_walked_with_keys_in_a_terminal(plant: Running, columns: int, lin
             "the factory and the incident, all of it drawn",
         )
         terminal.press("/")
-        terminal.until(lambda t: "letters of a rack" in t, "where a filter is written")
+        terminal.until(lambda t: "part of a rack" in t, "where a filter is written")
         terminal.press("r0002\r")
         terminal.until(lambda t: "1 of 4" in t, "the filter")
         terminal.press("\r")
