@@ -38,3 +38,10 @@ TOPICS: dict[str, Topic] = {
         Topic(DEAD_LETTERS, 1),
     )
 }
+
+#: Topics of frames, a kind each.
+TELEMETRY = tuple(telemetry(kind) for kind in KINDS)
+#: The topic of the racks' shares, which the stream reads back.
+PART_TOPIC = derived("part")
+#: What the stream consumes.
+CONSUMED = (*TELEMETRY, PART_TOPIC)

@@ -12,7 +12,6 @@ from clickhouse_connect.driver.client import Client
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.writer import Writer
 from pipeline.store.tables import BY_TOPIC
-from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.worker import Worker
 from producers.emission import Event
 from producers.sources.synthetic import faults as labelled
@@ -21,6 +20,7 @@ from schemas import topics
 from schemas.codec import encode
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
+from schemas.topics import PART_TOPIC
 
 _AT_ONCE, _STORED = 20, 80  # ticks that the worker reads together, and that are inserted together
 

@@ -148,7 +148,7 @@ def test_a_kind_of_device_is_a_file_and_its_registration(house: House) -> None:
             from pipeline.store.named_queries import QUESTIONS
             from pipeline.store.tables import BY_TOPIC, TABLES
             from pipeline.store.views import raw_view
-            from pipeline.stream.names import CONSUMED
+            from schemas.topics import CONSUMED
             from schemas.derived import RACK
             from schemas.topics import TOPICS
 

@@ -1,4 +1,4 @@
-"""A rule, a source and a board are added to a copy of the house, in the files that CONTRIBUTING.md names and no others."""
+"""A rule, a source and a board are added to a copy of the house, in the files of their recipes and no others."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ def test_a_detector_rule_is_an_entry_and_its_runbook(house: House) -> None:
             from dashboards.alerts.rules import all_rules
 
             found = closed("gpu", fb_free_mib=lambda t: [9_000, 50, 9_000, 9_000])
-            assert {(r["device"], r["cause"]) for b in found["score"] for r in b.to_pylist()} == {("b", "memory_full")}
-            assert {(r["device"], r["cause"]) for b in found["incident"] for r in b.to_pylist()} == {("b", "memory_full")}
+            for stream in ("score", "incident"):
+                rows = [row for batch in found[stream] for row in batch.to_pylist()]
+                assert {(row["device"], row["cause"]) for row in rows} == {("b", "memory_full")}, stream
             (alert,) = [rule for rule in all_rules() if rule.name == "gpu-memory-full"]
             assert alert.title == "A GPU's memory is full" and alert.severity == "warning"
             assert "'memory_full'" in alert.sql and "gigawatch-gpu-memory-full" in provisioned()
             written = boards.write()
             assert {"README.md", "incidents.json", "rules.yaml"} <= set(written), written
-            assert "[A GPU's memory is full](gpu-memory-full.md)" in (boards.DOCS / "runbooks" / "README.md").read_text()
+            table = (boards.DOCS / "runbooks" / "README.md").read_text()
+            assert "[A GPU's memory is full](gpu-memory-full.md)" in table
             assert "memory_full" in str(boards.load()["gigawatch-incidents"])
             """,
         )

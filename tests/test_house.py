@@ -31,7 +31,6 @@ ALLOWED = {
     "pipeline.embedded": {
         "schemas",
         "pipeline.store",
-        "pipeline.stream.names",
         "pipeline.kafka",
         "pipeline.monitoring",
         "pipeline.instance",

@@ -11,11 +11,11 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
 from pipeline.store.tables import TABLES
-from pipeline.stream.names import PART_TOPIC, TELEMETRY
 from pipeline.stream.worker import Worker
 from schemas import derived
 from schemas.log_record import LogRecord
 from schemas.tables import DATABASE, STORED
+from schemas.topics import PART_TOPIC, TELEMETRY
 
 Compared = dict[str, Any]
 #: An incident's columns that are a function of the log alone: how long it has been quiet is not.

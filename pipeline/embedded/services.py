@@ -22,8 +22,8 @@ from pipeline.monitoring.statuses import ProcessStatus, SinkStatus, StreamStatus
 from pipeline.store import client as store_client
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC
-from pipeline.stream.names import CONSUMED
 from schemas import topics
+from schemas.topics import CONSUMED
 
 CLICKHOUSE_PORT = 18123
 CONSUMERS = ("stream", "sink")

@@ -18,12 +18,12 @@ from aiokafka.record.util import calc_crc32c
 
 from pipeline import kafka
 from pipeline.monitoring.status import Status
-from pipeline.stream.names import CONSUMED
 from pipeline.stream.transport import BundleTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
 from schemas.codec import InvalidFrame
 from schemas.record_batch import single
+from schemas.topics import CONSUMED
 
 log = logging.getLogger("gigawatch.stream")
 

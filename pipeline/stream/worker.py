@@ -20,11 +20,11 @@ import pyarrow as pa
 
 from pipeline.stream.busy import BusySpan
 from pipeline.stream.joiner import Joiner
-from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.partition import Partition
 from schemas import topics
 from schemas.codec import encode_batch
 from schemas.log_record import LogRecord
+from schemas.topics import PART_TOPIC
 
 log = logging.getLogger("gigawatch.stream")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stream.names import PART_TOPIC
 from pipeline.stream.worker import Worker
 from schemas.log_record import LogRecord
+from schemas.topics import PART_TOPIC
 from tests.pipeline.stream.logs import START, Published, Rewindable, messages, worker
 
 
