@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import tomllib
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -90,3 +91,20 @@ def test_every_setting_of_trust_is_in_the_docs() -> None:
     for setting in settings.SETTINGS:
         assert f"[{setting.service}]" in page, setting
         assert setting.name in page, setting
+
+
+def test_the_supported_pythons_are_stated_once_and_alike() -> None:
+    """What the package requires, its classifiers, ruff, mypy and the README."""
+    body = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(body["project"]["classifiers"]))
+    assert body["project"]["requires-python"] == f">={named[0]}"
+    assert body["tool"]["ruff"]["target-version"] == "py" + named[0].replace(".", "")
+    assert body["tool"]["mypy"]["python_version"] == named[0]
+    assert f"Python {', '.join(named[:-1])} or {named[-1]}" in (ROOT / "README.md").read_text()
+
+
+def test_what_contributing_names_exists() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    named = [path for path in re.findall(r"`([\w.-]+(?:/[\w.-]+)+/?)`", page) if "<" not in path]
+    assert len(named) > 5
+    assert not [path for path in named if not (ROOT / path).exists()]
