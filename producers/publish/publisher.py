@@ -79,7 +79,6 @@ class Publisher:
         self.published = Published()
         self._producer = producer
         self._merge_s = merge_s
-        self._paused = paused
         self._queue = SendQueue(
             producer, self.published.acknowledged, max_pending=max_pending, paused=paused, spool=spool
         )
@@ -144,7 +143,7 @@ class Publisher:
 
     def status(self) -> dict[str, object]:
         """Returns the counters for the status file; rows and frames are those that Kafka has acknowledged."""
-        return {**self.published.status(), "held": self._paused(), **self._queue.status()}
+        return {**self.published.status(), "held": self._queue.holds(), **self._queue.status()}
 
     def devices(self) -> dict[str, int]:
         return dict(self.published.devices())

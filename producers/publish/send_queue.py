@@ -58,6 +58,7 @@ class SendQueue:
         self.retries = 0
         self.refused_rows = 0
         self.refused_messages: Counter[str] = Counter()  # by topic
+        self._entering_bytes = 0
         if spool is not None and len(spool):
             log.info("%d messages of an earlier run are in %s: they go first", len(spool), spool.folder)
             self._recover()
@@ -70,7 +71,7 @@ class SendQueue:
         idle = not self._in_flight and not self._failed and not self._down
         waiting_s = 0.0 if idle or self._paused() else round(time.monotonic() - self._last_ack, 1)
         return {
-            "pending_bytes": self.pending_bytes,
+            "pending_bytes": self.pending_bytes + (self._entering_bytes if self._paused() else 0),
             "retries": self.retries,
             "refused_rows": self.refused_rows,
             "refused_messages": dict(self.refused_messages),
@@ -78,14 +79,28 @@ class SendQueue:
             "spool": self._spool.status() if self._spool is not None else {},
         }
 
+    def holds(self) -> bool:
+        """Whether sending is paused, and stays so until the pause ends: the next message looks again, at once.
+
+        With a status that has no pending bytes beside it, nothing is on its way to Kafka any more.
+        """
+        if self._paused():
+            self._checked_pause = 0.0
+            return True
+        return False
+
     async def send(self, message: OutgoingMessage) -> None:
         """Takes one message; returns when there was room for it, in memory or on disk."""
         await self._until_unpaused()
-        while True:
-            if self._down and self._buffer_on_disk(message):
-                return
-            if await self._reserve(message.size):
-                break
+        self._entering_bytes += message.size  # it has passed the pause and is not pending yet
+        try:
+            while True:
+                if self._down and self._buffer_on_disk(message):
+                    return
+                if await self._reserve(message.size):
+                    break
+        finally:
+            self._entering_bytes -= message.size
         await self._start(message)
 
     async def drain(self) -> None:

@@ -14,6 +14,7 @@ from producers.publish.disk_buffer import DiskBuffer
 from producers.publish.outgoing import OutgoingMessage
 from producers.publish.send_queue import SendQueue
 from tests.producers.publish.fakes import message, number
+from tests.producers.publish.test_publisher import FakeProducer
 
 MB = 1 << 20
 
@@ -200,3 +201,39 @@ async def test_a_time_out_of_one_batch_is_no_loss() -> None:
     await queue.drain()
     assert sorted(arrived) == list(range(10))
     assert queue.retries == 1
+
+
+async def test_nothing_passes_a_pause_that_the_status_has_confirmed() -> None:
+    """Who reads "held, nothing pending" replaces the broker: what passes afterwards is lost with the old one."""
+    paused, kafka, arrived = False, Kafka(), list[int]()
+    queue = SendQueue(kafka, lambda p: arrived.append(number(p)), max_pending=MB, paused=lambda: paused)
+    await queue.send(message(0))  # looks at the pause, and would not look again for some milliseconds
+    await until(lambda: arrived == [0])
+    paused = True
+    assert queue.holds()
+    assert queue.status()["pending_bytes"] == 0
+    sending = asyncio.create_task(queue.send(message(1)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert kafka.log == [0]
+    paused = False
+    await sending
+    await until(lambda: arrived == [0, 1])
+
+
+async def test_a_message_that_has_passed_the_pause_is_pending_from_then_on() -> None:
+    """It waits for room, and goes out although a pause has begun meanwhile."""
+    producer, paused, done = FakeProducer(), False, list[int]()
+    producer.release.clear()
+    queue = SendQueue(producer, lambda p: done.append(p.size), max_pending=600, paused=lambda: paused)
+    await queue.send(message(0, 500))
+    second = asyncio.create_task(queue.send(message(1, 500)))
+    await asyncio.sleep(0)
+    assert queue.status()["pending_bytes"] == 500
+    paused = True
+    assert queue.status()["pending_bytes"] == 1000
+    producer.release.set()
+    await second
+    await queue.drain()
+    assert done == [500, 500]
+    assert queue.status()["pending_bytes"] == 0
