@@ -13,6 +13,7 @@ from pipeline.embedded.process import Process
 from pipeline.embedded.services import Services
 from pipeline.monitoring.statuses import ProducerStatus
 
+HOLD_WAIT_S = 30.0
 BACKOFF_S = (0.5, 1, 2, 5, 10)
 _PING_S = 5.0
 
@@ -117,7 +118,9 @@ class Watchdog:
         began, size = time.monotonic(), broker.process.rss_bytes() >> 20
         services.hold_file.touch()
         try:
-            await self._until_held()
+            if not await self._until_held():
+                services.report("the broker's memory bound is reached, but the producer does not pause; trying again")
+                return
             if not await services.wait_drained(120, meanwhile=self.restart_dead):
                 services.report(
                     "the broker's memory bound is reached, but the sink or a worker does not keep up; trying again"
@@ -140,17 +143,19 @@ class Watchdog:
             f"{services.plan.broker_memory_mb} MB); nothing was dropped"
         )
 
-    async def _until_held(self) -> None:
-        """Waits until the producer holds and Kafka has all that it sent, at most half a minute."""
+    async def _until_held(self) -> bool:
+        """Waits until the producer holds and Kafka has all that it sent; False when that takes over HOLD_WAIT_S."""
         services = self._services
         if "producer" not in services.processes:
-            return
-        for _ in range(300):
+            return True
+        deadline = time.monotonic() + HOLD_WAIT_S
+        while time.monotonic() < deadline:
             producer = services.status("producer")
             held = isinstance(producer, ProducerStatus) and producer.held and not producer.pending_bytes
             if held or not services.processes["producer"].running:
-                return
+                return True
             await asyncio.sleep(0.1)
+        return False
 
 
 def _pings(url: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.embedded import watchdog as watchdog_module
 from pipeline.embedded.process import Process
 from pipeline.embedded.services import Plan, Services
 from pipeline.embedded.watchdog import BACKOFF_S, Watchdog
@@ -101,3 +102,27 @@ async def test_a_process_that_hangs_is_killed_and_restarted_and_one_that_reports
         await until(lambda: hung.restarts > 0)
     assert watchdog.hung >= 1
     assert (works.running, works.restarts) == (True, 0)
+
+
+class KeptBroker:
+    """A broker that must not be replaced."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def recycle(self) -> None:
+        raise AssertionError("replaced, though its producer has not paused")
+
+
+async def test_a_broker_whose_producer_does_not_pause_is_kept(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = list[str]()
+    services.report = lines.append
+    monkeypatch.setattr(watchdog_module, "HOLD_WAIT_S", 0.3)
+    start(services, "producer", RUNS)
+    (services.run_dir / "producer.json").write_text(json.dumps({"at": time.time(), "held": True, "pending_bytes": 7}))
+    broker = KeptBroker(start(services, "broker", RUNS))
+    await Watchdog(services).recycle_broker(broker)  # type: ignore[arg-type]
+    assert lines == ["the broker's memory bound is reached, but the producer does not pause; trying again"]
+    assert not services.hold_file.exists()
