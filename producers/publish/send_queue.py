@@ -54,11 +54,8 @@ class SendQueue:
         self._recovering: asyncio.Task[None] | None = None
         self._checked_pause = 0.0
         self._last_ack = time.monotonic()
-        self.pending_bytes = 0
-        self.retries = 0
-        self.refused_rows = 0
+        self.pending_bytes = self._entering_bytes = self.retries = self.refused_rows = 0
         self.refused_messages: Counter[str] = Counter()  # by topic
-        self._entering_bytes = 0
         if spool is not None and len(spool):
             log.info("%d messages of an earlier run are in %s: they go first", len(spool), spool.folder)
             self._recover()
@@ -80,10 +77,7 @@ class SendQueue:
         }
 
     def holds(self) -> bool:
-        """Whether sending is paused, and stays so until the pause ends: the next message looks again, at once.
-
-        With a status that has no pending bytes beside it, nothing is on its way to Kafka any more.
-        """
+        """Whether sending is paused. From a True on no message passes, since the next one looks again at once."""
         if self._paused():
             self._checked_pause = 0.0
             return True
