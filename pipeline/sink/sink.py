@@ -32,6 +32,7 @@ from schemas import topics
 from schemas.catalogue import KINDS
 from schemas.codec import encode, encode_batch
 from schemas.deadletter import DeadLetter
+from schemas.errors import first_line
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
 
@@ -181,7 +182,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             except Exception as err:  # the store may be away: without its answer a replay could store twice, so wait
                 if self._stop.is_set():
                     raise Aborted(str(err)) from err
-                log.warning("cannot read what is stored of %s: %s; trying again", tp, str(err).splitlines()[0][:200])
+                log.warning("cannot read what is stored of %s: %s; trying again", tp, first_line(err, 200))
                 await asyncio.sleep(1.0)
         if found:
             log.info(

@@ -21,7 +21,7 @@ from pipeline.sink.insert import Refusal, Sender, build_body, classify, token
 from pipeline.sink.stored_message import StoredMessage
 from pipeline.store.table import Table
 from pipeline.store.tables import IDENTITIES, TABLES
-from schemas.errors import GigawatchError
+from schemas.errors import GigawatchError, first_line
 from schemas.validation import Counts
 
 log = logging.getLogger("gigawatch.sink")
@@ -84,7 +84,7 @@ class Writer:
                     messages[0].offset,
                     err,
                 )
-                poison.append((table.name, messages[0], str(err).split("\n")[0][:300]))
+                poison.append((table.name, messages[0], first_line(err)))
             return
         self.rows[table.name] += sum(p.rows for p in messages)
 
@@ -106,13 +106,11 @@ class Writer:
             except Exception as err:
                 verdict = classify(err)
                 if verdict is Refusal.CONFIG:
-                    raise StoppedByConfig(
-                        f"ClickHouse refused rows for {table.name}: {str(err).splitlines()[0][:300]}"
-                    ) from err
+                    raise StoppedByConfig(f"ClickHouse refused rows for {table.name}: {first_line(err)}") from err
                 if verdict is Refusal.POISON:
                     raise
                 self.retries += 1
-                self.trouble = f"{table.name}: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}"
+                self.trouble = f"{table.name}: {first_line(err, 200)}"
                 log.warning("insert into %s failed, trying again in %.1f s: %s", table.name, pause, self.trouble)
             deadline = time.monotonic() + pause * random.uniform(0.7, 1.3)  # noqa: S311 - jitter
             while time.monotonic() < deadline:

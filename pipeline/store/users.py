@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.store.client import StoreError
+from schemas.errors import first_line
 from schemas.tables import DATABASE
 
 
@@ -77,7 +78,7 @@ def make(client: Client, passwords: Mapping[str, str], cluster: str = "") -> lis
             client.command(statement)
     except ClickHouseError as err:
         raise StoreError(
-            f"users cannot be made here: {str(err).splitlines()[0][:200]}. A ClickHouse server lets a user "
+            f"users cannot be made here: {first_line(err, 200)}. A ClickHouse server lets a user "
             "with access management do it "
             "(CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT=1 in its image); the embedded one has no users"
         ) from err
