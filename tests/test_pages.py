@@ -103,8 +103,10 @@ def test_the_supported_pythons_are_stated_once_and_alike() -> None:
     assert f"Python {', '.join(named[:-1])} or {named[-1]}" in (ROOT / "README.md").read_text()
 
 
-def test_what_contributing_names_exists() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    named = [path for path in re.findall(r"`([\w.-]+(?:/[\w.-]+)+/?)`", page) if "<" not in path]
-    assert len(named) > 5
-    assert not [path for path in named if not (ROOT / path).exists()]
+def test_the_files_that_pages_name_exist() -> None:
+    """Paths of the code and the tests, in CONTRIBUTING.md and in docs/."""
+    pages = {page: page.read_text() for page in [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]}
+    folders = "pipeline|producers|schemas|dashboards|tests|docs"
+    named = {(p.name, path) for p, text in pages.items() for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text)}
+    assert len(named) > 20
+    assert not {(page, path) for page, path in named if not (ROOT / path).exists()}

@@ -9,25 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories import SUMMARY
+
 pytestmark = pytest.mark.service(60)
 
 #: DESIGN's summary keys, and what the benchmark adds.
-KEYS = {
-    "frames_produced",
-    "rows_produced",
-    "rows_stored",
-    "rows_missing",
-    "rows_duplicate",
-    "dead_letters",
-    "freshness_p50_s",
-    "freshness_p99_s",
-    "cpu_s",
-    "gpus",
-    "metrics_per_gpu",
-    "tick_s",
-    "real_time_factor",
-    "bytes_per_value",
-}
+KEYS = SUMMARY | {"bytes_per_value"}
 
 
 def bench(*argv: str) -> subprocess.CompletedProcess[str]:
