@@ -123,10 +123,11 @@ class Services:
             self.spawn(f"stream-{n}", ["stream", "--broker", self.bootstrap, "--tick", str(plan.tick_s), *state])
 
     async def stop_consumers(self, grace_s: float) -> None:
-        """Stops workers and sink for a while: they are started again by `start_consumers`."""
+        """Stops workers and sink until `start_consumers`, on another log: their positions in this one go with it."""
         for name in [n for n in self.processes if n.startswith(CONSUMERS)]:
             await asyncio.to_thread(self.processes[name].stop, grace_s)
             self.note_cpu(name)
+            (self.run_dir / f"{name}.json").unlink(missing_ok=True)
 
     def spawn(self, name: str, argv: list[str]) -> Process:
         """Starts `gigawatch ARGV` as a process of the factory."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 
 from pipeline.embedded import watchdog as watchdog_module
 from pipeline.embedded.process import Process
@@ -126,3 +127,18 @@ async def test_a_broker_whose_producer_does_not_pause_is_kept(
     await Watchdog(services).recycle_broker(broker)  # type: ignore[arg-type]
     assert lines == ["the broker's memory bound is reached, but the producer does not pause; trying again"]
     assert not services.hold_file.exists()
+
+
+async def test_positions_in_the_log_of_a_former_broker_do_not_count_as_read(services: Services) -> None:
+    """A sink that has not begun on the new log is behind, however far the one before had come on the old log."""
+    start(services, "sink", RUNS)
+    (services.run_dir / "sink.json").write_text(json.dumps({"at": time.time(), "positions": {"telemetry.gpu/0": 98}}))
+    tp = TopicPartition("telemetry.gpu", 0)
+
+    def behind() -> int:
+        (reader,) = services._readers({"sink": ("telemetry.gpu",)})
+        return reader.behind({tp: 0}, {tp: 1})
+
+    assert behind() == 0
+    await services.stop_consumers(5)
+    assert behind() == 1
