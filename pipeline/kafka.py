@@ -140,16 +140,19 @@ async def partitions(bootstrap: str) -> list[TopicPartition]:
     return found
 
 
+def _topic_config(topic: topics.Topic, retention_ms: int | None) -> dict[str, str]:
+    keep_ms = -1 if topic.keep_h < 0 else topic.keep_h * 3_600_000 or retention_ms
+    return {"max.message.bytes": str(32 << 20)} | ({"retention.ms": str(keep_ms)} if keep_ms else {})
+
+
 async def ensure_topics(
     bootstrap: str, partitions: int = topics.PARTITIONS, replication: int = 1, retention_ms: int | None = None
 ) -> list[str]:
     """Creates missing topics; returns the names of those it created."""
     async with admin(bootstrap) as client:
         have = set(await client.list_topics())
-        config = {"retention.ms": str(retention_ms)} if retention_ms else {}
-        limit = {"max.message.bytes": str(32 << 20)}
         new = [
-            NewTopic(t.name, t.partitions or partitions, replication, topic_configs={**config, **limit})
+            NewTopic(t.name, t.partitions or partitions, replication, topic_configs=_topic_config(t, retention_ms))
             for t in topics.TOPICS.values()
             if t.name not in have
         ]

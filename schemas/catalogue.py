@@ -1,16 +1,18 @@
-"""The whole catalogue: the four kinds of telemetry, and its table for people and docs."""
+"""The whole catalogue: every kind of telemetry, and its table for people and docs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from schemas.kinds.cooling import COOLING
+from schemas.kinds.endpoint import ENDPOINT
 from schemas.kinds.gpu import GPU
+from schemas.kinds.gpu_instance import GPU_INSTANCE
 from schemas.kinds.node import NODE
 from schemas.kinds.power import POWER
 from schemas.metric import Catalogue
 
-KINDS: dict[str, Catalogue] = {c.kind: c for c in (GPU, NODE, POWER, COOLING)}
+KINDS: dict[str, Catalogue] = {c.kind: c for c in (GPU, GPU_INSTANCE, NODE, POWER, COOLING, ENDPOINT)}
 
 
 #: (kind, metric) -> what other systems call it. The sources' points files hold these names; the caller passes them.

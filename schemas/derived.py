@@ -1,15 +1,16 @@
 """What the stream makes of frames: roll-ups, windows, rack and site figures, scores, incidents, labels. Arrow schemas.
 
-A derived message is an Arrow IPC stream too, marked `gigawatch: 2/<name>`; each row names its window by its *end*.
+A derived message is an Arrow IPC stream too, marked `gigawatch: 3/<name>`; each row names its window by its *end*.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from schemas import inventory, jobs
 from schemas.catalogue import KINDS
 from schemas.codec import InvalidFrame, read_batch, read_schema
-from schemas.derived_stream import Derived
+from schemas.derived_stream import DERIVED, Derived, declare
 
 _TS = pa.timestamp("ms", "UTC")
 _F = pa.float32()
@@ -21,16 +22,7 @@ PANE_S = 10
 WINDOWS: tuple[tuple[int, int], ...] = ((10, 10), (60, 10), (300, 60))
 
 #: The columns that identify a row of a derived table; the store keeps one row per key.
-_DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _S), ("job", _S))
-
-
-#: Every derived stream by its name.
-DERIVED: dict[str, Derived] = {}
-
-
-def _declare(stream: Derived) -> Derived:
-    DERIVED[stream.name] = stream
-    return stream
+_DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _S), ("board", _S))
 
 
 def _rollup(kind: str) -> Derived:
@@ -48,11 +40,11 @@ def _rollup(kind: str) -> Derived:
     )
 
 
-ROLLUPS: dict[str, Derived] = {kind: _declare(_rollup(kind)) for kind in KINDS}
+ROLLUPS: dict[str, Derived] = {kind: declare(_rollup(kind)) for kind in KINDS}
 
 _WINDOWED = tuple(m for catalogue in KINDS.values() for m in catalogue.metrics if m.windowed)
 
-WINDOW = _declare(
+WINDOW = declare(
     Derived(
         "window",
         "Rolling windows per device: utilization or flow, power and temperature.",
@@ -74,7 +66,7 @@ WINDOW = _declare(
     )
 )
 
-RACK = _declare(
+RACK = declare(
     Derived(
         "rack",
         "Rolling windows per rack: utilization, parts' and meter's power, coolant, heat balance.",
@@ -113,7 +105,7 @@ RACK = _declare(
     )
 )
 
-PART = _declare(
+PART = declare(
     Derived(
         "part",
         "One kind's share of a rack's window, from which rack and site figures are joined.",
@@ -148,7 +140,7 @@ PART = _declare(
     )
 )
 
-SITE = _declare(
+SITE = declare(
     Derived(
         "site",
         "Rolling windows per site: fleet utilization, IT and facility power, live PUE.",
@@ -179,7 +171,7 @@ SITE = _declare(
     )
 )
 
-SCORE = _declare(
+SCORE = declare(
     Derived(
         "score",
         "Anomaly score of a device over one 10 s pane, with the metric that caused it.",
@@ -187,6 +179,7 @@ SCORE = _declare(
             ("ts", _TS),
             ("kind", _S),
             *_DEVICE,
+            ("job", _S),
             ("score", _F),
             ("cause", _S),
             ("value", _F),
@@ -201,7 +194,7 @@ SCORE = _declare(
     )
 )
 
-INCIDENT = _declare(
+INCIDENT = declare(
     Derived(
         "incident",
         "A device that stays anomalous: opened, kept up to date, closed.",
@@ -213,6 +206,7 @@ INCIDENT = _declare(
             ("open", pa.uint8()),
             ("kind", _S),
             *_DEVICE,
+            ("job", _S),
             ("peak", _F),
             ("score", _F),
             ("cause", _S),
@@ -225,7 +219,7 @@ INCIDENT = _declare(
     )
 )
 
-LABEL = _declare(
+LABEL = declare(
     Derived(
         "label",
         "Ground truth of an injected fault.",
@@ -248,7 +242,7 @@ LABEL = _declare(
     )
 )
 
-QUALITY = _declare(
+QUALITY = declare(
     Derived(
         "quality",
         "Telemetry that was not taken at face value, by place, metric and reason.",

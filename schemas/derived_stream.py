@@ -18,7 +18,8 @@ class Derived:
     """A derived stream, from its Kafka topic to its ClickHouse table.
 
     `key` names the columns that identify a row; a later row with the same key replaces it. `table` is empty for a
-    stream that is not stored. `partitions` of the topic: 1, or 0 for as many as telemetry has. `dated` is the column by
+    stream that is not stored. `partitions` of the topic: 1, or 0 for as many as telemetry has; `keep_h`: hours that
+    Kafka keeps it, -1 for good, 0 for the broker's own setting. `dated` is the column by
     which the table is partitioned and forgotten, after the days of `tier` (`schemas.tables.TTL_DAYS`). `stored_by`:
     rows of devices are stored together, a rack's or a message's; empty: a row is a row. `from_log`: rows are a function
     of the log alone, so that recomputing them gives the same bits.
@@ -35,6 +36,7 @@ class Derived:
     tier: str = "derived"
     stored_by: Literal["", "rack", "message"] = ""
     from_log: bool = False
+    keep_h: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +68,16 @@ class Derived:
 
     def encode(self, batch: pa.RecordBatch) -> bytes:
         return encode_batch(batch)
+
+
+#: Every derived stream by its name.
+DERIVED: dict[str, Derived] = {}
+
+
+def declare(stream: Derived) -> Derived:
+    """Registers a stream: its topic and its table follow."""
+    DERIVED[stream.name] = stream
+    return stream
 
 
 def _cast(values: Any, dtype: pa.DataType) -> Any:

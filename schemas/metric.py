@@ -101,7 +101,8 @@ class Catalogue:
     """All metrics of one kind of telemetry, in wire order, and the roles that its devices play.
 
     `stored_by`: a row of the store holds a rack's devices (kinds with many devices a rack) or all of a message.
-    `peers`: the identity columns that devices share with those they are compared with. `load`: their power is part of
+    `peers`: what devices share with those they are compared with: identity columns, or `job`. `expected`: a device
+    that was seen, or is declared, is silent when it gives no sample. `load`: their power is part of
     what a rack draws, in the column `<kind>_power_w` of rack windows.
     """
 
@@ -111,6 +112,7 @@ class Catalogue:
     stored_by: Literal["rack", "message"] = "message"
     peers: tuple[str, ...] = ("model", "job")
     load: bool = False
+    expected: bool = True
 
     def __post_init__(self) -> None:
         for metric in self.metrics:

@@ -6,8 +6,8 @@ from schemas.derived import DERIVED
 
 DATABASE = "gigawatch"
 
-#: Days that each tier is kept.
-TTL_DAYS = {"raw": 7, "10s": 30, "1m": 365, "1h": 3650, "derived": 90}
+#: Days that each tier is kept; 0 is for good.
+TTL_DAYS = {"kept": 0, "raw": 7, "10s": 30, "1m": 365, "1h": 3650, "derived": 90}
 
 #: Derived stream -> table, of those that are stored.
 STORED = {stream.name: stream.table for stream in DERIVED.values() if stream.table}

@@ -14,10 +14,11 @@ DEAD_LETTERS = "dead-letters"
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`partitions` 0 means as many as asked for."""
+    """`partitions` 0 means as many as asked for; `keep_h` hours are kept, -1 for good, 0 as the broker is set."""
 
     name: str
     partitions: int = 0
+    keep_h: int = 0
 
 
 def telemetry(kind: str) -> str:
@@ -34,7 +35,7 @@ TOPICS: dict[str, Topic] = {
     t.name: t
     for t in (
         *(Topic(telemetry(kind)) for kind in KINDS),
-        *(Topic(stream.topic, stream.partitions) for stream in DERIVED.values()),
+        *(Topic(stream.topic, stream.partitions, stream.keep_h) for stream in DERIVED.values()),
         Topic(DEAD_LETTERS, 1),
     )
 }
@@ -43,5 +44,7 @@ TOPICS: dict[str, Topic] = {
 TELEMETRY = tuple(telemetry(kind) for kind in KINDS)
 #: The topic of the racks' shares, which the stream reads back.
 PART_TOPIC = derived("part")
+#: What every worker reads as a whole, beside the partitions that it has: the inventory and who holds what.
+CONTEXT = tuple(derived(name) for name in ("asset", "edge", "allocation"))
 #: What the stream consumes.
 CONSUMED = (*TELEMETRY, PART_TOPIC)
