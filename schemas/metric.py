@@ -110,7 +110,7 @@ class Catalogue:
     help: str
     metrics: tuple[Metric, ...]
     stored_by: Literal["rack", "message"] = "message"
-    peers: tuple[str, ...] = ("model", "job")
+    peers: tuple[str, ...] = ("model",)
     load: bool = False
     expected: bool = True
 
