@@ -67,7 +67,7 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._schemas: OrderedDict[bytes, tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]] = (
+        self._schemas: OrderedDict[bytes, tuple[pa.Schema, str, Callable[[pa.RecordBatch], Frame] | None]] = (
             OrderedDict()
         )
         self._layouts: OrderedDict[bytes, _Known] = OrderedDict()
@@ -111,7 +111,7 @@ class Decoder:
             raise InvalidFrame("kind", f"a {kind} frame where {expect} was expected")
         batch = read_batch(data, head_end, wire)
         if upgrade is not None:
-            return Frame(kind, upgrade(batch))
+            return upgrade(batch)
         if known is None:
             layout = Layout.of(kind, data, head_end, batch, wire)
             if layout is None:
@@ -172,7 +172,7 @@ def read_schema(head: bytes) -> pa.Schema:
         raise InvalidFrame("not-arrow", first_line(err, 200)) from err
 
 
-def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch], pa.RecordBatch] | None]:
+def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch], Frame] | None]:
     wire = read_schema(head)
     mark = (wire.metadata or {}).get(b"gigawatch")
     if mark is None:
@@ -183,9 +183,9 @@ def _read_schema(head: bytes) -> tuple[pa.Schema, str, Callable[[pa.RecordBatch]
     if number == str(VERSION):
         _check(wire, kind)
         return wire, kind, None
-    if number == "1":
-        return wire, kind, _from_v1(wire, kind)
-    raise InvalidFrame("version", f"version {number!r}; this program reads 1 and {VERSION}")
+    if number in _OLDER:
+        return wire, kind, _from_older(wire, kind, number)
+    raise InvalidFrame("version", f"version {number!r}; this program reads {', '.join(_OLDER)} and {VERSION}")
 
 
 def _check(wire: pa.Schema, kind: str) -> None:
@@ -202,24 +202,33 @@ def _check(wire: pa.Schema, kind: str) -> None:
         raise InvalidFrame("schema", f"{len(names)} columns, wanted {len(want.names)}")
 
 
-#: Version 1 named the node `hostname`, stamped rows with plain int64 milliseconds, and had no `job`.
-_V1_NAMES = {"hostname": "node"}
+#: Versions 1 and 2 had no `board`; version 2 carried the `job` of each device, which is an allocation now. Version 1
+#: named the node `hostname` and stamped rows with plain int64 milliseconds.
+_OLDER = {"1": {"hostname": "node"}, "2": {}}
 
 
-def _from_v1(wire: pa.Schema, kind: str) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+def _from_older(wire: pa.Schema, kind: str, number: str) -> Callable[[pa.RecordBatch], Frame]:
+    """Returns what makes a frame of a batch of version 1 or 2; raises InvalidFrame for columns that it cannot have."""
     now = schema(kind, [n for n in wire.names if n in KINDS[kind].names])
-    renamed = [_V1_NAMES.get(n, n) for n in wire.names]
-    missing = set(now.names) - set(renamed) - {"job"}
-    if missing or set(renamed) - set(now.names):
-        raise InvalidFrame("schema", f"version 1 without {', '.join(sorted(missing)) or 'known columns only'}")
+    renamed = [_OLDER[number].get(n, n) for n in wire.names]
+    missing, unknown = set(now.names) - set(renamed) - {"board"}, set(renamed) - set(now.names) - {"job"}
+    if missing or unknown or "board" in renamed:
+        raise InvalidFrame("schema", f"version {number} without {', '.join(sorted(missing)) or 'known columns only'}")
+    for field, name in zip(wire, renamed, strict=True):
+        if number != "1" and name != "job" and not field.equals(now.field(name)):
+            raise InvalidFrame("schema", f"column {name} {field.type}, wanted {now.field(name).type}")
 
-    def upgrade(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def upgrade(batch: pa.RecordBatch) -> Frame:
         columns = dict(zip(renamed, batch.columns, strict=True))
-        columns.setdefault("job", pa.array([""] * batch.num_rows, pa.string()))
+        jobs = columns.pop("job", None)
+        columns["board"] = pa.array([""] * batch.num_rows, pa.string())
         try:
             arrays = [columns[field.name].cast(field.type) for field in now]
+            held = None if jobs is None else jobs.cast(pa.string())
         except _UNREADABLE as err:
             raise InvalidFrame("schema", str(err)[:200]) from err
-        return pa.RecordBatch.from_arrays(arrays, schema=now)
+        frame = Frame(kind, pa.RecordBatch.from_arrays(arrays, schema=now))
+        frame.jobs = held
+        return frame
 
     return upgrade

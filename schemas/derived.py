@@ -5,9 +5,12 @@ A derived message is an Arrow IPC stream too, marked `gigawatch: 3/<name>`; each
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pyarrow as pa
 
-from schemas import inventory, jobs
+from schemas import inventory, jobs  # noqa: F401 - they declare their streams
 from schemas.catalogue import KINDS
 from schemas.codec import InvalidFrame, read_batch, read_schema
 from schemas.derived_stream import DERIVED, Derived, declare
@@ -254,23 +257,45 @@ QUALITY = declare(
     )
 )
 
+#: What makes a batch of today's columns of one of version 2, which had `job` in place of `board`.
+_Upgrade = Callable[[pa.RecordBatch], pa.RecordBatch]
+
 _MOST_HEADS = 1024
-_HEADS: dict[bytes, tuple[Derived, pa.Schema]] = {}
+_HEADS: dict[bytes, tuple[Derived, pa.Schema, _Upgrade | None]] = {}
 
 
 def decode(data: bytes) -> tuple[Derived, pa.RecordBatch]:
-    """A derived message; raises InvalidFrame like the frame decoder."""
+    """A derived message, of version 2 too; raises InvalidFrame like the frame decoder."""
     length = 8 + int.from_bytes(data[4:8], "little") if len(data) >= 8 else 0
     found = _HEADS.get(data[:length]) if length else None
     if found is None:
         if not 8 < length <= len(data):
             raise InvalidFrame("not-arrow", f"{len(data)} bytes that begin with {data[:8].hex(' ')}")
-        wire = read_schema(data[:length])
-        name = (wire.metadata or {}).get(b"gigawatch", b"").decode("utf-8", "replace").partition("/")[2]
-        known = DERIVED.get(name)
-        if known is None or not wire.equals(known.schema_of(wire.names), check_metadata=True):
-            raise InvalidFrame("schema", f"derived stream {name!r} with columns that are not ours")
         if len(_HEADS) > _MOST_HEADS:
             _HEADS.clear()
-        found = _HEADS[data[:length]] = known, wire
-    return found[0], read_batch(data, length, found[1])
+        found = _HEADS[data[:length]] = _head(read_schema(data[:length]))
+    known, wire, upgrade = found
+    batch = read_batch(data, length, wire)
+    return known, batch if upgrade is None else upgrade(batch)
+
+
+def _head(wire: pa.Schema) -> tuple[Derived, pa.Schema, _Upgrade | None]:
+    """Returns the stream of a schema, and what makes today's columns of an older version's."""
+    number, _, name = (wire.metadata or {}).get(b"gigawatch", b"").decode("utf-8", "replace").partition("/")
+    known = DERIVED.get(name)
+    if known is not None and wire.equals(known.schema_of(wire.names), check_metadata=True):
+        return known, wire, None
+    if known is not None and number == "2" and "job" in wire.names and "board" in known.names:
+        now = known.schema_of(wire.names)
+        if set(now.names) == set(wire.names) - ({"job"} - set(known.names)) | {"board"}:
+            return known, wire, partial(_from_v2, now)
+    raise InvalidFrame("schema", f"derived stream {name!r} with columns that are not ours")
+
+
+def _from_v2(now: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns["board"] = pa.array([""] * batch.num_rows, pa.string())
+    try:
+        return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in now], schema=now)
+    except (pa.ArrowException, KeyError) as err:
+        raise InvalidFrame("schema", str(err)[:200]) from err

@@ -18,10 +18,11 @@ class Frame:
     """`batch` has `ts` (ms since 1970, UTC), the IDENTITY columns as strings, then metrics as floats, NaN for missing.
 
     A frame that came over the wire in a known layout keeps its bytes (`wire`, `layout`, `block`: the identity columns'
-    bytes) and parses them only when someone asks for the batch.
+    bytes) and parses them only when someone asks for the batch. `jobs`: each row's job, of a frame of wire version 2,
+    which carried it; else None.
     """
 
-    __slots__ = ("_batch", "_span", "block", "kind", "layout", "wire")
+    __slots__ = ("_batch", "_span", "block", "jobs", "kind", "layout", "wire")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Frame:
     ) -> None:
         self.kind, self._batch, self.layout, self.wire, self.block = kind, batch, layout, wire, block
         self._span: tuple[int, int] | None = None
+        self.jobs: pa.Array | None = None
 
     @property
     def batch(self) -> pa.RecordBatch:

@@ -29,7 +29,7 @@ def small_frame() -> Frame:
         "node": ["N01"] * 2,
         "device": ["G0", "G1"],
         "model": ["H100"] * 2,
-        "job": ["", "train"],
+        "board": ["GPU-a", "GPU-b"],
     }
     return build(
         "gpu", START_MS, identity, {"power_w": [631.9, 70.0], "temp_c": [59.0, np.nan], "energy_j": [1e9, 2e9]}
@@ -63,6 +63,13 @@ def goldens() -> dict[str, tuple[bytes, str]]:
             {b"gigawatch": b"1/gpu"},
         ),
     )
+    v2_schema = pa.schema(
+        [pa.field("job", pa.string(), nullable=False) if f.name == "board" else f for f in batch.schema],
+        {b"gigawatch": b"2/gpu"},
+    )
+    v2 = pa.RecordBatch.from_arrays(
+        [pa.array(["", "train"]) if f.name == "job" else batch.column(f.name) for f in v2_schema], schema=v2_schema
+    )
     other = pa.RecordBatch.from_pydict({"a": [1, 2]})
     unknown = pa.RecordBatch.from_arrays(
         [*batch.columns, pa.array([1.0, 2.0], pa.float32())],
@@ -75,7 +82,8 @@ def goldens() -> dict[str, tuple[bytes, str]]:
         schema=batch.schema.set(len(batch.schema) - 1, pa.field("energy_j", pa.float32(), nullable=False)),
     )
     return {
-        "v2-gpu.arrow": (good, "ok"),
+        "v3-gpu.arrow": (good, "ok"),
+        "v2-gpu.arrow": (encode_batch(v2), "ok"),
         "v1-gpu.arrow": (encode_batch(v1), "ok"),
         "garbage.arrow": (b"\x00garbage, not Arrow at all\xff" * 3, "not-arrow"),
         "empty.arrow": (b"", "not-arrow"),

@@ -17,7 +17,7 @@ WHO = (
     Column("node", "String", ZSTD),
     Column("device", "String", ZSTD),
     Column("model", LOW),
-    Column("job", LOW),
+    Column("board", "String", ZSTD),
 )
 TS = Column("ts", "DateTime64(3, 'UTC')", DELTA)
 STORED_AT = Column("stored_at", "DateTime64(3, 'UTC')", DELTA, default="now64(3)")
@@ -51,7 +51,7 @@ _GRANULES = ", index_granularity = 128"
 _PLAIN = ("ts", "kind", "window_s", "site")
 _PLACE = (Column("who", "UInt64", ZSTD), Column("rows", "UInt32", ZSTD))
 #: Named by a frame's `who`, each an array over its devices.
-NAMED = ("node", "device", "model", "job")
+NAMED = ("node", "device", "model", "board")
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ _ARROW = {
     pa.uint32(): Column("", "UInt32", ZSTD),
     pa.uint64(): Column("", "UInt64", ZSTD),
     pa.timestamp("ms", "UTC"): TS,
+    pa.list_(pa.string()): Column("", "Array(String)", ZSTD),
 }
 #: Columns whose text hardly repeats.
 _TEXTS = {"incident": Column("incident", "String", ZSTD)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from schemas import derived
 from schemas.catalogue import KINDS
 from schemas.codec import Decoder, InvalidFrame, encode, encode_batch
+from schemas.derived_stream import Derived
 from schemas.frame import build, schema
 from schemas.identity import IDENTITY
 from schemas.metric import BLANK_FP64, BLANK_INT32, BLANK_INT64
@@ -47,7 +49,25 @@ def test_golden_payloads_are_all_there() -> None:
 
 
 def test_what_we_write_today_is_the_golden_payload() -> None:
-    assert encode(small_frame()) == (GOLDEN / "v2-gpu.arrow").read_bytes()
+    assert encode(small_frame()) == (GOLDEN / "v3-gpu.arrow").read_bytes()
+
+
+def test_a_frame_of_version_2_gives_its_jobs_apart_from_who_it_is() -> None:
+    frame = Decoder().decode((GOLDEN / "v2-gpu.arrow").read_bytes())
+    assert frame.jobs is not None
+    assert frame.jobs.to_pylist() == ["", "train"]
+    assert frame.identity("board") == ["", ""]
+    assert Decoder().decode((GOLDEN / "v3-gpu.arrow").read_bytes()).jobs is None
+
+
+def test_a_derived_message_of_version_2_is_read() -> None:
+    rows = derived.SCORE.build_rows([_row(derived.SCORE)])
+    names = [n for n in rows.schema.names if n != "board"]
+    old = rows.select(names).replace_schema_metadata({b"gigawatch": b"2/score"})
+    stream, batch = derived.decode(encode_batch(old))
+    assert stream is derived.SCORE
+    assert batch.column("board").to_pylist() == [""]
+    assert batch.column("job").to_pylist() == rows.column("job").to_pylist()
 
 
 @given(st.sampled_from(list(KINDS)), st.integers(1, 40), st.data())
@@ -144,11 +164,22 @@ def test_times_that_can_be() -> None:
     validate_timestamps(START_MS - 86_000_000, START_MS + 59_000, START_MS, 86_400_000)
 
 
+_FILL: dict[str, Any] = {
+    "timestamp[ms, tz=UTC]": START_MS,
+    "string": "x",
+    "list<item: uint32>": [1, 2],
+    "list<item: string>": ["x", "y"],
+}
+
+
+def _row(stream: Derived) -> dict[str, Any]:
+    return {name: _FILL.get(str(dtype), 1) for name, dtype in stream.columns}
+
+
 @pytest.mark.parametrize("name", derived.DERIVED)
 def test_derived_streams_round_trip(name: str) -> None:
     stream = derived.DERIVED[name]
-    fill = {"timestamp[ms, tz=UTC]": START_MS, "string": "x", "list<item: uint32>": [1, 2]}
-    batch = stream.build({n: [fill.get(str(t), 1)] * 3 for n, t in stream.columns})
+    batch = stream.build_rows([_row(stream)] * 3)
     found, back = derived.decode(stream.encode(batch))
     assert found is stream
     assert back.equals(batch)
