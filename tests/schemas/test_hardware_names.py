@@ -164,8 +164,8 @@ def test_an_unknown_model_is_named_once_with_what_to_add() -> None:
     assert not is_profile("H100 3g.40gb")
 
 
-#: Hardware in the recordings that is no GPU, CPU, DPU or rack of the catalogue: a server, supplies, boards, chips, drives,
-#: a DPU without its generation.
+#: Hardware in the recordings that is no GPU, CPU, DPU or rack of the catalogue: a server, supplies, boards, chips,
+#: drives, a DPU without its generation.
 NOT_OURS = re.compile(
     r"PowerEdge R640|PWR SPLY.*|PG530-A02|P4764-A01|P4486 B00|P3809|OberonCBC.|GH200 2PBaseboard 480LP5|MAX10|OpenBmc|"
     r"ARMv9|Dell Ent NVMe.*|NO_MODEL|DELLBOSS_VD|0x1|BlueField SoC|"
