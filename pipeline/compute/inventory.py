@@ -57,6 +57,7 @@ class Inventory:
         self._assets: dict[tuple[str, str], dict[tuple[str, int], Asset]] = {}
         self._operated: dict[tuple[str, str], list[Asset]] = {}
         self.version = 0
+        self._kinds: tuple[int, set[str]] = (-1, set())
 
     def __len__(self) -> int:
         return len(self._assets)
@@ -82,6 +83,12 @@ class Inventory:
                 held[:] = [a for a in held if a.valid_from != asset.valid_from] + [asset]
         self.version += bool(news)
         return news
+
+    def kinds(self) -> set[str]:
+        """Returns the kinds of the assets."""
+        if self._kinds[0] != self.version:
+            self._kinds = self.version, {a.kind for rows in self._assets.values() for a in rows.values()}
+        return self._kinds[1]
 
     def next_change_ms(self, after_ms: int) -> int:
         """Returns the next time at which a row begins or ends to be valid; END_OF_TIME when none does."""
