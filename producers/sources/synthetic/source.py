@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from producers.emission import DeviceList, Emission, Event, SiteTick
+from producers.emission import Emission, Event, SiteTick
 from producers.sources.source import SourceError, Ticker
+from producers.sources.synthetic.boards import Boards
 from producers.sources.synthetic.devices import Identity, SiteDevices
 from producers.sources.synthetic.faults import Fault, parse
 from producers.sources.synthetic.injection import ActiveFault, Injection
@@ -56,7 +57,7 @@ class Synthetic:
         self.workloads = Workloads(racks, self.topology.count("gpu"), rng)
         self.plant = Plant(self.topology, self.workloads, rng)
         self._sensors = Sensors(self.topology, rng)
-        self._devices = SiteDevices(self.topology, self.workloads.names)
+        self._devices = SiteDevices(self.topology, Boards(site, seed))
         self._injection = Injection(self.topology)
         self._started_ms: int | None = None
         for fault in faults:
@@ -153,10 +154,9 @@ class Synthetic:
         gpu, cooling = sensors.gpu(state, effects), sensors.cooling(state, effects)
         self._injection.distort(gpu, cooling, active)
         gone = self._injection.gone(effects, active)
-        if not gone.all():
-            present: DeviceList = devices.present_gpus(gone, tuple(gpu))
-            yield SiteTick(present, ts_ms, {name: values[~gone.ravel()] for name, values in gpu.items()})
+        gpus_gone = gone.ravel()
         for name, columns in (
+            ("gpu", gpu),
             ("node", sensors.node(state)),
             ("power", sensors.power(state, effects)),
             ("cooling", cooling),
@@ -164,4 +164,9 @@ class Synthetic:
             ("meter", sensors.meter(state)),
             ("plant", sensors.cooling_plant(state)),
         ):
-            yield SiteTick(devices.of(name, tuple(columns)), ts_ms, columns)
+            missing = gpus_gone if name == "gpu" else None
+            if missing is None or not missing.any():
+                yield SiteTick(devices.of(name, tuple(columns)), ts_ms, columns)
+            elif not missing.all():
+                left = {n: values[~missing] for n, values in columns.items()}
+                yield SiteTick(devices.present(name, missing, tuple(columns)), ts_ms, left)

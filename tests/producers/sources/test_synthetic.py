@@ -262,7 +262,7 @@ def test_every_place_of_the_plant_can_have_a_fault() -> None:
     """The places by number are the devices by name."""
     plant = Synthetic(2, "GB200")
     places = Places.of(plant.topology)
-    gpus = plant.topology.identity(("gpu",))["device"].to_pylist()
+    gpus = plant.topology.identity("gpu")["device"].to_pylist()
     each = plant.topology.count("gpu")
     for number in (0, 3, 4, 71, 72, len(gpus) - 1):
         assert places.index(Fault("gpu-dead", gpus[number], 0, 1)) == divmod(number, each)
