@@ -18,7 +18,7 @@ class NameClash:
 
 class NameClaims:
     """The names that endpoints gave in the last `lasting_ms`. Of two endpoints that give one name to different boards
-    the one that is configured first has it. Boards without a UUID are not told apart.
+    the one that is configured first has it. Boards without a UUID never clash.
     """
 
     def __init__(self, lasting_ms: int) -> None:

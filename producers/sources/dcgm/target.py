@@ -7,8 +7,8 @@ from collections import Counter
 from producers.emission import Emission, Event
 from producers.sources.dcgm.claims import NameClaims, NameClash
 from producers.sources.dcgm.endpoint import Endpoint
+from producers.sources.dcgm.holds import holds_of
 from producers.sources.dcgm.hosts import StableHosts
-from producers.sources.dcgm.job_labels import holds_of
 from producers.sources.dcgm.page import ScrapedBoard, ScrapedPage
 from producers.sources.dcgm.parse import frames, place
 from producers.sources.endpoint_frames import EndpointState

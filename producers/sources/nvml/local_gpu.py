@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: NVML_ERROR_GPU_IS_LOST of nvml.h.
-GPU_IS_LOST = 15
+#: NVML_ERROR_NOT_SUPPORTED, _FUNCTION_NOT_FOUND and _GPU_IS_LOST of nvml.h.
+UNSUPPORTED, GPU_IS_LOST = (3, 13), 15
 
 
 @dataclass(slots=True)
@@ -27,6 +27,12 @@ class LocalGpu:
     error: str = ""
     tried_ms: int = 0
     reported: tuple[str, str, str] | None = None
+
+
+def is_unsupported(nvml: Any, err: Exception) -> bool:
+    """Whether the GPU or its driver will never give this. nvidia-ml-py makes a class of an error's number, or not."""
+    classes = tuple(getattr(nvml, f"NVMLError_{name}", ()) for name in ("NotSupported", "FunctionNotFound"))
+    return isinstance(err, (AttributeError, classes)) or getattr(err, "value", None) in UNSUPPORTED
 
 
 def is_lost(err: Exception) -> bool:

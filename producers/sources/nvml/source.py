@@ -13,7 +13,7 @@ from typing import Any
 from producers.emission import Emission, SourceFailure
 from producers.sources import points
 from producers.sources.endpoint_frames import EndpointState
-from producers.sources.nvml.local_gpu import LocalGpu, identify, is_lost
+from producers.sources.nvml.local_gpu import LocalGpu, identify, is_lost, is_unsupported
 from producers.sources.nvml.readers import readers
 from producers.sources.seen import SeenAssets, Sighting
 from producers.sources.source import SourceError, Ticker
@@ -114,9 +114,10 @@ class Nvml:
                 continue
             try:
                 values[metric.name] = float(self._readers[name](gpu.handle)) * scale
-            except (self._nvml.NVMLError_NotSupported, self._nvml.NVMLError_FunctionNotFound, AttributeError):
-                self._unsupported.add((gpu.index, name))
-            except self._nvml.NVMLError as err:
+            except (self._nvml.NVMLError, AttributeError) as err:
+                if is_unsupported(self._nvml, err):
+                    self._unsupported.add((gpu.index, name))
+                    continue
                 last = err  # for this tick only: stays missing
                 if is_lost(err):
                     values.clear()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.sources.dcgm.job_labels import holds_of, job_of
+from producers.sources.dcgm.holds import holds_of
+from producers.sources.dcgm.job_labels import job_of
 from producers.sources.dcgm.page import ScrapedPage, read
 from producers.sources.dcgm.parse import parse, place
 from producers.sources.label_jobs import LabelHold
@@ -141,6 +142,7 @@ def test_pods_of_instances_hold_their_slices_of_the_board() -> None:
             "ml/t",
         ),
         ({"exported_pod_namespace": "ml", "exported_pod_name": "t"}, "ml/t"),
+        ({"namespace": "gpu-operator", "pod": "nvidia-dcgm-exporter-x7k2p"}, ""),  # of an idle GPU, after a scraper
         ({"pod": "alone"}, "alone"),
         ({"namespace": "", "pod": "", "container": ""}, ""),
         ({"namespace": "ml"}, ""),

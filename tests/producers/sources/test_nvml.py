@@ -34,7 +34,9 @@ class FakeNvml:
     indices of GPUs of which everything, or every reading, fails; without `identities` there is no UUID and no serial.
     """
 
-    NVMLError, NVMLError_NotSupported, NVMLError_FunctionNotFound = NVMLError, NotSupported, NotSupported
+    NVMLError = NVMLError
+    NVMLError_NotSupported: Any = NotSupported
+    NVMLError_FunctionNotFound: Any = NotSupported
     NVML_SUCCESS = 0
     NVML_TEMPERATURE_GPU, NVML_FI_DEV_MEMORY_TEMP, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 82, 1, 2
     NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
@@ -215,6 +217,29 @@ def test_a_gpu_lost_at_the_start_is_expected_at_its_place_and_looked_for_every_h
     assert frames_of(found)[0].identity("board") == ["GPU-u-0", "GPU-u-1"]
     rows = [(r["asset"], ms(r["valid_from"]), ms(r["valid_to"])) for r in rows_of(found, ASSET)]
     assert rows == [(place, 100_000, 130_000), ("GPU-u-1", 130_000, 0)]
+
+
+def test_errors_go_by_their_number_where_the_driver_has_no_classes_for_them() -> None:
+    class Plain(FakeNvml):
+        NVMLError_NotSupported = NVMLError_FunctionNotFound = ()
+
+        def __getattr__(self, name: str) -> Any:
+            call = super().__getattr__(name)
+
+            def plain(*arguments: Any) -> Any:
+                try:
+                    return call(*arguments)
+                except NotSupported as err:
+                    raise NVMLError("Not Supported", 3) from err
+
+            return plain
+
+    fake = Plain()
+    source = Nvml(nvml=fake)
+    source.sample(1000)
+    asked = fake.calls
+    assert frames_of(source.sample(2000))[0].values("util_pct")[0] == 97
+    assert 0 < asked == fake.calls
 
 
 def test_the_host_is_an_endpoint_that_is_up_while_nvml_answers() -> None:
