@@ -18,8 +18,8 @@ _EXPORTER = "dcgm-exporter"
 def job_of(labels: Mapping[str, str]) -> str:
     """Returns the batch job's id (`hpc_job`), else `NAMESPACE/POD`; empty where no label names one.
 
-    A pod is one job, however many of its containers hold GPUs. The exporter's own pod, which a scraper's labels name, is
-    none.
+    A pod is one job, however many of its containers hold GPUs. The exporter's own pod, which a scraper's labels name,
+    is none.
     """
     if job := labels.get("hpc_job"):
         return job

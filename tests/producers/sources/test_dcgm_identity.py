@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from producers.emission import Emission, Event, SourceFailure
+from producers.sources.dcgm.claims import NameClaims, NameClash
 from producers.sources.dcgm.endpoint import Endpoint
 from producers.sources.dcgm.hosts import StableHosts
 from producers.sources.dcgm.page import read
+from producers.sources.dcgm.parse import place
 from producers.sources.dcgm.source import Dcgm
 from schemas.derived import QUALITY
 from schemas.derived_stream import Derived
@@ -169,6 +171,27 @@ async def test_two_endpoints_that_give_a_name_to_different_boards_after_a_place_
         ("localhost", "localhost", "localhost-GPU0", "GPU-a"),
     ]
     assert source.errors == {}
+
+
+def test_a_name_belongs_to_the_first_configured_endpoint_as_long_as_it_gives_it() -> None:
+    claims = NameClaims(lasting_ms=10_000)
+
+    def give(endpoint: int, uuid: str, at: int) -> NameClash | None:
+        page = read(board(0, uuid, "n1") + board(1, f"{uuid}-other", "n1"))
+        for part in page.devices:
+            place(part, "R1", "n1")
+        return claims.claim(endpoint, page.boards, at)
+
+    assert give(1, "b", 0) is None, "the first does not answer yet"
+    assert give(0, "a", 1000) is None, "it has the name from now on"
+    assert give(1, "b", 1000) == NameClash(0, "n1-GPU0")
+    assert give(0, "a2", 2000) is None, "its board was replaced"
+    assert give(1, "a2", 2000) is None, "it is the same board"
+    assert give(1, "b", 3000) is None, "which this endpoint gave last"
+    assert give(0, "a", 4000) is None
+    assert give(1, "b", 14_000) == NameClash(0, "n1-GPU0")
+    assert give(1, "b", 14_001) is None, "the first has not given it for a while"
+    assert give(1, "", 14_002) is None, "a board without a UUID"
 
 
 async def test_a_board_that_moved_to_another_endpoint_is_no_clash() -> None:
