@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from math import nan
 
 from producers.sources import points
 from producers.sources.dcgm.job_labels import job_of
@@ -80,21 +79,21 @@ class ScrapedBoard:
 
 @dataclass(slots=True)
 class ScrapedCpu:
-    """A CPU of the page; `cores` has what only its cores' lines give."""
+    """A CPU of the page; `cores` has what its cores' lines give, `blanks` what is not supported of the CPU itself."""
 
     host: str
     cpu: str
     model: str = ""
     values: dict[str, float] = field(default_factory=dict)
+    blanks: dict[str, float] = field(default_factory=dict)
     cores: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     rack: str = ""
     node: str = ""
     device: str = ""
 
-    def value(self, name: str) -> float:
-        """The CPU's own figure, else the mean over its cores, NaN without either."""
-        cores = self.cores.get(name)
-        return self.values.get(name, sum(cores) / len(cores) if cores else nan)
+    def figures(self) -> dict[str, float]:
+        """Returns the CPU's own figures by metric, else the means over its cores, else the sentinels."""
+        return self.blanks | {name: sum(found) / len(found) for name, found in self.cores.items()} | self.values
 
 
 @dataclass(slots=True)
@@ -150,11 +149,17 @@ def read(text: str, node: str = "") -> ScrapedPage:
                 page.refused["no-cpu-label"] += 1
                 continue
             cpu, is_core = found
-            blank = abs(number) >= known.blank and number * known.scale > known.most
-            if not is_core:
-                cpu.values.setdefault(known.metric, number if blank else number * known.scale)
-            elif not blank:
-                cpu.cores[known.metric].append(number * known.scale)
+            value = number * known.scale
+            if abs(number) >= known.blank and value > known.most:
+                if not is_core:
+                    cpu.blanks.setdefault(known.metric, number)
+                continue
+            if known.metric == "clock_mhz" and value > known.most:
+                value /= 1000  # DCGM hands on what the kernel gives, which is kHz
+            if is_core:
+                cpu.cores[known.metric].append(value)
+            else:
+                cpu.values.setdefault(known.metric, value)
     page.boards = sorted((b for same in boards.values() for b in same), key=lambda b: (b.host, _natural(b.gpu), b.uuid))
     page.cpus = sorted(cpus.values(), key=lambda c: (c.host, _natural(c.cpu)))
     return page

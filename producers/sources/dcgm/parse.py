@@ -56,7 +56,7 @@ def frames(page: ScrapedPage, ts_ms: int, site: str) -> list[Frame]:
         if any(b.instances for b in page.boards):
             made.append(_instances(page.boards, ts_ms, site))
     if page.cpus:
-        rows = [{name: cpu.value(name) for name in (*cpu.values, *cpu.cores)} for cpu in page.cpus]
+        rows = [cpu.figures() for cpu in page.cpus]
         identity = _identity(page.cpus, site) | {"model": [c.model for c in page.cpus], "board": [""] * len(page.cpus)}
         made.append(build("node", ts_ms, identity, _columns("node", rows)))
     return made

@@ -164,6 +164,9 @@ def test_cpu_lines_of_a_grace_host_are_rows_of_node() -> None:
             for core, (util, clock) in enumerate([(0.2, 3000), (0.6, 3200), (9223372036854775794, 3400)])
             for name, value in (("UTIL_TOTAL", util), ("CLOCK_CURRENT", clock))
         )
+        + 'DCGM_FI_DEV_CPU_CLOCK_CURRENT{cpu="1",Hostname="n1"} 9223372036854775792\n'
+        + 'DCGM_FI_DEV_CPU_POWER_LIMIT{cpu="1",Hostname="n1"} 9223372036854775792\n'
+        + f"DCGM_FI_DEV_CPU_CLOCK_CURRENT{cpu} 3411000\n"
         + "DCGM_FI_DEV_CPU_TEMP_CURRENT 44\n"
     )
     node = one(text, "node")
@@ -171,7 +174,8 @@ def test_cpu_lines_of_a_grace_host_are_rows_of_node() -> None:
     assert (node.identity("rack"), node.identity("board")) == (["n1"] * 2, [""] * 2)
     assert node.identity("model") == ["", "Grace"]
     assert node.values("util_pct").tolist() == pytest.approx([42, 40]), "the mean over cores where there is no total"
-    assert node.values("clock_mhz")[1] == 3200
+    assert node.values("clock_mhz").tolist() == [3411, 3200], "kHz, or MHz"
+    assert np.isnan(mask_invalid(node, Counter()).values("power_limit_w")[1])
     assert (node.values("power_w")[0], node.values("power_limit_w")[0]) == (pytest.approx(131.4), 500)
     assert node.values("temp_c")[0] == 44.5
     assert one(text).rows == 1
