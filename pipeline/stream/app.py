@@ -18,12 +18,13 @@ from aiokafka.record.util import calc_crc32c
 
 from pipeline import kafka
 from pipeline.monitoring.status import Status
+from pipeline.stream.context_reader import ContextReader
 from pipeline.stream.transport import BundleTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
 from schemas.codec import InvalidFrame
 from schemas.record_batch import single
-from schemas.topics import CONSUMED
+from schemas.topics import CONSUMED, TELEMETRY
 
 log = logging.getLogger("gigawatch.stream")
 
@@ -87,6 +88,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_: Any, got: Any, **__: Any) -> None:
+        count = len([tp for tp in await kafka.partitions(bootstrap) if tp.topic == TELEMETRY[0]])
+        app.worker.partition_of = lambda key: int(choose(key, range(count), range(count)))
         app.worker.assign((tp.topic, tp.partition) for tp in got)
 
     return app
@@ -173,12 +176,15 @@ async def run(
     if snapshot is None or not worker.load(snapshot, log_id):
         worker.restore_incidents(await open_incidents(bootstrap))
     keeper = asyncio.create_task((status or Status("stream", None, worker.status)).keep())
+    reader = ContextReader(bootstrap, worker.take_context)
     try:
+        await reader.start()
         await app.start()
         await stop.wait()
     finally:
         async with worker.idle:
             worker.stop()
+        await reader.stop()
         await app.stop()
         if snapshot:
             worker.save(snapshot, log_id)

@@ -130,7 +130,7 @@ def test_each_fault_is_found_and_named(spec: str, kind: str, device: str, causes
     assert max(same_kind.values(), default=0.0) < max(s for _, s, _ in hits)
 
 
-IDENTITY = {"site": "s", "rack": "R", "node": "", "device": "d", "model": "m", "job": ""}
+IDENTITY = {"site": "s", "rack": "R", "node": "", "device": "d", "model": "m", "board": ""}
 
 
 def feed(tracker: Incidents, values: list[float], start: int = 0) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
     opened = feed(first, [0.9, 0.9])
     second = Incidents("gpu", 10_000)
     second.restore(opened)
-    second.adopt(lambda key: key == ("s", "R", "d"))
+    second.adopt(lambda key: key if key == ("s", "R", "d") else None)
     assert feed(second, [0.9, 0.9]) == [], "what was published before is not published again"
     closing = feed(second, [0.0] * 6, start=2)
     assert [(r["incident"], r["open"]) for r in closing] == [(opened[0]["incident"], 0)]
@@ -171,7 +171,7 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
 def test_an_open_incident_of_someone_elses_device_is_left_alone() -> None:
     other = Incidents("gpu", 10_000)
     other.restore(feed(Incidents("gpu", 10_000), [0.9, 0.9]))
-    other.adopt(lambda key: key == ("s", "R", "another"))
+    other.adopt(lambda key: key if key == ("s", "R", "another") else None)
     assert [row for k in range(20) for row in other.update(10_000 * (k + 3), [])] == []
     assert len(other) == 0
 
