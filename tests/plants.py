@@ -63,7 +63,10 @@ async def store(
         now_ms = start_ms + 1000 * tick
         for emission in plant.frames(now_ms):
             if isinstance(emission, Event):
-                keep(topics.derived(emission.derived.name), emission.derived.encode(emission.batch))
+                topic, value = emission.derived.topic, emission.derived.encode(emission.batch)
+                keep(topic, value)
+                if topic in topics.CONTEXT:
+                    await worker.take_context(topic, value)
             elif isinstance(emission, Frame):
                 topic, value = topics.telemetry(emission.kind), encode(emission)
                 waiting.setdefault(topic, []).append(LogRecord("", 0, offset(topic), now_ms, value))
