@@ -118,7 +118,14 @@ def test_a_fault_is_injected_at_a_place_that_exists(factory: Path) -> None:
     Synthetic(4, "GB200", control=run_dir(factory) / "inject")
     assert inject(factory, "gpu-thermal@R0004-N18-GPU3+30").exit_code == 0
     assert inject(factory, "cdu-pump").output.startswith("injected cdu-pump at CDU-001")
-    assert injected(factory) == ["gpu-thermal@R0004-N18-GPU3+30", "cdu-pump"]
+    assert inject(factory, "gpu-swap@R0001-N01-GPU0~R0002-N01-GPU3").exit_code == 0
+    assert inject(factory, "job-idle@R0002-N03").output.startswith("injected job-idle at R0002-N03")
+    assert injected(factory) == [
+        "gpu-thermal@R0004-N18-GPU3+30",
+        "cdu-pump",
+        "gpu-swap@R0001-N01-GPU0~R0002-N01-GPU3",
+        "job-idle@R0002-N03",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +135,7 @@ def test_a_fault_is_injected_at_a_place_that_exists(factory: Path) -> None:
         ("leak@CDU-001", "no rack 'CDU-001' here; the nearest is R0001. A rack is R0001 to R0004"),
         ("cdu-pump@CDU-009", "no CDU 'CDU-009' here; the nearest is CDU-001"),
         ("gpu-melt@R0001", "NAME is one of"),
+        ("gpu-swap@R0001-N01-GPU0~R0009-N01-GPU0", "no GPU 'R0009-N01-GPU0' here"),
     ],
 )
 def test_a_fault_at_a_place_that_does_not_exist_is_refused(factory: Path, fault: str, complaint: str) -> None:
