@@ -15,7 +15,7 @@ from pipeline.store.columns import ZSTD, Column
 from pipeline.store.table import LOW, NAMED, ORIGIN, STORED_AT, TS, VERSION, WHO, Split, Table
 from schemas import derived, topics
 from schemas.catalogue import KINDS
-from schemas.derived_stream import Derived
+from schemas.derived_stream import DERIVED, Derived
 from schemas.metric import Metric
 from schemas.tables import TTL_DAYS
 
@@ -176,7 +176,7 @@ TABLES: dict[str, Table] = {
         IDENTITIES,
         STORE_VERSION,
         *(_raw(kind) for kind in KINDS),
-        *(_derived(stream) for stream in derived.DERIVED.values() if stream.table),
+        *(_derived(stream) for stream in DERIVED.values() if stream.table),
         *(_tier(kind, tier) for kind in KINDS for tier in ("1m", "1h")),
         _DEAD,
         _MARKS,

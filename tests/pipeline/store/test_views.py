@@ -56,7 +56,7 @@ def allocation(job: str, node: str, devices: list[str], **more: Any) -> dict[str
 
 
 def asset(name: str, **more: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {column: "" for column in ASSET.names}
+    row: dict[str, Any] = dict.fromkeys(ASSET.names, "")
     row |= {"seen": NOW, "site": "s", "asset": name, "kind": "gpu", "rack": "R1", "node": "R1-N1", "origin": "csv"}
     return row | {"device": f"name of {name}", "state": "active", "valid_from": NOW - DAY, "valid_to": 0} | more
 
