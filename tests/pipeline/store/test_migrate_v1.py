@@ -1,4 +1,4 @@
-"""A store of version 1, made by the code that kept it: what it held is there in version 2, and is brought along once."""
+"""A store of version 1, made by the code that kept it: what it held is there in version 2, brought along once."""
 
 from __future__ import annotations
 
