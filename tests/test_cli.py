@@ -15,6 +15,7 @@ from pipeline.embedded.process import ProcessError
 from pipeline.embedded.services import Plan
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.instance import Instance, run_dir, running
+from pipeline.store.tables import TABLES
 from producers.sources.synthetic.source import Synthetic
 from schemas.errors import GigawatchError
 
@@ -175,7 +176,8 @@ def test_catalogues_print() -> None:
 
 def test_ddl_prints() -> None:
     out = CliRunner().invoke(gigawatch, ["migrate", "--print", "--cluster", "prod"]).output
-    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == 27
+    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == len(TABLES)
+    assert all(f"VIEW gigawatch.{view} ON CLUSTER 'prod'" in out for view in ("gpu", "gpu_raw", "held", "expected"))
 
 
 def test_query_shows_its_sql() -> None:
