@@ -66,7 +66,8 @@ def reach(edges: Iterable[Link], devices: Collection[str] = frozenset()) -> Clos
     """Returns the closure of a site's edges that are valid now. `devices` are the elements at which the walk ends: no
     pair has one (the GPUs of a node share its fate).
 
-    Of two edges between the same elements in one network, the one that names a redundancy counts.
+    Of two edges between the same elements in one network, the one that names a redundancy counts. What feeds the rack
+    that contains it, such as a PDU in the rack, is above that rack.
     """
     graph = _Graph(edges, frozenset(devices))
     pairs = [_walk(graph, start) for start in range(len(graph.names)) if graph.below[start] or graph.followers[start]]
@@ -92,6 +93,9 @@ class _Graph:
             else:
                 key = (network, upstream, downstream)
                 chosen[key] = chosen.get(key) or redundancy
+        for network, upstream, downstream in [key for key in chosen if key[0] == "contains"]:
+            if ("power", downstream, upstream) in chosen or ("fluid", downstream, upstream) in chosen:
+                del chosen[network, upstream, downstream]
         self.names: list[str] = list(dict.fromkeys(name for _, up, down in chosen for name in (up, down)))
         number = {name: n for n, name in enumerate(self.names)}
         links: list[list[tuple[int, Link]]] = [[] for _ in self.names]
