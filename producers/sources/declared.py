@@ -10,12 +10,20 @@ from itertools import pairwise
 from typing import Any
 
 from producers.emission import Event
+from schemas.catalogue import KINDS
 from schemas.derived_stream import Derived
 from schemas.inventory import ASSET, EDGE, NAME
 
 #: Of an edge whose capacity nobody states, W.
 UNKNOWN_W = math.nan
 MOST_ROWS = 20_000  # of one event
+#: Kinds of assets: those of the catalogue, places, and equipment between the utility and the chip.
+ASSET_KINDS = (
+    *KINDS,
+    *("site", "hall", "row", "rack", "cpu", "dpu", "nic", "nvswitch", "switch", "server"),
+    *("utility", "generator", "transformer", "switchgear", "ats", "ups", "busway", "breaker", "feed", "tap", "pdu"),
+    *("panel", "shelf", "psu", "meter", "plant", "chiller", "tower", "cdu", "pump", "valve", "loop", "sensor", "other"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from producers.sources.declared import PLACES, UNKNOWN_W, AssetRow, DeclaredRow, EdgeRow, NameRow
-from schemas.catalogue import KINDS
+from producers.sources.declared import ASSET_KINDS, PLACES, UNKNOWN_W, AssetRow, DeclaredRow, EdgeRow, NameRow
 from schemas.errors import GigawatchError
 from schemas.inventory import NETWORKS, STATES
 
@@ -24,13 +23,6 @@ FORMS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
 }
-#: Kinds of assets: those of the catalogue, places, and equipment between the utility and the chip.
-ASSET_KINDS = (
-    *KINDS,
-    *("site", "hall", "row", "rack", "cpu", "dpu", "nic", "nvswitch", "switch", "server"),
-    *("utility", "generator", "transformer", "switchgear", "ats", "ups", "busway", "breaker", "feed", "tap", "pdu"),
-    *("shelf", "psu", "meter", "plant", "chiller", "tower", "cdu", "pump", "valve", "loop", "sensor", "other"),
-)
 
 
 @dataclass(frozen=True, slots=True)
