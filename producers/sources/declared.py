@@ -22,6 +22,7 @@ ASSET_KINDS = (
     *KINDS,
     *("site", "hall", "row", "rack", "cpu", "dpu", "nic", "nvswitch", "switch", "server"),
     *("utility", "generator", "transformer", "switchgear", "ats", "ups", "busway", "breaker", "feed", "tap", "pdu"),
+    *("bess", "hx", "tank", "ahu", "crac", "crah", "damper", "fan"),
     *("panel", "shelf", "psu", "meter", "plant", "chiller", "tower", "cdu", "pump", "valve", "loop", "sensor", "other"),
 )
 
