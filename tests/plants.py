@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.writer import Writer
 from pipeline.store.tables import BY_TOPIC
+from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.worker import Worker
 from producers.emission import Event
 from producers.sources.synthetic import faults as labelled
@@ -58,15 +59,18 @@ async def store(
             keep(topic, value)
 
     worker = Worker(publish)
+    feed = ContextFeed(worker)
     waiting: dict[str, list[LogRecord]] = {}
     for tick in range(ticks):
+        if tick == 1:
+            await feed.settle()
         now_ms = start_ms + 1000 * tick
         for emission in plant.frames(now_ms):
             if isinstance(emission, Event):
                 topic, value = emission.derived.topic, emission.derived.encode(emission.batch)
                 keep(topic, value)
                 if topic in CONTEXT:
-                    await worker.take_context(topic, value)
+                    await feed.take(topic, value)
             elif isinstance(emission, Frame):
                 topic, value = topics.telemetry(emission.kind), encode(emission)
                 waiting.setdefault(topic, []).append(LogRecord("", 0, offset(topic), now_ms, value))

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
 from pipeline.store.tables import TABLES
+from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.worker import Worker
 from schemas import derived
 from schemas.log_record import LogRecord
@@ -34,10 +35,11 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
             parts.append(value)
 
     worker = Worker(publish, tick_ms)
+    feed = ContextFeed(worker)
     for topic in CONTEXT:
         for messages in (await _log(bootstrap, topic)).values():
             for message in messages:
-                await worker.take_context(topic, message.value)
+                await feed.take(topic, message.value)
     for topic in TELEMETRY:
         for partition, messages in (await _log(bootstrap, topic)).items():
             await worker.process(topic, [(partition, messages)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +89,11 @@ class Inventory:
         if self._kinds[0] != self.version:
             self._kinds = self.version, {a.kind for rows in self._assets.values() for a in rows.values()}
         return self._kinds[1]
+
+    def names_of(self, kinds: Collection[str]) -> set[str]:
+        """Returns the names and ids of the assets of these kinds."""
+        found = (a for rows in self._assets.values() for a in rows.values() if a.kind in kinds)
+        return {name for a in found for name in (a.device, a.asset) if name}
 
     def next_change_ms(self, after_ms: int) -> int:
         """Returns the next time at which a row begins or ends to be valid; END_OF_TIME when none does."""

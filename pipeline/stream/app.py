@@ -20,6 +20,7 @@ from faust.types import TP
 
 from pipeline import kafka
 from pipeline.monitoring.status import Status
+from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.context_reader import ContextReader
 from pipeline.stream.transport import BundleTransport, NeededFrom
 from pipeline.stream.worker import Worker
@@ -185,7 +186,8 @@ async def run(
     if snapshot is None or not worker.load(snapshot, log_id):
         worker.restore_incidents(await open_incidents(bootstrap))
     keeper = asyncio.create_task((status or Status("stream", None, worker.status)).keep())
-    reader = ContextReader(bootstrap, worker.take_context)
+    feed = ContextFeed(worker)
+    reader = ContextReader(bootstrap, feed.take, feed.settle)
     try:
         await reader.start()
         await app.start()

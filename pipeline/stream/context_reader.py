@@ -20,10 +20,13 @@ _PAUSE_S = 2.0
 
 
 class ContextReader:
-    """Reads from the beginning, in no group: these topics are small, and their sources repeat what holds."""
+    """Reads from the beginning, in no group: these topics are small, and their sources repeat what holds.
 
-    def __init__(self, bootstrap: str, take: Take) -> None:
-        self._bootstrap, self._take = bootstrap, take
+    `take` gets every message; `settle` is called whenever no more of them wait.
+    """
+
+    def __init__(self, bootstrap: str, take: Take, settle: Callable[[], Awaitable[None]]) -> None:
+        self._bootstrap, self._take, self._settle = bootstrap, take, settle
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -59,8 +62,11 @@ class ContextReader:
             while True:
                 if not caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in places]):
                     caught_up.set()
-                for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                found = await consumer.getmany(timeout_ms=500)
+                for tp, records in found.items():
                     for record in records:
                         await self._take(tp.topic, record.value or b"")
+                if not found:
+                    await self._settle()
         finally:
             await consumer.stop()

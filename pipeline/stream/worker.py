@@ -23,10 +23,9 @@ from pipeline.stream.busy import BusySpan
 from pipeline.stream.joiner import Joiner
 from pipeline.stream.partition import Partition
 from pipeline.stream.pieces import pieces
-from schemas import derived, topics
+from schemas import topics
 from schemas.catalogue import KINDS
-from schemas.codec import InvalidFrame, encode_batch
-from schemas.derived import QUALITY
+from schemas.codec import encode_batch
 from schemas.log_record import LogRecord
 from schemas.topics import PART_TOPIC
 
@@ -115,7 +114,7 @@ class Worker:
         await self._send_panes(number, partition.add(await self._contiguous(topic, number, partition, batch)))
         held = partition.jobs.rows()
         if held is not None:
-            await self._send("allocation", held, b"")
+            await self.send("allocation", held, b"")
         for other, dark in self._others(partition, number):
             if self._log is None or self._log.is_at_end(other, number, dark.offsets.position):
                 await self._send_panes(number, dark.pass_time(partition.engine.watermark_ms, partition.arrived_ms))
@@ -123,7 +122,7 @@ class Worker:
     async def _send_panes(self, number: int, panes: Sequence[ClosedPane]) -> None:
         for closed in panes:
             await asyncio.gather(
-                *(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
+                *(self.send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
             )
 
     def _others(self, partition: Partition, number: int) -> list[tuple[str, Partition]]:
@@ -136,23 +135,10 @@ class Worker:
                 self._partition(topic, number)
         return [(t, p) for (t, n), p in self._partitions.items() if n == number and p is not partition]
 
-    async def take_context(self, topic: str, value: bytes) -> None:
-        """Takes a message of one of the topics of CONTEXT, which every worker reads whole. One of the workers publishes
-        what inventories contradict each other in.
+    def leads(self) -> bool:
+        """Whether this worker has the partition of racks' shares, which one worker has at a time: it publishes what is
+        wanted once.
         """
-        try:
-            stream, batch = derived.decode(value)
-        except InvalidFrame as err:
-            self.published[f"context-discarded:{err.reason}"] += 1
-            return
-        if topic != stream.topic:
-            return
-        differences = [*self.context.apply(stream, batch)]
-        if differences and self._leads():
-            await self._send("quality", QUALITY.build_rows(differences), b"")
-
-    def _leads(self) -> bool:
-        """Whether this worker has the partition of racks' shares, which one worker has at a time."""
         return self._mine is None or (PART_TOPIC, 0) in self._mine
 
     async def _process_parts(self, number: int, batch: list[LogRecord]) -> None:
@@ -161,7 +147,7 @@ class Worker:
             joiner = self._joiners[number] = Joiner()
             joiner.engine.incidents.restore(self._open_incidents)
         for name, rows in joiner.add(await self._contiguous(PART_TOPIC, number, joiner, batch)).items():
-            await self._send(name, rows, b"site")
+            await self.send(name, rows, b"site")
 
     async def _contiguous(
         self, topic: str, number: int, reader: Partition | Joiner, batch: list[LogRecord]
@@ -202,7 +188,8 @@ class Worker:
         await self._log.rewind(topic, number, offset)
         return True
 
-    async def _send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
+    async def send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
+        """Publishes rows of a derived stream; returns when Kafka has them."""
         for begin, end in pieces(rows):
             await self._publish(topics.derived(name), key, encode_batch(rows.slice(begin, end - begin)))
         self.published[name] += rows.num_rows
