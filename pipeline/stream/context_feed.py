@@ -52,7 +52,7 @@ class ContextFeed:
         edges, devices = context.edges(now_ms), context.inventory.names_of(_WITHIN_NODES)
         names = "network", "upstream", "downstream", "redundancy"
         for site in sorted({edge["site"] for edge in edges}):
-            closure = reach(((*(e[n] for n in names),) for e in edges if e["site"] == site), devices)  # type: ignore[misc]
+            closure = reach(((*(e[n] for n in names),) for e in edges if e["site"] == site), devices)
             for network, upstream, downstream, _ in closure.dropped[:5]:
                 log.warning(
                     "%s: the %s edge from %s to %s closes a circle: left out", site, network, upstream, downstream
