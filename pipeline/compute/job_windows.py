@@ -40,6 +40,29 @@ class PaneHistory:
     energy: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """Parts of a pane: float[metrics + 1, parts] `found` for slots of the holdings, which had this hold and row."""
+
+    slot: Ints
+    number: Ints
+    row: Ints
+    found: Floats
+
+    def put(self, values: Floats, slots: Ints, number: Ints, row: Ints) -> None:
+        """Puts what is known in the place of the whole pane's values, float[metrics + 1, slots]."""
+        at = np.minimum(np.searchsorted(slots, self.slot), len(slots) - 1)
+        same = (slots[at] == self.slot) & (number[at] == self.number) & (row[at] == self.row)
+        if not same.all():  # the holdings were numbered again
+            where = {key: i for i, key in enumerate(zip(number.tolist(), row.tolist(), strict=True))}
+            mine = zip(self.number.tolist(), self.row.tolist(), strict=True)
+            at = np.array([where.get(key, -1) for key in mine])
+            same = at >= 0
+        known = ~np.isnan(self.found) & same
+        metric, part = np.nonzero(known)
+        values[metric, at[part]] = self.found[metric, part]
+
+
 class JobWindows:
     """Makes JOB_WINDOW rows of one kind on one partition.
 
@@ -50,8 +73,8 @@ class JobWindows:
     def __init__(self, devices: Devices, intake: Intake, holdings: Holdings) -> None:
         self._devices, self._intake, self._holdings = devices, intake, holdings
         self._racks: Versioned[tuple[Ints, int]] = Versioned()
-        #: pane end -> (hold, row, float[metrics + 1, slots]) of devices that changed jobs within the pane
-        self._splits: dict[int, tuple[Ints, Ints, Floats]] = {}
+        #: pane end -> what was computed from single samples, of devices that changed jobs within the pane
+        self._splits: dict[int, _Split] = {}
         self._members: dict[int, set[_MemberKey]] = {}
         self._affected_ms: int | None = None  # windows from then on are computed again
 
@@ -102,7 +125,7 @@ class JobWindows:
         grown = _grown(self._intake.samples("energy_j", first - 1, ticks + 1, rows))
         found[_ENERGY] = np.where(mine & ~np.isnan(grown), grown, 0.0).sum(axis=0)
         found[_ENERGY][(~np.isnan(grown) & mine).sum(axis=0) == 0] = np.nan
-        self._splits[end] = number[chosen], rows, found
+        self._splits[end] = _Split(chosen, number[chosen], rows, found)
 
     def _minute(self, end: int, history: PaneHistory, allocations: Allocations) -> pa.RecordBatch | None:
         begin, holdings = end - WINDOW_MS, self._holdings
@@ -111,7 +134,7 @@ class JobWindows:
         if not len(slots) and not before:
             return None
         number, row = holdings.number[slots], holdings.row[slots]
-        weight, values = self._weighed(begin, number, row, history, allocations)
+        weight, values = self._weighed(begin, slots, history, allocations)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = allocations.share[number].astype(np.float64)
             known = np.where(np.isnan(values[:_ENERGY]), 0.0, weight)
@@ -126,11 +149,12 @@ class JobWindows:
         return _build(end, columns, members, gone) if members or gone else None
 
     def _weighed(
-        self, begin: int, number: Ints, row: Ints, history: PaneHistory, allocations: Allocations
+        self, begin: int, slots: Ints, history: PaneHistory, allocations: Allocations
     ) -> tuple[Floats, Floats]:
         """Returns (float[panes, slots] share of each pane in which the hold lasts, float[metrics + 1, panes, slots] the
         metrics' means and the energy of that time).
         """
+        number, row = self._holdings.number[slots], self._holdings.row[slots]
         started, until = allocations.started[number], allocations.until()[number]
         weight = np.zeros((_PANES, len(row)))
         values = np.full((_ENERGY + 1, _PANES, len(row)), np.nan)
@@ -146,18 +170,8 @@ class JobWindows:
                     values[k, p] = history.means[name][slot, row]
             values[_ENERGY, p] = history.energy[slot, row] * weight[p]
             if end in self._splits:
-                self._put_split(values[:, p], number, row, *self._splits[end])
+                self._splits[end].put(values[:, p], slots, number, row)
         return weight, values
-
-    @staticmethod
-    def _put_split(values: Floats, number: Ints, row: Ints, holds: Ints, rows: Ints, found: Floats) -> None:
-        """Puts what was computed from single samples in the place of the whole pane's values."""
-        at = {key: i for i, key in enumerate(zip(number.tolist(), row.tolist(), strict=True))}
-        for i, key in enumerate(zip(holds.tolist(), rows.tolist(), strict=True)):
-            slot = at.get(key)
-            if slot is not None:
-                there = ~np.isnan(found[:, i])
-                values[there, slot] = found[there, i]
 
     def _grouped(
         self,
