@@ -91,9 +91,9 @@ class Inventory:
         return self._kinds[1]
 
     def names_of(self, kinds: Collection[str]) -> set[str]:
-        """Returns the names and ids of the assets of these kinds."""
-        found = (a for rows in self._assets.values() for a in rows.values() if a.kind in kinds)
-        return {name for a in found for name in (a.device, a.asset) if name}
+        """Returns the names and ids of the devices of these kinds; a node itself has no device name."""
+        found = (a for rows in self._assets.values() for a in rows.values() if a.kind in kinds and a.device)
+        return {name for a in found for name in (a.device, a.asset)}
 
     def next_change_ms(self, after_ms: int) -> int:
         """Returns the next time at which a row begins or ends to be valid; END_OF_TIME when none does."""
