@@ -71,3 +71,8 @@ class SlurmDump:
     @property
     def whole(self) -> bool:
         return not any(reason.startswith("job") for reason in self.refused)
+
+    @property
+    def inexact(self) -> list[str]:
+        """Nodes, by Slurm's name, on which a job holds GPUs of which only the number is known."""
+        return sorted({hold.node for job in self.jobs.values() for hold in job.holds if not hold.exact})
