@@ -217,11 +217,14 @@ JOBS = st.dictionaries(
     st.dictionaries(st.sampled_from(("n1", "n2", "n3")), GPU_SETS, max_size=3),
     max_size=4,
 )
-STEPS = st.lists(st.tuples(JOBS, st.integers(-20, 0), st.sampled_from(("dump", "silence"))), max_size=12)
+#: Jobs with their GPUs; how long before the poll those began that are new; whether all begin again; what Slurm answers.
+STEPS = st.lists(st.tuples(JOBS, st.integers(-9, 0), st.booleans(), st.sampled_from(("dump", "silence"))), max_size=12)
 
 
 @given(STEPS)
-def test_at_each_time_the_open_holds_are_those_of_the_last_dump(steps: list[tuple[dict[str, Any], int, str]]) -> None:
+def test_at_each_time_the_open_holds_are_those_of_the_last_dump(
+    steps: list[tuple[dict[str, Any], int, bool, str]],
+) -> None:
     """Over the rows alone, as a reader sees them: a hold opens once, closes once, after it began, and no two holds of
     a job on one node overlap.
     """
@@ -229,13 +232,16 @@ def test_at_each_time_the_open_holds_are_those_of_the_last_dump(steps: list[tupl
     open_rows: dict[tuple[str, str, int], tuple[str, ...]] = {}
     closed: dict[tuple[str, str], int] = {}
     wanted: dict[tuple[str, str], tuple[str, ...]] = {}
-    for jobs, age_s, kind in steps:
+    began: dict[str, int] = {}
+    for jobs, age_s, again, kind in steps:
         now += 10_000
         if kind == "silence":
             events = scheduler.unanswered(now)
         else:
+            new = (now - T) // 1000 + age_s
+            began = {name: new if again else began.get(name, new) for name in jobs}
             records = [
-                job(name, "RUNNING", (now - T) // 1000 + age_s, *(NodeHold(n, g, len(g)) for n, g in on.items()))
+                job(name, "RUNNING", began[name], *(NodeHold(n, g, len(g)) for n, g in on.items()))
                 for name, on in jobs.items()
             ]
             events = scheduler.update(dump(*records), now)
