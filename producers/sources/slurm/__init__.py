@@ -30,19 +30,21 @@ TOKEN, TOKEN_FILE = "GIGAWATCH_SLURM_TOKEN", "GIGAWATCH_SLURM_TOKEN_FILE"
 class SlurmSettings:
     """How Slurm is asked and how often, and where its nodes stand."""
 
-    url: str = option("--slurm-url", "", "slurm: ask slurmrestd at http(s)://HOST:PORT or unix:PATH.", metavar="URL")
-    user: str = option("--slurm-user", "", "slurm: the user that slurmrestd's token is for.", metavar="NAME")
-    token_file: str = option(
+    slurm_url: str = option(
+        "--slurm-url", "", "slurm: ask slurmrestd at http(s)://HOST:PORT or unix:PATH.", metavar="URL"
+    )
+    slurm_user: str = option("--slurm-user", "", "slurm: the user that slurmrestd's token is for.", metavar="NAME")
+    slurm_token_file: str = option(
         "--slurm-token-file", "", f"slurm: file with slurmrestd's token. Default: {TOKEN}.", metavar="FILE"
     )
-    ca: str = option("--slurm-ca", "", "slurm: the authority to trust for https, PEM.", metavar="FILE")
-    command: str = option(
+    slurm_ca: str = option("--slurm-ca", "", "slurm: the authority to trust for https, PEM.", metavar="FILE")
+    slurm_command: str = option(
         "--slurm-command", "", "slurm: words before squeue and sinfo, `kubectl exec deploy/login --`.", metavar="WORDS"
     )
-    places: str = option(
+    slurm_places: str = option(
         "--slurm-places", "", "slurm: CSV slurm,rack,node where names differ or racks are to be known.", metavar="FILE"
     )
-    every_s: float = option("--slurm-every", 10.0, "slurm: seconds between polls.", minimum=1)
+    slurm_every_s: float = option("--slurm-every", 10.0, "slurm: seconds between polls.", minimum=1)
     site: str = options.site()
     ticks: int | None = options.ticks()
 
@@ -53,12 +55,12 @@ class SlurmSettings:
         from producers.sources.source import SourceError
 
         try:
-            prefix = shlex.split(self.command)
+            prefix = shlex.split(self.slurm_command)
         except ValueError as err:
-            raise SourceError(f"--slurm-command {self.command!r}: {err}") from err
-        if self.url and prefix:
+            raise SourceError(f"--slurm-command {self.slurm_command!r}: {err}") from err
+        if self.slurm_url and prefix:
             raise SourceError("--slurm-url and --slurm-command are two ways to ask Slurm: give one")
-        if self.url:
+        if self.slurm_url:
             self._check_url()
             self.token()
         else:
@@ -67,12 +69,12 @@ class SlurmSettings:
                 raise SourceError(f"slurm: no {program} on PATH: install Slurm's client, or give --slurm-url")
         site = self.site or options.DEFAULT_SITE
         return Slurm(
-            self._rest() if self.url else self._commands(prefix),
-            SlurmScheduler(site, self._places(), self.every_s),
+            self._rest() if self.slurm_url else self._commands(prefix),
+            SlurmScheduler(site, self._places(), self.slurm_every_s),
             site=site,
-            every_s=self.every_s,
+            every_s=self.slurm_every_s,
             ticks=self.ticks,
-            describe=self.url or " ".join((*prefix, "squeue and sinfo")),
+            describe=self.slurm_url or " ".join((*prefix, "squeue and sinfo")),
         )
 
     @staticmethod
@@ -84,7 +86,7 @@ class SlurmSettings:
         """Returns slurmrestd's token, "" for none. Raises SourceError when its file cannot be read."""
         from producers.sources.source import SourceError
 
-        path = self.token_file or os.environ.get(TOKEN_FILE, "")
+        path = self.slurm_token_file or os.environ.get(TOKEN_FILE, "")
         if not path:
             return os.environ.get(TOKEN, "")
         try:
@@ -95,10 +97,10 @@ class SlurmSettings:
     def _check_url(self) -> None:
         from producers.sources.source import SourceError
 
-        if self.url.startswith("unix:"):
+        if self.slurm_url.startswith("unix:"):
             return
         try:
-            parts = urlsplit(self.url)
+            parts = urlsplit(self.slurm_url)
             valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             valid, parts = False, urlsplit("")
@@ -111,21 +113,21 @@ class SlurmSettings:
         from producers.sources.slurm.places import NodePlaces, parse_places
         from producers.sources.source import SourceError
 
-        if not self.places:
+        if not self.slurm_places:
             return NodePlaces()
         try:
-            text = Path(self.places).read_text("utf-8")
+            text = Path(self.slurm_places).read_text("utf-8")
         except (OSError, ValueError) as err:
-            raise SourceError(f"--slurm-places {self.places}: {err}") from err
-        return parse_places(text, self.places)
+            raise SourceError(f"--slurm-places {self.slurm_places}: {err}") from err
+        return parse_places(text, self.slurm_places)
 
     def _rest(self) -> Callable[[], AbstractAsyncContextManager[SlurmClient]]:
         from producers.sources.slurm.client import SlurmRest, rest_session
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[SlurmClient]:
-            async with rest_session(self.url, self.ca) as session:
-                yield SlurmRest(session, self.url, self.token, self.user)
+            async with rest_session(self.slurm_url, self.slurm_ca) as session:
+                yield SlurmRest(session, self.slurm_url, self.token, self.slurm_user)
 
         return opened
 

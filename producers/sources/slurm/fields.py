@@ -29,7 +29,7 @@ def optional(value: Any) -> int | None:
 def words(value: Any) -> list[str]:
     """Returns the words of a state: `"RUNNING"`, `"IDLE+DRAIN"` or `["IDLE", "DRAIN"]`."""
     listed = value if isinstance(value, list) else [value]
-    return [word.upper() for each in listed if isinstance(each, str) for word in each.replace("+", " ").split()]
+    return [word for each in listed for word in string(each).upper().replace("+", " ").split()]
 
 
 def mapping(record: dict[str, Any], name: str) -> dict[str, Any]:
@@ -40,5 +40,11 @@ def mapping(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 def text(record: dict[str, Any], name: str) -> str:
     """Returns a field that is text, "" for anything else."""
-    value = record.get(name)
-    return value if isinstance(value, str) else ""
+    return string(record.get(name))
+
+
+def string(value: Any) -> str:
+    """Returns text as UTF-8 can hold it, "" for anything else: JSON can escape half of a character."""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()

@@ -10,6 +10,8 @@ from producers.sources.slurm.hostlist import InvalidHostlist, numbers
 
 #: Resources that stand for parts of a GPU; an entry has `held/of` for each GPU of the node.
 SHARED = ("shard", "mps")
+#: Of one node: a count that is more is no count.
+MOST = 10_000
 
 _MIG = re.compile(r"\d+[gc]\.\d+g")
 _COUNT = re.compile(r"(\d{1,9})([KMGT]?)")
@@ -38,7 +40,7 @@ class _Resource:
 
 def gpus(gres: str) -> int:
     """Returns the GPUs of `gpu:h100:4(S:0-1),nic:2`: 4. A node's `gres` or `gres_used`; of `(null)` 0."""
-    return sum(each.count for each in _resources(gres) if each.name == "gpu")
+    return min(MOST, sum(each.count for each in _resources(gres) if each.name == "gpu"))
 
 
 def held(gres_detail: str) -> HeldGpus | None:
@@ -53,7 +55,9 @@ def held(gres_detail: str) -> HeldGpus | None:
         for each in whole:
             some = _indices(each)
             indices = None if some is None or indices is None else indices + some
-        return HeldGpus(sum(each.count for each in whole), indices if indices is None else tuple(sorted(set(indices))))
+        return HeldGpus(
+            min(MOST, sum(each.count for each in whole)), indices if indices is None else tuple(sorted(set(indices)))
+        )
     return next((part for each in found if each.name in SHARED if (part := _part(each))), None)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from producers.sources.slurm import gres
 from producers.sources.slurm.document import records
 from producers.sources.slurm.dump import JobRecord, NodeHold, NodeRecord, SlurmDump
-from producers.sources.slurm.fields import mapping, number, optional, text, words
+from producers.sources.slurm.fields import mapping, number, optional, string, text, words
 from producers.sources.slurm.hostlist import InvalidHostlist, expand, numbers
 
 #: States in which a job has come to its end, and `end_time` is no forecast any more.
@@ -30,6 +30,7 @@ HOLDING = frozenset(("RUNNING", "CONFIGURING", "RESIZING", "SIGNALING", "STOPPED
 _BASE = _FINAL | {"PENDING", "RUNNING", "SUSPENDED"}
 #: A waiting array of more tasks, or one whose list Slurm cuts short, is one job under its own id.
 MOST_TASKS = 10_000
+_MOST_GPUS = 1 << 30  # of a job: a count that is more is no count
 
 
 def parse(jobs: str, nodes: str) -> SlurmDump:
@@ -97,7 +98,7 @@ def _jobs(record: dict[str, Any], nodes: Mapping[str, NodeRecord]) -> list[JobRe
         since=max(start, suspend, resize) if holding else 0,
         until=until,
         nodes=len(hosts) or number(record.get("node_count")),
-        gpus=sum(h.count for h in holds) or _wanted(record, len(hosts)),
+        gpus=sum(h.count for h in holds) or min(_wanted(record, len(hosts)), _MOST_GPUS),
         holds=holds,
     )
     tasks = _tasks(record) if state == "PENDING" else ()
@@ -129,7 +130,7 @@ def _holds(record: dict[str, Any], hosts: tuple[str, ...], nodes: Mapping[str, N
     that Slurm counts for the job spread over its nodes.
     """
     details = record.get("gres_detail")
-    entries = [gres.held(e) if isinstance(e, str) else None for e in details] if isinstance(details, list) else []
+    entries = [gres.held(string(detail)) for detail in details] if isinstance(details, list) else []
     if any(entries):
         return tuple(_hold(h, e, nodes) for h, e in zip(hosts, entries, strict=False) if e)
     total = gres.allocated(text(record, "tres_alloc_str"))
@@ -194,10 +195,7 @@ def _row(record: dict[str, Any]) -> list[NodeRecord]:
     state = _state(words(of_node.get("state")))
     reason, changed = text(why, "description"), number(why.get("time")) * 1000
     total, used = gres.gpus(text(resources, "total")), gres.gpus(text(resources, "used"))
-    return [
-        NodeRecord(name, state, reason, changed, total, used)
-        for name in expand(",".join(name for name in names if isinstance(name, str)))
-    ]
+    return [NodeRecord(name, state, reason, changed, total, used) for name in expand(",".join(map(string, names)))]
 
 
 def _state(flags: list[str]) -> str:

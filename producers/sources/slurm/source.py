@@ -55,14 +55,14 @@ class Slurm:
         return f"slurm: {self._describe}, polled every {self._every_s:g} s"
 
     async def emissions(self) -> AsyncGenerator[Emission]:
-        done = 0
+        done, due_s = 0, self._clock() // self._every_s * self._every_s  # the first at once
         async with self._client() as client:
             while self._ticks is None or done < self._ticks:
-                now_s = self._clock()
-                await self._sleep(-(-now_s // self._every_s) * self._every_s - now_s)
+                await self._sleep(max(0.0, due_s - self._clock()))
                 for emission in await self._poll(client):
                     yield emission
                 done += 1
+                due_s = max(due_s + self._every_s, -(-self._clock() // self._every_s) * self._every_s)
 
     async def _poll(self, client: SlurmClient) -> list[Emission]:
         """One dump as events, or the failure and what stays known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def rows(events: Sequence[Event], stream: str) -> list[dict[str, Any]]:
     return [row for event in events if event.derived.name == stream for row in event.batch.to_pylist()]
 
 
-def ms(moment: Any) -> int:
+def ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 

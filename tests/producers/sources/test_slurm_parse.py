@@ -16,6 +16,7 @@ from producers.sources.slurm.dump import NodeHold, NodeRecord, SlurmDump
 from producers.sources.slurm.gres import HeldGpus
 from producers.sources.slurm.hostlist import InvalidHostlist, expand, numbers
 from producers.sources.slurm.parse import parse
+from producers.sources.slurm.scheduler import SlurmScheduler
 from tests.conftest import DATA
 
 VERSIONS = ("22.05", "23.02", "24.05", "25.05")
@@ -209,6 +210,14 @@ def test_a_record_that_cannot_be_read_is_counted_and_the_dump_is_not_whole() -> 
     found = dump(running(gres_detail=["gpu:1(IDX:0)"]), running(job_id=2, nodes="n[1-"), {"job_state": "RUNNING"})
     assert list(found.jobs) == ["1"]
     assert (found.refused, found.whole) == ({"job-hostlist": 1, "job-without-id": 1}, False)
+
+
+def test_texts_and_counts_that_no_column_holds_are_made_to_fit() -> None:
+    odd = running(name="\ud800", tres_alloc_str="gres/gpu=999999999T", gres_detail=["gpu:999999999T"])
+    found = dump(odd, nodes=[{"name": "n1", "state": ["\ud800"], "gres": "gpu:9T"}])
+    assert (found.jobs["1"].name, found.jobs["1"].gpus, found.nodes["n1"].gpus) == ("?", gres.MOST, gres.MOST)
+    events = SlurmScheduler("s").update(found, T)
+    assert [event.batch.num_rows for event in events] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
