@@ -48,6 +48,7 @@ class SlurmScheduler:
         self._jobs: dict[str, JobRecord] = {}
         self._nodes: dict[str, tuple[NodeRecord, int]] = {}
         self._open: dict[tuple[str, str], OpenHold] = {}
+        self._closed: dict[tuple[str, str], int] = {}  # of jobs that Slurm still has: when their last hold there ended
         self._repeated_ms: int | None = None
         self._answered_ms: int | None = None
 
@@ -93,7 +94,7 @@ class SlurmScheduler:
         found = {(hold.job, hold.hold.node): hold for job in dump.jobs.values() for hold in _holds(job, now_ms)}
         ended, begun = [], []
         for key, old in list(self._open.items()):
-            new = found.pop(key, None)
+            new = found.get(key)
             if new is not None and old.is_same(new):
                 continue
             if new is None and old.job not in dump.jobs and not dump.whole:
@@ -101,12 +102,15 @@ class SlurmScheduler:
             end = _end(old, dump.jobs.get(old.job), now_ms)
             ended.append((old, end))
             del self._open[key]
-            if new is not None:
-                # the same beginning is another row's: a hold that changed without a word begins with its change
-                found[key] = new if new.since >= end else replace(new, started=end)
+            self._closed[key] = end
         for key, new in found.items():
-            self._open[key] = new
-            begun.append(new)
+            if key in self._open:
+                continue
+            # a hold that changed without a word of Slurm's begins with its change: the old beginning is another row's
+            self._open[key] = replace(new, started=max(new.started, self._closed.get(key, 0)))
+            begun.append(self._open[key])
+        for key in [key for key in self._closed if key[0] not in dump.jobs]:
+            del self._closed[key]
         return ended, begun
 
     def _compare_jobs(self, dump: SlurmDump, now_ms: int) -> list[JobRecord]:
