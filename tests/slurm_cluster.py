@@ -1,7 +1,7 @@
 """A real Slurm of two nodes with four GPUs each, on this machine: Debian's munged, slurmctld and slurmd.
 
 The GPUs are character devices of ours; jobs hold them and do not use them. It needs root and
-`apt-get install slurm-wlm munge`: in CI a Slurm that cannot start is an error, elsewhere its tests are skipped.
+`apt-get install slurm-wlm slurmrestd slurm-wlm-jwt-plugin munge`: in CI a Slurm that cannot start is an error, elsewhere its tests are skipped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded.ports import free_port
+from pipeline.embedded.ports import free_port, port_open
 from pipeline.embedded.process import Process, wait_for
 
 NODES, GPUS = ("n1", "n2"), 4
+_NOBODY = 65534  # slurmrestd refuses to run as root
 
-_PROGRAMS = ("munged", "slurmctld", "slurmd", "squeue", "sinfo", "sbatch", "scancel", "scontrol")
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "squeue", "sinfo", "sbatch", "scancel", "scontrol", "slurmrestd")
 _CONF = """\
 ClusterName=gw
 SlurmctldHost={host}(127.0.0.1)
@@ -33,6 +34,8 @@ SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 CredType=cred/munge
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={folder}/state/jwt_hs256.key
 SlurmctldPort={ports[0]}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -109,6 +112,31 @@ class SlurmCluster:
             assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s\n{self.states()}\n{self.logs()}"
             time.sleep(0.1)
 
+    def token(self) -> str:
+        """A token of slurmrestd's for root, for ten minutes."""
+        return self.run("scontrol", "token", "lifespan=600").strip().removeprefix("SLURM_JWT=")
+
+    @contextmanager
+    def rest(self, *, local: bool = False) -> Iterator[str]:
+        """slurmrestd's address: TCP, which wants a token, or a Unix socket, which trusts who connects (`local`)."""
+        name, folder, port = f"slurmrestd-{secrets.token_hex(2)}", self.folder / "rest", free_port()
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, _NOBODY, _NOBODY)
+        listen, url = f"127.0.0.1:{port}", f"http://127.0.0.1:{port}"
+        if local:
+            listen = url = f"unix:{folder / name}"
+        words = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", _found("slurmrestd")]
+        words += ["-a", "rest_auth/local" if local else "rest_auth/jwt", "-s", "openapi/v0.0.38", "-v", listen]
+        apart = {"SLURMRESTD_SECURITY": "disable_unshare_sysv,disable_unshare_files"}
+        environment = {**self.environment, **apart, **({} if local else {"SLURM_JWT": "daemon"})}
+        daemon = Process(name, words, self.folder / f"{name}.log", env=environment)
+        daemon.start()
+        try:
+            wait_for(daemon, (folder / name).exists if local else lambda: port_open(port), 20)
+            yield url
+        finally:
+            daemon.stop()
+
     def logs(self) -> str:
         """The ends of the daemons' logs."""
         return "\n".join(
@@ -119,10 +147,14 @@ class SlurmCluster:
 
 def missing() -> str:
     """What this machine lacks for a Slurm; empty when it lacks nothing."""
-    lacking = [name for name in _PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    lacking = [name for name in _PROGRAMS if not _found(name)]
     if lacking:
-        return f"no {', '.join(lacking)}: apt-get install slurm-wlm munge"
+        return f"no {', '.join(lacking)}: apt-get install slurm-wlm slurmrestd slurm-wlm-jwt-plugin munge"
     return "" if os.geteuid() == 0 else "Slurm's daemons and their devices need root"
+
+
+def _found(program: str) -> str:
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") or ""
 
 
 @contextmanager
@@ -167,9 +199,9 @@ def _write(folder: Path) -> None:
     for name in ("state", "spool-n1", "spool-n2", "munge", "dev"):
         (folder / name).mkdir()
     folder.chmod(0o755)
-    key = folder / "munge" / "key"
-    key.touch(0o600)
-    key.write_bytes(secrets.token_bytes(1024))
+    for key in (folder / "munge" / "key", folder / "state" / "jwt_hs256.key"):
+        key.touch(0o600)
+        key.write_bytes(secrets.token_bytes(1024))
     for index in range(GPUS):
         os.mknod(folder / "dev" / f"gpu{index}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # as /dev/null
     host, ports = socket.gethostname().partition(".")[0], [free_port() for _ in range(3)]
@@ -183,12 +215,10 @@ def _daemons(folder: Path) -> dict[str, list[str]]:
     munge = folder / "munge"
     files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     options = [f"--{option}={munge / name}" for option, name in files.items()]
-    sbin = f"{os.environ['PATH']}:/usr/sbin"
-    programs = {name: shutil.which(name, path=sbin) or name for name in ("munged", "slurmctld", "slurmd")}
     return {
-        "munged": [programs["munged"], "--foreground", "--force", *options],
-        "slurmctld": [programs["slurmctld"], "-D", "-c"],
-        **{f"slurmd-{node}": [programs["slurmd"], "-D", "-N", node] for node in NODES},
+        "munged": [_found("munged"), "--foreground", "--force", *options],
+        "slurmctld": [_found("slurmctld"), "-D", "-c"],
+        **{f"slurmd-{node}": [_found("slurmd"), "-D", "-N", node] for node in NODES},
     }
 
 

@@ -41,9 +41,9 @@ async def polled(source: Slurm) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def source_of_one_poll() -> Slurm:
+def source_of_one_poll(url: str = "") -> Slurm:
     """A source that ends after each poll and keeps what it knows."""
-    made = SlurmSettings(slurm_every_s=1, site="lab", ticks=1).build(BuildContext(time.time()))
+    made = SlurmSettings(slurm_url=url, slurm_every_s=1, site="lab", ticks=1).build(BuildContext(time.time()))
     assert isinstance(made, Slurm)
     return made
 
@@ -160,6 +160,37 @@ async def test_a_controller_that_is_away_ends_nothing(
         assert source.errors
     assert held(await polled(source)) == {}
     assert not source.errors
+
+
+@pytest.mark.parametrize("local", [False, True])
+async def test_slurmrestd_gives_what_the_commands_give(
+    cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    job = cluster.submit("--nodes=2", "--gres=gpu:3")
+    cluster.until(lambda: cluster.states()[job] == "RUNNING", "the job runs")
+    if not local:
+        monkeypatch.setenv("GIGAWATCH_SLURM_TOKEN", cluster.token())
+    with cluster.rest(local=local) as url:
+        rows = await polled(source_of_one_poll(url))
+    expected = await polled(source_of_one_poll())
+    for each in (row for found in (rows, expected) for stream in found.values() for row in stream):
+        for name in {"seen", "since"} & each.keys():
+            del each[name]
+    assert held(rows) == {(job, f"n{n}"): ([f"n{n}-GPU{gpu}" for gpu in range(3)], True) for n in (1, 2)}
+    assert rows == expected
+
+
+async def test_slurmrestd_refuses_a_token_that_is_not_valid(
+    cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIGAWATCH_SLURM_TOKEN", cluster.token()[:-8] + "AAAAAAAA")
+    with cluster.rest() as url:
+        source = source_of_one_poll(url)
+        async with aclosing(source.emissions()) as run:
+            emitted = [emission async for emission in run]
+    assert [e.endpoint for e in emitted if isinstance(e, SourceFailure)] == ["slurm"]
+    assert len(emitted) == 1
+    assert "slurmrestd" in source.errors["slurm"]
 
 
 def clock_passes(second: float) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
@@ -107,7 +110,7 @@ class SlurmRest:
         token = self._token()
         headers = {"Accept": "application/json"}
         headers |= {"X-SLURM-USER-TOKEN": token} if token else {}
-        headers |= {"X-SLURM-USER-NAME": self._user} if self._user else {}
+        headers |= {"X-SLURM-USER-NAME": user} if (user := self._user or user_of(token)) else {}
         while True:
             version = self._versions[0]
             status, nodes = await self._get(f"{self._base}/slurm/{version}/nodes", headers)
@@ -137,11 +140,20 @@ class SlurmRest:
             raise SlurmFailure("unreachable", first_line(err)) from err
 
 
+def user_of(token: str) -> str:
+    """Returns the user that a token of `scontrol token` is for, "" where it names none: older slurmrestd wants both."""
+    try:
+        part = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, ValueError):
+        return ""
+    name = claims.get("sun") if isinstance(claims, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 @contextlib.asynccontextmanager
 async def rest_session(url: str, ca: str = "") -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP session for slurmrestd; `ca` is the file of the authority to trust. Raises SourceError."""
-    import ssl
-
     connector: aiohttp.BaseConnector
     if url.startswith("unix:"):
         connector = aiohttp.UnixConnector(url.removeprefix("unix:").removeprefix("//"))

@@ -24,7 +24,7 @@ class NodeHold:
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job of one dump; times in ms, 0: not yet. `since` and `until` are its hold's, which a suspension or a new size
-    splits.
+    splits; equal are jobs whose row is, whatever they hold.
     """
 
     job: str
@@ -38,11 +38,11 @@ class JobRecord:
     submitted: int = 0
     started: int = 0
     ended: int = 0
-    since: int = 0
-    until: int = 0
+    since: int = field(default=0, compare=False)
+    until: int = field(default=0, compare=False)
     nodes: int = 0
     gpus: int = 0
-    holds: tuple[NodeHold, ...] = ()
+    holds: tuple[NodeHold, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

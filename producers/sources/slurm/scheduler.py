@@ -119,7 +119,7 @@ class SlurmScheduler:
             old = self._jobs.get(name)
             if job.ended and old is not None and old.submitted == job.submitted:
                 job = replace(job, gpus=old.gpus or job.gpus)  # noqa: PLW2901 - what it held, Slurm forgets at its end
-            if old is None or replace(old, holds=(), since=0, until=0) != replace(job, holds=(), since=0, until=0):
+            if job != old:
                 changed.append(job)
             self._jobs[name] = job
         for name in [name for name in self._jobs if name not in dump.jobs and dump.whole]:

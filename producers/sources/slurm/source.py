@@ -79,7 +79,8 @@ class Slurm:
             log.info("slurm answers again")
         self._reason = ""
         self.errors.pop(ENDPOINT, None)
-        return [*self._scheduler.update(dump, now_ms), *self._marks(dump, now_ms)]
+        changes = await asyncio.to_thread(self._scheduler.update, dump, now_ms)
+        return [*changes, *self._marks(dump, now_ms)]
 
     def _failed(self, reason: str, sentence: str, now_ms: int) -> list[Emission]:
         if reason != self._reason:
