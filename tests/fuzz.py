@@ -20,6 +20,9 @@ with atheris.instrument_imports(include=["schemas", "producers", "pipeline.embed
     from producers.sources import exposition
     from producers.sources.dcgm import parse as dcgm
     from producers.sources.dsx import parse
+    from producers.sources.slurm import parse as slurm_parse
+    from producers.sources.slurm.document import InvalidDump
+    from producers.sources.slurm.scheduler import SlurmScheduler
     from schemas import derived
     from schemas.codec import Decoder, InvalidFrame
     from schemas.deadletter import DeadLetter
@@ -92,8 +95,21 @@ def segment(data: bytes) -> None:
             held.sent(found)
 
 
+def slurm(data: bytes) -> None:
+    """Slurm's answers: jobs, a zero byte, nodes."""
+    jobs, _, nodes = data.decode("utf-8", "replace").partition("\x00")
+    scheduler = SlurmScheduler("s")
+    try:
+        dump = slurm_parse.parse(jobs, nodes)
+    except InvalidDump as err:
+        assert err.reason  # noqa: PT017 - this is the fuzzer, not a test
+    else:
+        scheduler.update(dump, 1_790_000_000_000)
+        assert len(scheduler.open_holds) == sum(len(job.holds) for job in dump.jobs.values())
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (codec, deadletter, text, messages, body, segment)
+    f.__name__: f for f in (codec, deadletter, text, messages, body, segment, slurm)
 }
 
 
@@ -106,6 +122,13 @@ def seeds(target: str) -> list[bytes]:
     if target == "messages":
         rows = [line.split(",", 2) for line in (DATA / "data" / "dsx_sample.csv").read_text().splitlines()[1:200]]
         return ["\n".join((r[1].strip('"'), r[2].strip('"').replace('""', '"'))).encode() for r in rows if len(r) == 3]
+    if target == "slurm":
+        folder = DATA / "data" / "slurm"
+        pairs = [(p, p.with_name(p.name.replace("jobs", "nodes"))) for p in sorted(folder.glob("jobs-*.json"))]
+        small = b'{"jobs": [{"job_id": 1, "job_state": ["RUNNING"], "nodes": "n[1-2]", "gres_detail": ["gpu:a:2(IDX:0-1)"]}]}'
+        return [small + b'\x00{"nodes": [{"name": "n1", "state": "idle"}]}'] + [
+            jobs.read_bytes() + b"\x00" + nodes.read_bytes() for jobs, nodes in pairs
+        ]
     return [b"SELECT 1 FROM file('x')", b"gpu\x000\x001\x002\x00stale\x00why\x00log"]
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
-TARGETS = ("codec", "deadletter", "text", "messages", "body", "segment")
+TARGETS = ("codec", "deadletter", "text", "messages", "body", "segment", "slurm")
 #: Of each target, s.
 SECONDS = int(os.environ.get("GIGAWATCH_FUZZ_SECONDS", "1"))
 #: A run begins from good input, always with the same seed; a long one looks where nobody has looked, 0.
