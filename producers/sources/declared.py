@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 from producers.emission import Event
 from schemas.catalogue import KINDS
@@ -46,11 +45,6 @@ class _Declared:
     def key(self) -> tuple[str, ...]:
         """What the row is about: rows of one key follow each other in time."""
         raise NotImplementedError
-
-    def columns(self) -> dict[str, Any]:
-        """The row's columns, without `seen` and `origin`."""
-        wanted = {name for name, _ in self.stream.columns} - {"seen", "origin"}
-        return {name: getattr(self, name) for name in wanted}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +110,8 @@ class EdgeRow(_Declared):
 
 
 DeclaredRow = AssetRow | NameRow | EdgeRow
+#: A row, and from when to when it is valid.
+_Dated = tuple[DeclaredRow, int, int]
 
 
 class DeclaredRows:
@@ -138,7 +134,7 @@ class DeclaredRows:
         """Yields the events of a new reading. A row that is gone stays as it is where `keep` says so: its file could
         not be read as a whole.
         """
-        out: list[DeclaredRow] = []
+        out: list[_Dated] = []
         there: set[tuple[object, ...]] = set()
         for row in rows:
             number = (*row.key, row.valid_from)
@@ -150,27 +146,38 @@ class DeclaredRows:
             if old is not None and not row.valid_from:
                 before = self._from[number]
                 begin = begin if begin > before else max(now_ms, before + 1)
-                out.append(replace(old, valid_from=before, valid_to=begin))
+                out.append((old, before, begin))
             self._held[number], self._from[number] = row, begin
-            out.append(replace(row, valid_from=begin))
+            out.append((row, begin, row.valid_to))
         gone = [n for n, row in self._held.items() if n not in there and not keep(row)]
         for number in gone:
             row, begin = self._held.pop(number), self._from.pop(number)
             if not row.valid_to or row.valid_to > now_ms:
-                out.append(replace(row, valid_from=begin, valid_to=max(now_ms, begin)))
-        yield from events(out, self._origin, now_ms)
+                out.append((row, begin, max(now_ms, begin)))
+        yield from _events(out, self._origin, now_ms)
 
 
 def events(rows: Iterable[DeclaredRow], origin: str, now_ms: int) -> Iterator[Event]:
-    """Yields rows as events, at most MOST_ROWS of one stream in each."""
-    by_stream: dict[str, list[DeclaredRow]] = defaultdict(list)
-    for row in rows:
-        by_stream[row.stream.name].append(row)
+    """Yields rows as events, as they state their times; at most MOST_ROWS of one stream in each."""
+    yield from _events([(row, row.valid_from, row.valid_to) for row in rows], origin, now_ms)
+
+
+def _events(rows: Iterable[_Dated], origin: str, now_ms: int) -> Iterator[Event]:
+    by_stream: dict[str, list[_Dated]] = defaultdict(list)
+    for dated in rows:
+        by_stream[dated[0].stream.name].append(dated)
     for same in by_stream.values():
-        stream = same[0].stream
+        stream = same[0][0].stream
         for begin in range(0, len(same), MOST_ROWS):
-            part = [{"seen": now_ms, "origin": origin} | row.columns() for row in same[begin : begin + MOST_ROWS]]
-            yield Event(stream, stream.build_rows(part))
+            part = same[begin : begin + MOST_ROWS]
+            made = {
+                "seen": [now_ms] * len(part),
+                "origin": [origin] * len(part),
+                "valid_from": [first for _, first, _ in part],
+                "valid_to": [last for _, _, last in part],
+            }
+            own = {name: [getattr(row, name) for row, _, _ in part] for name in stream.names if name not in made}
+            yield Event(stream, stream.build(own | made))
 
 
 #: Kinds of assets that are places themselves; edges know them by their names as places.
@@ -181,7 +188,7 @@ def contained(assets: Iterable[AssetRow]) -> list[EdgeRow]:
     """Returns the edges `contains` that follow from places: hall > row > rack > node > device, each as far as the
     asset states it. A row is named `HALL/ROW`, since halls number their rows alike; other places bear unique names.
     """
-    found: dict[tuple[str, ...], EdgeRow] = {}
+    found: dict[tuple[str, str, str], EdgeRow] = {}
     for asset in assets:
         if asset.state == "retired":
             continue
@@ -189,8 +196,8 @@ def contained(assets: Iterable[AssetRow]) -> list[EdgeRow]:
         inside = "" if asset.kind in PLACES else asset.asset
         chain = [name for name in (asset.hall, row, asset.rack, asset.node, inside) if name]
         for upstream, downstream in pairwise(chain):
-            edge = EdgeRow(
-                site=asset.site, network="contains", upstream=upstream, downstream=downstream, since=asset.since
-            )
-            found.setdefault(edge.key, edge)
+            if (key := (asset.site, upstream, downstream)) not in found:
+                found[key] = EdgeRow(
+                    site=asset.site, network="contains", upstream=upstream, downstream=downstream, since=asset.since
+                )
     return list(found.values())

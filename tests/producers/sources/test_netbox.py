@@ -66,7 +66,7 @@ def test_places_come_from_locations_and_names_from_custom_fields() -> None:
         *("U12", "R0001-N01"),
     )
     assert (renamed.serial, renamed.kind, renamed.since) == ("N-2", "node", CHANGED)
-    # a second rack of one name is told apart by its hall; what has no name is known as NetBox shows it
+    # a second rack of one name bears its hall too; what has no name is known as NetBox shows it
     assert found["H1/R0001"].state == "retired"
     assert found["Thing (42)"].kind == "other"
     assert found["MDB-B/Feed 1"].kind == "feed"
