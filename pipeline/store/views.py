@@ -10,6 +10,7 @@ from schemas.tables import DATABASE
 
 #: Bits of the whole numbers and of the floats that they restore, by the float's type.
 _BITS = {"Float32": "32", "Float64": "64"}
+_BOARDS = "arrayResize(i.board, f.rows, '')"
 
 
 def device_view(table: Table, cluster: str = "") -> str:
@@ -18,7 +19,8 @@ def device_view(table: Table, cluster: str = "") -> str:
     One SELECT, since ClickHouse plans every level with all its columns.
     """
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
-    joined = [f"i.{n} AS name_{n}" for n in table.named]
+    # frames of a store of version 1 name no boards
+    joined = [f"{_BOARDS if n == 'board' else f'i.{n}'} AS name_{n}" for n in table.named]
     for column in table.columns:
         if column.name not in table.arrays:
             continue
