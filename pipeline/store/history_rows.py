@@ -31,6 +31,7 @@ def select(kind: str, metric: Metric, tier: Tier, place: str, job: str, by: str)
         rows = holds.with_jobs(rows, held, tier.width_s, keep=not job)
     # a job that shares a board has its part of the energy
     share = " * t.share" if held and metric.unit == "J" else ""
+    stats: tuple[str, ...]
     stats = (f"sum(t.step{share}) AS increase", "count() AS samples") if steps else _stats(metric, tier, share)
     # a roll-up's row is named by its end: its start decides which row it falls in
     start = f"{_MS}(t.ts) - {1000 * tier.width_s}"

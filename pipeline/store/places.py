@@ -58,7 +58,8 @@ def known_as(client: Client, place: str) -> list[str]:
         return names
     rows = client.query(
         "SELECT DISTINCT multiIf(device != '', device, node != '', node, rack != '', rack, hall) AS at "
-        f"FROM {DATABASE}.assets FINAL WHERE has({{names:Array(String)}}, asset) AND toYear(valid_to) = 1970 AND at != ''",
+        f"FROM {DATABASE}.assets FINAL WHERE has({{names:Array(String)}}, asset) AND toYear(valid_to) = 1970 "
+        "AND at != ''",
         parameters={"names": names},
     ).result_rows
     return list(dict.fromkeys([*names, *(str(row[0]) for row in rows)]))
