@@ -38,7 +38,7 @@ _BOOKKEEPING = frozenset(c.name for c in (*ORIGIN, VERSION))
 #: A merge costs as much as an insert: a hundred parts at a time pass each row through two or three of them. Young parts
 #: are one file each, since ninety files a second cost more than the rows in them.
 _MERGES = "min_parts_to_merge_at_once = 100, min_bytes_for_wide_part = 268435456"
-#: Rows that sources repeat come a few at a time: the server merges those as it sees fit, so that each is soon there once.
+#: Rows that sources repeat come a few at a time: the server merges them as it sees fit, and each is soon there once.
 _FEW = "min_bytes_for_wide_part = 268435456"
 #: Newer servers take fewer parts at a time the more there are, which together with a least number means none at all,
 #: and leave the youngest out, so that the same rows are merged again and again: `migrate` switches both off where they
@@ -127,7 +127,7 @@ class Table:
 
     @property
     def period(self) -> str:
-        """The expression by which it is partitioned: the first day of a row's period; the same where nothing is split."""
+        """The expression by which it is partitioned: the first day of a row's period, or one for all."""
         return f"{_PERIOD[self.split]}({self.dated if self.split else 0})"
 
     def ddl(self, cluster: str = "", known: Collection[str] = HEURISTICS) -> list[str]:

@@ -59,18 +59,21 @@ def _shown(table: Table, column: Column) -> str:
     return f"if(isNaN(value_{name}), NULL, value_{name}) AS {name}" if column.is_float else f"value_{name} AS {name}"
 
 
+def raw_columns(kind: str) -> dict[str, str]:
+    """What a raw view shows, by name, as SQL over the kind's samples."""
+    plain = ("ts", "site", "rack", *NAMED)
+    stats = {f"{m.name}_{stat}": m.name for m in KINDS[kind].metrics for stat in m.rolled if stat != "inc"}
+    return {name: name for name in plain} | {"samples": "toUInt32(1)"} | stats
+
+
 def raw_view(kind: str, cluster: str = "") -> str:
     """The statement that shows raw samples under the names of a roll-up (`<metric>_mean`, `<metric>_max`).
 
     It is a dashboard's finest tier. A counter has no increase in one sample, so those are left out.
     """
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
-    stats = ", ".join(f"{m.name} AS {m.name}_{stat}" for m in KINDS[kind].metrics for stat in m.rolled if stat != "inc")
-    return (
-        f"CREATE OR REPLACE VIEW {DATABASE}.{kind}_raw{on} AS SELECT ts, site, {', '.join(('rack', *NAMED))}, "
-        f"toUInt32(1) AS samples, {stats} "
-        f"FROM {DATABASE}.{kind}"
-    )
+    columns = ", ".join(sql if sql == name else f"{sql} AS {name}" for name, sql in raw_columns(kind).items())
+    return f"CREATE OR REPLACE VIEW {DATABASE}.{kind}_raw{on} AS SELECT {columns} FROM {DATABASE}.{kind}"
 
 
 def statements(table: Table, cluster: str = "") -> list[str]:
