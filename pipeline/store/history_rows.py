@@ -31,11 +31,10 @@ def select(kind: str, metric: Metric, tier: Tier, place: str, job: str, by: str)
         rows = holds.with_jobs(rows, held, tier.width_s, keep=not job)
     # a job that shares a board has its part of the energy
     share = " * t.share" if held and metric.unit == "J" else ""
-    stats: tuple[str, ...]
     stats = (f"sum(t.step{share}) AS increase", "count() AS samples") if steps else _stats(metric, tier, share)
     # a roll-up's row is named by its end: its start decides which row it falls in
     start = f"{_MS}(t.ts) - {1000 * tier.width_s}"
-    lines = {by: _LINES.get(by, f"t.{by}")} | ({"board": "t.board"} if by == "device" else {})
+    lines: dict[str, str] = {by: _LINES.get(by, f"t.{by}")} | ({"board": "t.board"} if by == "device" else {})
     return Select(
         (
             f"fromUnixTimestamp64Milli(intDiv({start}, {{every:Int64}}) * {{every:Int64}}, 'UTC') AS bucket",
@@ -82,7 +81,11 @@ def _steps(kind: str, name: str, place: str, held: str) -> str:
 
     A counter is its board's, wherever the board is; a device without one is its place.
     """
-    wider = (f"ts >= {{first:DateTime64(3)}} - INTERVAL {_LOOK_BACK_S} SECOND", _IN_RANGE[1], f"isNotNull({name})")
+    wider: tuple[str, ...] = (
+        f"ts >= {{first:DateTime64(3)}} - INTERVAL {_LOOK_BACK_S} SECOND",
+        _IN_RANGE[1],
+        f"isNotNull({name})",
+    )
     if place:
         wider += places.units_at(place)
     if held:
