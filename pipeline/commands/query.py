@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,14 @@ def query(
     statements = [table.sql.replace("{limit}", str(limit)) if named else table.sql for table in tables]
     given: dict[str, Any] = {}
     if show_sql:
-        given = _about(about, [about]) if named and named.argument else {}
+        given = _about(places.Names(about, (about,), (about,))) if named and named.argument else {}
         click.echo(";\n".join(_written_out(sql, given) for sql in statements))
         return
     try:
         with opened(clickhouse, data_dir) as client:
             client.database = DATABASE
             if named and named.argument:
-                given = _about(about, places.known_as(client, about))
+                given = _about(places.names_of(client, about))
             for number, (table, sql) in enumerate(zip(tables, statements, strict=True)):
                 if _answer(client, table, sql, given, fmt, bool(number)) and not number and named:
                     click.echo(f"no rows: {named.nothing}", err=True)
@@ -79,8 +79,8 @@ def _named(question: str, about: str) -> NamedQuery | None:
     return named
 
 
-def _about(about: str, known_as: Sequence[str]) -> dict[str, Any]:
-    return {"about": about, **places.parameters(about, list(known_as))}
+def _about(names: places.Names) -> dict[str, Any]:
+    return {"about": names.place, **names.parameters}
 
 
 def _answer(

@@ -7,16 +7,16 @@ from pipeline.store.select import Select
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
 
-_PLACES = "{places:Array(String)}"
+_CALLED = "{called:Array(String)}"
 _KINDS = ", ".join(f"'{kind}'" for kind in KINDS)
 
 #: What is behind it by the newest closure of the edges; and it itself, wherever something is called so.
 _BEHIND = (
     "SELECT r.site AS site, r.downstream AS name, r.lost AS lost FROM "
-    f"(SELECT * FROM {DATABASE}.reach FINAL WHERE upstream IN {_PLACES}) AS r INNER JOIN "
+    f"(SELECT * FROM {DATABASE}.reach FINAL WHERE upstream IN {_CALLED}) AS r INNER JOIN "
     f"(SELECT site, max(made) AS made FROM {DATABASE}.reach GROUP BY site) AS n "
     "ON r.site = n.site AND r.made = n.made UNION ALL "
-    f"SELECT site, arrayJoin({_PLACES}) AS name, toUInt8(1) AS lost FROM "
+    f"SELECT site, arrayJoin({_CALLED}) AS name, toUInt8(1) AS lost FROM "
     f"(SELECT site FROM {DATABASE}.assets UNION DISTINCT SELECT site FROM {DATABASE}.reach UNION DISTINCT "
     f"SELECT site FROM {DATABASE}.identities)"
 )
@@ -38,10 +38,10 @@ _THINGS = (
     f"{EXPECTED} WHERE kind != 'gpu' UNION ALL SELECT site, rack, node, device, asset, hall, row, 'gpu' AS kind, "
     f"'' AS job FROM {KNOWN_GPUS}) AS k LEFT JOIN {_OF_GPU} AS g ON k.site = g.site AND k.rack = g.rack AND "
     "k.device = g.device UNION ALL "
-    "SELECT h.site, if(h.rack = '', n.rack, h.rack), h.node, h.device, '', '', '', 'hold', h.job, NULL FROM "
+    "SELECT h.site, if(h.rack = '', n.rack, h.rack), h.node, h.device, '', n.hall, n.row, 'hold', h.job, NULL FROM "
     f"(SELECT * FROM {DATABASE}.held WHERE open = 1) AS h LEFT JOIN "
-    f"(SELECT site, node, any(rack) AS rack FROM {KNOWN_GPUS} GROUP BY site, node) AS n "
-    "ON h.site = n.site AND h.node = n.node)"
+    "(SELECT site, node, any(rack) AS rack, any(hall) AS hall, any(row) AS row FROM "
+    f"{KNOWN_GPUS} GROUP BY site, node) AS n ON h.site = n.site AND h.node = n.node)"
 )
 _THING = ("site", "rack", "node", "device", "asset", "hall", "row", "kind", "job", "power_w")
 

@@ -103,7 +103,7 @@ def history(client: Client, ask: HistoryQuery) -> pa.Table:
             "every": round(1000 * width_s(ask.every_s, (last - first).total_seconds(), tier)),
             "job": ask.job,
             "limit": ask.limit + 1,
-            **places.parameters(ask.place, places.known_as(client, ask.place)),
+            **places.names_of(client, ask.place).parameters,
         },
     )
     if found.num_rows > ask.limit:

@@ -13,7 +13,7 @@ SILENT_S = {"power": 180, "cooling": 180}
 _SILENT_S = 60
 _EXPECTED = tuple(kind for kind, catalogue in KINDS.items() if catalogue.expected)
 _CURRENT = "(toYear(valid_to) = 1970 OR valid_to > now64(3))"
-_PLACES = "{places:Array(String)}"
+_CALLED = "{called:Array(String)}"
 #: A day of 10 s rows is looked through; before it, hours.
 _DAY = f"{NEWEST} - INTERVAL 1 DAY"
 
@@ -30,7 +30,7 @@ ASSETS = NamedQuery(
         f"{DATABASE}.assets FINAL",
         (
             _CURRENT,
-            f"({{about:String}} = '' OR hasAny([{', '.join(_OF_ASSETS)}], {_PLACES}))",
+            f"({{about:String}} = '' OR hasAny([{', '.join(_OF_ASSETS)}], {_CALLED}))",
         ),
         order=("state != 'active' DESC", "site", "hall", "row", "rack", "node", "device", "asset", "origin"),
         limit="{limit}",

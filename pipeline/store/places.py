@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.select import Select
@@ -15,13 +17,24 @@ UNIT = "if(board = '', concat(rack, '\\n', device), board)"
 
 
 def matches(place: str, alias: str = "") -> str:
-    """The condition that a row is of the place; its parameters are those of `parameters`."""
+    """The condition that a row is of the place; its parameters are those of `Names`."""
     test = "startsWith(v, {place:String})" if place.endswith("*") else "has({places:Array(String)}, v)"
     return f"arrayExists(v -> {test}, {_NAMES.format(alias)})"
 
 
-def parameters(place: str, known_as: list[str]) -> dict[str, object]:
-    return {"place": place.rstrip("*"), "places": known_as}
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A place as a person names it; `places`: what rows of telemetry may call it; `called`: it, and assets that another
+    system calls so.
+    """
+
+    place: str
+    places: tuple[str, ...]
+    called: tuple[str, ...]
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        return {"place": self.place.rstrip("*"), "places": list(self.places), "called": list(self.called)}
 
 
 def frames_at(place: str) -> tuple[str, ...]:
@@ -39,33 +52,32 @@ def units_at(place: str) -> tuple[str, ...]:
     return f"who IN {frames}", f"{UNIT} IN {there}"
 
 
-def known_as(client: Client, place: str) -> list[str]:
-    """What rows may call the place: itself where telemetry knows it, else the asset that another system calls so, else
-    where the inventory has that asset.
+def names_of(client: Client, place: str) -> Names:
+    """Looks a place up: telemetry may call it so, or by the asset that another system calls so, or by where the
+    inventory has that asset.
     """
-    if not place or place.endswith("*") or _seen(client, [place]):
-        return [place]
-    assets = [
-        str(row[0])
-        for row in client.query(
-            f"SELECT asset FROM {DATABASE}.names FINAL WHERE name = {{place:String}} "
-            "ORDER BY toYear(valid_to) = 1970 DESC, valid_from DESC LIMIT 1 BY site, system",
-            parameters={"place": place},
-        ).result_rows
-    ]
-    names = list(dict.fromkeys([place, *assets]))
-    if _seen(client, names):
-        return names
+    if not place or place.endswith("*"):
+        return Names(place, (place,), (place,))
+    found = client.query(
+        f"SELECT asset FROM {DATABASE}.names FINAL WHERE name = {{place:String}} "
+        "ORDER BY toYear(valid_to) = 1970 DESC, valid_from DESC LIMIT 1 BY site, system",
+        parameters={"place": place},
+    ).result_rows
+    called = tuple(dict.fromkeys((place, *(str(row[0]) for row in found))))
+    for names in ((place,), called):
+        if _seen(client, names):
+            return Names(place, names, called)
     rows = client.query(
         "SELECT DISTINCT multiIf(device != '', device, node != '', node, rack != '', rack, hall) AS at "
         f"FROM {DATABASE}.assets FINAL WHERE has({{names:Array(String)}}, asset) AND toYear(valid_to) = 1970 "
         "AND at != ''",
-        parameters={"names": names},
+        parameters={"names": list(called)},
     ).result_rows
-    return list(dict.fromkeys([*names, *(str(row[0]) for row in rows)]))
+    return Names(place, tuple(dict.fromkeys((*called, *(str(row[0]) for row in rows)))), called)
 
 
-def _seen(client: Client, names: list[str]) -> bool:
-    test = matches("")
-    found = client.query(f"SELECT 1 FROM {_IDENTITIES} WHERE {test} LIMIT 1", parameters=parameters("", names))
+def _seen(client: Client, names: tuple[str, ...]) -> bool:
+    found = client.query(
+        f"SELECT 1 FROM {_IDENTITIES} WHERE {matches('')} LIMIT 1", parameters=Names("", names, names).parameters
+    )
     return bool(found.result_rows)

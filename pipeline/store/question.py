@@ -13,8 +13,8 @@ from schemas.tables import DATABASE
 @dataclass(frozen=True, slots=True)
 class NamedQuery:
     """`{limit}` in the SQL is how many rows. `argument` names what the question is about, in brackets where it may be
-    left out; the SQL has it as the parameter `about`, and as what telemetry may call it, `places`. `more` are further
-    tables of the same answer.
+    left out; the SQL has it as the parameter `about`, and as those of `places.Names`. `more` are further tables of the
+    same answer.
     """
 
     name: str

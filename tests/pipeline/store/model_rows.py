@@ -13,6 +13,8 @@ from clickhouse_connect.driver.client import Client
 from pipeline.sink.array_rows import frame_table, identities_table
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.stored_message import StoredMessage
+from pipeline.store import places
+from pipeline.store.named_queries import QUESTIONS
 from pipeline.store.tables import IDENTITIES, TABLES
 from schemas.derived import ROLLUPS
 from schemas.derived_stream import DERIVED
@@ -84,6 +86,15 @@ def who(gpus: Sequence[Gpu], site: str = "s") -> dict[str, list[str]]:
     }
 
 
+def answer(client: Client, name: str, about: str = "", table: int = 0) -> list[dict[str, Any]]:
+    """Rows of a named question, or of one of its further tables."""
+    question = QUESTIONS[name]
+    asked = (question, *question.more)[table]
+    given = {"about": about, **places.names_of(client, about).parameters} if question.argument else None
+    found = client.query(asked.sql.replace("{limit}", "100"), parameters=given)
+    return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
+
+
 class Filler:
     """Stores frames of samples, and roll-ups of 10 s, as the sink does."""
 
@@ -96,19 +107,21 @@ class Filler:
             mine = {name: [v[k] for k in here] for name, v in values.items()}
             self._store("gpu", build("gpu", _ms(at), who([gpus[k] for k in here]), mine))
 
-    def pane(self, end: dt.datetime, gpus: Sequence[Gpu], samples: int = 10, **values: Sequence[float]) -> None:
+    def pane(self, end: dt.datetime, gpus: Sequence[Gpu], **values: Sequence[float]) -> None:
         """`values` are statistics such as `util_pct_mean`."""
         for rack in dict.fromkeys(g.rack for g in gpus):
             here = [k for k, g in enumerate(gpus) if g.rack == rack]
             columns: dict[str, Any] = who([gpus[k] for k in here])
             columns |= {name: np.array([v[k] for k in here]) for name, v in values.items()}
-            self.roll("gpu", end, columns, samples)
+            self.roll("gpu", end, columns)
 
-    def roll(self, kind: str, end: dt.datetime, columns: Mapping[str, Any], samples: int = 10) -> None:
+    def roll(
+        self, kind: str, end: dt.datetime, columns: Mapping[str, Any], samples: int = 10, tier: str = "10s"
+    ) -> None:
         size = len(columns["device"])
         blank = {name: [""] * size for name in ("site", "rack", "node", "model", "board")}
         stamps = {"ts": np.full(size, _ms(end)), "samples": [samples] * size}
-        self._store(f"{kind}_10s", ROLLUPS[kind].build({**blank, **stamps, **columns}))
+        self._store(f"{kind}_{tier}", ROLLUPS[kind].build({**blank, **stamps, **columns}))
 
     def _store(self, table_name: str, content: Frame | Any) -> None:
         table = TABLES[table_name]
@@ -117,6 +130,7 @@ class Filler:
         body = frame_table(table, [StoredMessage(content, 0, self._offset, 0)], "log", known)
         self._client.insert_arrow(f"gigawatch.{IDENTITIES.name}", identities_table(known.new))
         known.mark_stored(dict(known.new))
+        body = body.select([name for name in body.column_names if name in table.inserted])
         self._client.insert_arrow(f"gigawatch.{table.stored_as}", body)
 
 
