@@ -61,16 +61,19 @@ def history(
     last: dt.datetime | None = None,
     every_s: float = 0.0,
     by: str = "device",
+    job: str = "",
     clickhouse: str | None = None,
     data_dir: str | Path = DEFAULT_DIR,
 ) -> pa.Table:
     """Returns one metric over time as an Arrow table (`.to_pandas()` for pandas): columns `bucket` (start of the row,
-    UTC), `by`'s name, `mean`, `max`, `samples`; for a counter `increase` in place of mean and max.
+    UTC), `by`'s name (and `board` by device), `mean`, `max`, `samples`; for a counter `increase` in place of mean and
+    max.
 
-    `place` is a site, rack, node, device or job, `R0001*` for all that begin so, empty for everything. `first`
-    (inclusive) and `last` (exclusive) are in UTC; by default the newest 15 minutes. `every_s` is the width of a row, 0
-    for what suits the range; `by` is device, rack, job or site. Reads the factory on `data_dir`, running or
-    stopped, or the ClickHouse at the URL `clickhouse`. Raises StoreError, AskError.
+    `place` is a site, rack, node, device, board or what another system calls one, `R0001*` for all that begin so, empty
+    for everything; `job` leaves only what it held, while it held it. `first` (inclusive) and `last` (exclusive) are in
+    UTC; by default the newest 15 minutes, or all the time of the job. `every_s` is the width of a row, 0 for what suits
+    the range; `by` is board, device, rack, job or site. Reads the factory on `data_dir`, running or stopped, or the
+    ClickHouse at the URL `clickhouse`. Raises StoreError, AskError.
     """
     with opened(clickhouse, Path(data_dir)) as client:
-        return _history.history(client, _history.HistoryQuery(metric, place, first, last, every_s, by))
+        return _history.history(client, _history.HistoryQuery(metric, place, first, last, every_s, by, job=job))
