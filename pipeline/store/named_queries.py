@@ -5,7 +5,7 @@ Each answers for the newest moment that is stored.
 
 from __future__ import annotations
 
-from pipeline.store import holds
+from pipeline.store import holds, places
 from pipeline.store.blast_radius import BLAST_RADIUS
 from pipeline.store.inventory_queries import ASSETS, PLACE, SILENT
 from pipeline.store.job_detail import JOB
@@ -45,8 +45,8 @@ def _stored(kind: str) -> str:
     frames = f"{DATABASE}.{kind}_frames"
     seen = Select(("who",), frames).subquery()
     devices = Select(
-        ("uniqExact(site, place, name)",),
-        f"{DATABASE}.identities ARRAY JOIN rack AS place, device AS name",
+        (f"uniqExact(site, {places.UNIT})",),
+        f"{DATABASE}.identities ARRAY JOIN rack, device, board",
         (f"who IN {seen}",),
     )
     size = Select(

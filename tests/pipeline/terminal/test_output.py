@@ -84,7 +84,9 @@ def test_history_writes_csv_to_files_and_to_standard_output(factory: Path, tmp_p
     assert output == (tmp_path / "x.csv").read_text()
     head, row = output.splitlines()
     assert head == '"bucket","device","board","mean","max","samples"'
-    assert row.split(",")[1:] == ['"\'=a"', '""', "59", "59", "1"], "a name that a spreadsheet would run is quoted"
+    assert row.split(",")[1:] == ['"\'=a"', '"GPU-=a"', "59", "59", "1"], (
+        "a name that a spreadsheet would run is quoted"
+    )
     assert not Path("-").exists()
 
 
