@@ -63,7 +63,7 @@ def rack(name: str, devices: list[str], ts: Any = START, **values: list[float]) 
             "node": ["n"] * size,
             "device": devices,
             "model": ["H100"] * size,
-            "job": ["j"] * size,
+            "board": [f"GPU-{d}" for d in devices],
         },
         values,
     )
@@ -93,11 +93,11 @@ def test_rows_come_out_as_they_went_in_missing_as_null(client: Client) -> None:
         (START + 1000, "R1", "b", 60.0, 5.0, None, 18),
     ]
     assert client.query("SELECT count() FROM gigawatch.gpu_frames").result_rows[0][0] == 3
-    assert client.query("SELECT site, node, model, job FROM gigawatch.gpu WHERE device = 'x'").result_rows[0] == (
+    assert client.query("SELECT site, node, model, board FROM gigawatch.gpu WHERE device = 'x'").result_rows[0] == (
         "s",
         "n",
         "H100",
-        "j",
+        "GPU-x",
     )
 
 
@@ -121,7 +121,10 @@ def test_what_is_stored_twice_in_another_order_is_shown_once(client: Client) -> 
         return ROLLUPS["gpu"].build(
             {
                 "ts": np.full(size, START + 10_000),
-                **{n: [v] * size for n, v in (("site", "s"), ("rack", "R1"), ("node", ""), ("model", ""), ("job", ""))},
+                **{
+                    n: [v] * size
+                    for n, v in (("site", "s"), ("rack", "R1"), ("node", ""), ("model", ""), ("board", ""))
+                },
                 "device": devices,
                 "samples": [10] * size,
                 "power_w_mean": power,
@@ -184,7 +187,7 @@ def test_a_minute_is_made_of_its_panes_weighted_and_without_what_is_missing(clie
         "node": [""] * 2,
         "device": ["a", "b"],
         "model": [""] * 2,
-        "job": [""] * 2,
+        "board": [""] * 2,
     }
     panes = [
         ROLLUPS["gpu"].build(
