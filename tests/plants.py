@@ -20,7 +20,7 @@ from schemas import topics
 from schemas.codec import encode
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
-from schemas.topics import PART_TOPIC
+from schemas.topics import CONTEXT, PART_TOPIC
 
 _AT_ONCE, _STORED = 20, 80  # ticks that the worker reads together, and that are inserted together
 
@@ -63,7 +63,10 @@ async def store(
         now_ms = start_ms + 1000 * tick
         for emission in plant.frames(now_ms):
             if isinstance(emission, Event):
-                keep(topics.derived(emission.derived.name), emission.derived.encode(emission.batch))
+                topic, value = emission.derived.topic, emission.derived.encode(emission.batch)
+                keep(topic, value)
+                if topic in CONTEXT:
+                    await worker.take_context(topic, value)
             elif isinstance(emission, Frame):
                 topic, value = topics.telemetry(emission.kind), encode(emission)
                 waiting.setdefault(topic, []).append(LogRecord("", 0, offset(topic), now_ms, value))

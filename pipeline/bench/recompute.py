@@ -15,7 +15,7 @@ from pipeline.stream.worker import Worker
 from schemas import derived
 from schemas.log_record import LogRecord
 from schemas.tables import DATABASE, STORED
-from schemas.topics import PART_TOPIC, TELEMETRY
+from schemas.topics import CONTEXT, PART_TOPIC, TELEMETRY
 
 Compared = dict[str, Any]
 #: An incident's columns that are a function of the log alone: how long it has been quiet is not.
@@ -34,6 +34,10 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
             parts.append(value)
 
     worker = Worker(publish, tick_ms)
+    for topic in CONTEXT:
+        for messages in (await _log(bootstrap, topic)).values():
+            for message in messages:
+                await worker.take_context(topic, message.value)
     for topic in TELEMETRY:
         for partition, messages in (await _log(bootstrap, topic)).items():
             await worker.process(topic, [(partition, messages)])

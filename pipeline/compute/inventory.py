@@ -99,7 +99,8 @@ class Inventory:
         """Yields what is valid of every asset of a kind that has a place and is active: the devices to expect."""
         for rows in self._assets.values():
             asset = _effective(rows.values(), at_ms)
-            if asset is not None and asset.kind == kind and asset.state == "active" and (asset.device or asset.board):
+            named = asset is not None and (asset.device or (asset.board and KINDS[kind].held == "device"))
+            if asset is not None and named and asset.kind == kind and asset.state == "active":
                 yield asset
 
     def is_off(self, site: str, names: Iterable[str], at_ms: int) -> bool:

@@ -216,26 +216,13 @@ class JobWindows:
 
 def _build(end: int, columns: dict[str, Any], members: list[_MemberKey], gone: list[_MemberKey]) -> pa.RecordBatch:
     """Returns the rows, and rows without GPUs for those of `gone`, which replace what was published of them."""
-    empty: dict[str, Any] = {"slowest": ""}
-    whole = {
-        name: np.concatenate([np.asarray(columns.get(name, [])), np.zeros(len(gone))])
-        if name != "slowest"
-        else [*columns.get(name, []), *[empty[name]] * len(gone)]
-        for name in JOB_WINDOW.names[6:]
-    }
     site, job, rack = zip(*members, *gone, strict=True)
+    values = {
+        name: [*columns.get(name, ()), *["" if name == "slowest" else 0] * len(gone)] for name in JOB_WINDOW.names[5:]
+    }
     rows = len(site)
-    return JOB_WINDOW.build(
-        {
-            "ts": np.full(rows, end),
-            "window_s": np.full(rows, WINDOW_MS // 1000),
-            "site": [*site],
-            "job": [*job],
-            "rack": [*rack],
-            "gpus": whole.pop("gpus") if "gpus" in whole else np.zeros(rows),
-            **whole,
-        }
-    )
+    whole = {"ts": [end] * rows, "window_s": [WINDOW_MS // 1000] * rows, "site": site, "job": job, "rack": rack}
+    return JOB_WINDOW.build(whole | values)
 
 
 def _grown(samples: Floats) -> Floats:

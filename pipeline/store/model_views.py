@@ -20,7 +20,6 @@ EXPECTED = ("site", "asset", *_PLACE, *_WORD)
 #: `until` of what is still held.
 _OPEN_END = "toDateTime64('2200-01-01 00:00:00', 3, 'UTC')"
 _EMPTY = "''"
-_OUT = " HAVING state != 'active'"
 _NEVER = "toDateTime64(0, 3, 'UTC')"
 
 
@@ -58,17 +57,11 @@ def expected(cluster: str = "") -> str:
     rows = f"{DATABASE}.assets FINAL WHERE {valid}"
     # declared before seen, then what is valid since last, then what was seen last
     rank = f"(r.origin != '{OPERATOR}', r.origin != '{SEEN}', r.valid_from, r.seen, r.origin)"
-    newest = (f"argMax(r.{name}, {rank}) AS {name}" for name in (*_PLACE, *_WORD))
-    assets = (
-        f"SELECT r.site AS site, r.asset AS asset, {', '.join(newest)} FROM (SELECT * FROM {rows}) AS r GROUP BY 1, 2"
-    )
-    ordered = (f"argMax(r.{name}, (r.valid_from, r.seen)) AS {name}" for name in _WORD)
-    orders = (
-        f"SELECT r.site AS site, r.asset AS asset, {', '.join(ordered)} FROM (SELECT * FROM {rows} AND "
-        f"origin = '{OPERATOR}') AS r GROUP BY 1, 2"
-    )
+    assets = _newest(rows, (*_PLACE, *_WORD), rank)
+    orders = _newest(f"{rows} AND origin = '{OPERATOR}'", _WORD, "(r.valid_from, r.seen)")
+    out = f"SELECT * FROM ({orders}) WHERE state != 'active'"
     joins = [
-        f"{'GLOBAL ' if cluster else ''}LEFT ANY JOIN ({orders}{'' if own else _OUT}) AS by_{name} "
+        f"{'GLOBAL ' if cluster else ''}LEFT ANY JOIN ({orders if own else out}) AS by_{name} "
         f"ON b.site = by_{name}.site AND b.{name} = by_{name}.asset"
         for name, own in _NEAR.items()
     ]
@@ -85,6 +78,16 @@ def expected(cluster: str = "") -> str:
         f"{_create('expected', cluster)} SELECT {', '.join(columns)} FROM ({assets}) AS b {' '.join(joins)} "
         f"WHERE b.kind IN ({kinds}) AND {word['state']} = 'active'"
     )
+
+
+def _newest(rows: str, names: tuple[str, ...], rank: str) -> str:
+    """A row an asset: of its rows the one of the highest rank, all columns at once."""
+    every, each = (
+        ", ".join(f"r.{name}" for name in names),
+        ", ".join(f"best.{n} AS {name}" for n, name in enumerate(names, 1)),
+    )
+    one = f"SELECT r.site AS site, r.asset AS asset, argMax(({every}), {rank}) AS best FROM (SELECT * FROM {rows}) AS r"
+    return f"SELECT site, asset, {each} FROM ({one} GROUP BY 1, 2)"
 
 
 def _create(name: str, cluster: str) -> str:

@@ -13,8 +13,10 @@ from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalStateError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.record.util import calc_crc32c
+from faust.types import TP
 
 from pipeline import kafka
 from pipeline.monitoring.status import Status
@@ -110,6 +112,13 @@ class FaustLog:
         if time.monotonic() > self._asked + 2.0:
             self._found, self._asked = await open_incidents(self._bootstrap), time.monotonic()
         return self._found
+
+    def is_at_end(self, topic: str, number: int, position: int | None) -> bool:
+        try:
+            end = self._app.consumer.highwater(TP(topic, number))
+        except (IllegalStateError, AssertionError, AttributeError):  # not assigned, or not asked for yet
+            return False
+        return end is not None and (position or 0) >= end
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         await self._app.consumer.rewind(topic, number, offset)  # type: ignore[attr-defined]

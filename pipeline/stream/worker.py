@@ -46,6 +46,9 @@ class LogAccess(Protocol):
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         """Reads again from `offset`."""
 
+    def is_at_end(self, topic: str, number: int, position: int | None) -> bool:
+        """Whether a partition that is processed up to `position` holds nothing more; None for nothing processed yet."""
+
     async def open_incidents(self) -> list[dict[str, Any]]:
         """Returns the latest row of every open incident."""
 
@@ -113,8 +116,9 @@ class Worker:
         held = partition.jobs.rows()
         if held is not None:
             await self._send("allocation", held, b"")
-        for dark in self._others(partition, number):
-            await self._send_panes(number, dark.pass_time(partition.engine.watermark_ms, partition.arrived_ms))
+        for other, dark in self._others(partition, number):
+            if self._log is None or self._log.is_at_end(other, number, dark.offsets.position):
+                await self._send_panes(number, dark.pass_time(partition.engine.watermark_ms, partition.arrived_ms))
 
     async def _send_panes(self, number: int, panes: Sequence[ClosedPane]) -> None:
         for closed in panes:
@@ -122,13 +126,15 @@ class Worker:
                 *(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
             )
 
-    def _others(self, partition: Partition, number: int) -> list[Partition]:
-        """Returns the partitions of other kinds with the same racks, those of declared devices that never spoke too."""
+    def _others(self, partition: Partition, number: int) -> list[tuple[str, Partition]]:
+        """Returns the partitions of other kinds with the same racks, by topic; those of declared devices that never
+        spoke too.
+        """
         for kind in self.context.inventory.kinds() & KINDS.keys():
             topic = topics.telemetry(kind)
             if self._mine is None or (topic, number) in self._mine:
                 self._partition(topic, number)
-        return [p for (_, n), p in self._partitions.items() if n == number and p is not partition]
+        return [(t, p) for (t, n), p in self._partitions.items() if n == number and p is not partition]
 
     async def take_context(self, topic: str, value: bytes) -> None:
         """Takes a message of one of the topics of CONTEXT, which every worker reads whole. One of the workers publishes

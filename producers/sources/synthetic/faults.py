@@ -30,7 +30,7 @@ FAULTS: dict[str, FaultForm] = {
     "gpu-dead": FaultForm("GPU", "gpu", "silent"),
     "gpu-frozen": FaultForm("GPU", "gpu", "frozen"),
     SWAP: FaultForm("GPU", "gpu", ""),
-    "job-idle": FaultForm("node", "gpu", "sm_active"),
+    "job-idle": FaultForm("node", "gpu", "sm_clock_mhz"),
     "rack-dark": FaultForm("rack", "gpu", "silent"),
     "coolant-flow": FaultForm("rack", "cooling", "flow_lpm"),
     "cdu-pump": FaultForm("CDU", "cooling", "pumps_running"),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from producers.emission import Event
-from producers.sources.synthetic.job_schedule import NOBODY, Hold, JobSchedule, PlantJob
+from producers.sources.synthetic.job_schedule import NOBODY, EndedHold, JobSchedule, PlantJob
 from producers.sources.synthetic.node_list import NodeList
 from schemas.arrays import Ints
 from schemas.jobs import ALLOCATION, JOB, NODE_STATE, REPEAT_S
@@ -54,7 +54,7 @@ class JobEvents:
         started = schedule.since_ms[nodes]
         return self._allocations(nodes, names, schedule.rank[nodes], started, np.zeros_like(started), now_ms)
 
-    def _ended(self, holds: Sequence[Hold], now_ms: int) -> pa.RecordBatch:
+    def _ended(self, holds: Sequence[EndedHold], now_ms: int) -> pa.RecordBatch:
         nodes, ranks, started, ended = (
             np.array(values, np.int64)
             for values in zip(*((h.node, h.rank, h.started_ms, h.ended_ms) for h in holds), strict=True)

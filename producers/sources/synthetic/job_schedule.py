@@ -39,7 +39,7 @@ class PlantJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class EndedHold:
     """A job's hold on one node, which ended."""
 
     job: PlantJob
@@ -56,7 +56,7 @@ class JobChanges:
     """
 
     jobs: list[tuple[PlantJob, int]]
-    ended: list[Hold]
+    ended: list[EndedHold]
     nodes: set[int]
 
 
@@ -98,7 +98,7 @@ class JobSchedule:
 
     def levels(self, idle: Sequence[int] = ()) -> Floats:
         """Returns what each node does: NaN as its rack, 0 nothing, else the activity of its batch job. `idle` nodes do
-        nothing, whoever holds them.
+        nothing, held or not.
         """
         level = np.where(self.holder == NOBODY, 0.0, self._level)
         level[list(idle)] = 0.0
@@ -159,7 +159,7 @@ class JobSchedule:
     def _hold(self, nodes: Ints, number: int, ranks: Ints, now_ms: int) -> None:
         for node in nodes[self.holder[nodes] != NOBODY].tolist():
             job = self.jobs[int(self.holder[node])]
-            hold = Hold(job, node, int(self.rank[node]), int(self.since_ms[node]), now_ms)
+            hold = EndedHold(job, node, int(self.rank[node]), int(self.since_ms[node]), now_ms)
             self._changes.ended.append(hold)
         self.holder[nodes], self.since_ms[nodes], self.rank[nodes] = number, now_ms, ranks
         self._level[nodes] = self.jobs[number].level if number != NOBODY else np.nan

@@ -155,7 +155,7 @@ class Synthetic:
         return self.plant.step(ts_ms / 1000, self._ticker.tick_ms / 1000, effects)
 
     def _jobs(self, ts_ms: int, idle_nodes: tuple[int, ...]) -> list[Event]:
-        """Lets the load follow the jobs; `idle_nodes` do nothing, whoever holds them."""
+        """Lets the load follow the jobs; `idle_nodes` do nothing, held or not."""
         self.schedule.advance(ts_ms)
         events = self._job_events.at(ts_ms)
         if events or idle_nodes != self._idle_nodes:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.compute import physics, scores, stats
+from pipeline.compute.context import Context
 from pipeline.compute.engine import KindEngine
 from pipeline.compute.groups import Groups
 from pipeline.compute.incidents import Incidents, Judgement
 from pipeline.compute.site import SiteEngine
+from producers.emission import Event
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.source import Synthetic
 from schemas.derived import PART
@@ -75,10 +77,16 @@ def detect(
     site.
     """
     plant = Synthetic(racks, model, seed=3, faults=[faults.parse(s) for s in specs])
-    engines = {k: KindEngine(k) for k in ("gpu", "node", "power", "cooling")}
+    context = Context()
+    engines = {k: KindEngine(k, context=context) for k in ("gpu", "node", "power", "cooling")}
     site, out = SiteEngine(), defaultdict(list)
     for k in range(ticks):
-        frames = [e for e in plant.frames(START + 1000 * k) if isinstance(e, Frame)]
+        frames = []
+        for emission in plant.frames(START + 1000 * k):
+            if isinstance(emission, Frame):
+                frames.append(emission)
+            elif isinstance(emission, Event):
+                assert [*context.apply(emission.derived, emission.batch)] == []
         for kind, engine in engines.items():
             for closed in engine.add([f for f in frames if f.kind == kind]):
                 batches = [closed.batches.get("score")]

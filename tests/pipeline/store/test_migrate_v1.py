@@ -1,13 +1,16 @@
-"""A store of version 1, made by the code that kept it: what it held is there in version 2, and is brought along once."""
+"""A store of version 1, made by the code that kept it: what it held is there in version 2, brought along once."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from clickhouse_connect.driver.client import Client
 
+from pipeline.cli import gigawatch
 from pipeline.sink.array_rows import frame_table, identities_table
 from pipeline.sink.device_sets import DeviceSets
 from pipeline.sink.stored_message import StoredMessage
@@ -117,6 +120,14 @@ def test_new_frames_lie_beside_old_ones_and_are_rolled_up_with_them(old: Client)
         parameters={"t": START + dt.timedelta(minutes=1)},
     ).result_rows
     assert minute == [(12,)]
+
+
+def test_the_command_says_what_it_did_and_then_that_nothing_is_left(old: Client, tmp_path: Path) -> None:
+    old.close()
+    for lines in (["view gpu", "jobs of version 1 are allocations"], ["nothing to do: the tables are up to date"]):
+        done = CliRunner().invoke(gigawatch, ["migrate", "--data-dir", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert set(lines) <= set(done.output.splitlines())
 
 
 def test_a_store_of_a_newer_version_is_left_alone(empty: Client) -> None:

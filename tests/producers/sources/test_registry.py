@@ -68,6 +68,7 @@ def test_the_options_are_what_users_know() -> None:
         ("--tick", "tick_s"): 1.0,
         ("--seed", "seed"): 0,
         ("--fault", "faults"): (),
+        ("--job-changes", "job_changes"): 0.0,
         ("--site", "site"): "",
         ("--endpoint", "endpoints"): (),
         ("--speed", "speed"): 1.0,
