@@ -11,7 +11,7 @@ from dashboards.links import TO_RACK
 from dashboards.queries import blast
 
 _NOTHING = "no rack or node is known behind it: declare what feeds what in an inventory"
-_UNITS = {"power": "watt", "gpu_hours_a_day": "h"}
+_UNITS = {"power": "watt"}
 _DECIMALS = {"power": 2, "gpu_hours_a_day": 0, "GPUs": 0, "jobs": 0}
 
 

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard as dash
 from grafana_foundation_sdk.models.dashboard import VariableHide, VariableOption, VariableRefresh, VariableSort
 
 from dashboards.datasource import source
-from dashboards.queries.holds import JOBS_IN_RANGE
+from dashboards.holds import ALLOCATIONS, holds
 from dashboards.sql import GPU_10S, NOW, RACK, RACK_WINDOWS, ROLLED, ROW, SITE, SITE_WINDOWS, TIER, WINDOW
 
 
@@ -82,11 +82,11 @@ def model() -> dash.QueryVariable:
 
 
 def job() -> dash.QueryVariable:
-    """The jobs that held GPUs in the range, those that began last first."""
+    """The jobs that held GPUs in the range."""
     return variable(
         "job",
         "Job",
-        f"SELECT job FROM ({JOBS_IN_RANGE}) GROUP BY job ORDER BY job",
+        f"SELECT DISTINCT job FROM {ALLOCATIONS} FINAL WHERE {holds('$__fromTime')} ORDER BY job",
         multi=True,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.alerts.detected import by_cause, detected, kinds_of, quoted, without_readings
 from dashboards.alerts.rule import PER_DEVICE, PER_RACK, PER_SITE, AlertRule
-from dashboards.queries.holds import holds, with_job
+from dashboards.holds import holds, with_job
 from dashboards.sql import (
     COOLING_10S,
     DEAD_LETTERS,

@@ -71,8 +71,6 @@ def board() -> Board:
                 "tensor_active": "percentunit",
                 "draws": "watt",
                 "energy": "kwatth",
-                "gpu_hours": "h",
-                "idle_hours": "h",
             },
             colours={"idle": (("green", None), ("yellow", 1))},
             decimals={

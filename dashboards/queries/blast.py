@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dashboards.queries.holds import ALLOCATIONS, holds
+from dashboards.holds import ALLOCATIONS, holds
 from dashboards.queries.jobs import gpus
 from dashboards.sql import SITE, racks_now, stored, text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.queries.holds import JOBS, holds, keyed, with_job
+from dashboards.holds import JOBS, holds, keyed, with_job
 from dashboards.sql import DEVICE_SET, GPU, GPU_10S, IDENTITIES, NOW, SITE, frames, rolled
 
 _NEWEST = f"SELECT site, rack, node, device, board, model FROM {GPU_10S} WHERE {NOW} AND {GPU} ORDER BY ts DESC LIMIT 1"

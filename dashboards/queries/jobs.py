@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.queries.holds import ALLOCATIONS, JOBS, JOBS_IN_RANGE, JOBS_NOW, KEYS, holds, keyed, with_job
+from dashboards.holds import ALLOCATIONS, JOBS, JOBS_IN_RANGE, JOBS_NOW, KEYS, holds, keyed, with_job
 from dashboards.sql import DEVICE_SET, NOW, SITE, device_sets, frames, same_devices, stored
 from dashboards.variables import IN_JOB
 from schemas.thresholds import IDLE_PCT, JOB_ACTIVE_LEAST, STRAGGLER_SHARE

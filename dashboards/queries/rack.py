@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.queries.holds import holds, with_job
+from dashboards.holds import holds, with_job
 from dashboards.sql import GPU_10S, NOW, RACK, RACK_WINDOWS, SCORES, metric, newest, reasons, rolled, tdp_w
 
 RACK_NOW = newest(RACK_WINDOWS, 60, "site, rack", "rack = ${rack:singlequote}")
