@@ -34,14 +34,19 @@ def keyed(where: str) -> str:
 
 #: By what a device may be held.
 KEYS = "arrayFilter(k -> k != '', arrayDistinct([device, board, node]))"
+#: A hold that names its rack is of that rack's devices alone; a board is one wherever it is.
+MINE = "(hold_rack = '' OR hold_rack = rack OR key = board)"
 
 
 def with_job(devices: str, where: str) -> str:
     """Rows of `devices` (site, rack, node, device, board and more), each with the `job` that holds it, empty for none;
     of several the one that began last.
     """
-    holder = f"SELECT site, key, argMax(job, started) AS job, max(started) AS since FROM ({keyed(where)}) GROUP BY 1, 2"
+    holder = (
+        "SELECT site, key, hold_rack, argMax(job, started) AS job, max(started) AS since FROM "
+        f"({keyed(where)}) GROUP BY site, key, hold_rack"
+    )
     return (
-        f"SELECT * EXCEPT (key, job, since), argMax(h.job, h.since) AS job FROM (SELECT *, arrayJoin({KEYS}) AS key "
-        f"FROM ({devices})) AS g LEFT JOIN ({holder}) AS h USING (site, key) GROUP BY ALL"
+        f"SELECT * EXCEPT (key, hold_rack, job, since), argMaxIf(h.job, h.since, {MINE}) AS job FROM (SELECT *, "
+        f"arrayJoin({KEYS}) AS key FROM ({devices})) AS g LEFT JOIN ({holder}) AS h USING (site, key) GROUP BY ALL"
     )

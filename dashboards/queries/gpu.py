@@ -29,8 +29,9 @@ PLACES = (
     f"FROM ({_SETS})) GROUP BY {DEVICE_SET}) AS f INNER JOIN ({_SETS}) AS s USING ({DEVICE_SET}) "
     "GROUP BY site, board, rack, device ORDER BY since DESC, board LIMIT 50"
 )
+#: A hold on a MIG instance (UUID/INSTANCE) is one on its board.
 _HOLD = (
-    f"SELECT * FROM ({keyed(holds('$__fromTime'))}) WHERE key = ${{gpu:singlequote}} OR key IN ({_BOARDS}) OR key IN "
+    f"SELECT * FROM ({keyed(holds('$__fromTime'))}) WHERE key = ${{gpu:singlequote}} OR splitByChar('/', key)[1] IN ({_BOARDS}) OR key IN "
     f"({_NODES}) LIMIT 1 BY scheduler, job, started"
 )
 HOLDERS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.holds import ALLOCATIONS, JOBS, JOBS_IN_RANGE, JOBS_NOW, KEYS, holds, keyed, with_job
+from dashboards.holds import ALLOCATIONS, JOBS, JOBS_IN_RANGE, JOBS_NOW, KEYS, MINE, holds, keyed, with_job
 from dashboards.sql import DEVICE_SET, NOW, SITE, device_sets, frames, same_devices, stored
 from dashboards.variables import IN_JOB
 from schemas.thresholds import IDLE_PCT, JOB_ACTIVE_LEAST, STRAGGLER_SHARE
@@ -101,7 +101,7 @@ _EACH = gpus({"util": "util_pct_mean", "power": "power_w_mean", "sm": "sm_active
 HELD = (
     "SELECT site, job, rack, device, any(g.node) AS node, any(h.rank) AS rank, any(util) AS util, any(power) AS power, "
     f"any(sm) AS sm FROM (SELECT *, arrayJoin({KEYS}) AS key FROM ({_EACH})) AS g INNER JOIN "
-    f"({keyed(f'{holds()} AND {IN_JOB}')}) AS h USING (site, key) GROUP BY site, job, rack, device"
+    f"({keyed(f'{holds()} AND {IN_JOB}')}) AS h USING (site, key) WHERE {MINE} GROUP BY site, job, rack, device"
 )
 #: A GPU against the middle of its job's GPUs in its rack. One that idles works for nobody: it is no straggler.
 STRAGGLERS = (
