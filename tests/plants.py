@@ -5,7 +5,7 @@ this process, without Kafka.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clickhouse_connect.driver.client import Client
 
@@ -36,9 +36,10 @@ async def store(
     raw: bool = False,
     seed: int = 3,
     site: str = "site-1",
+    more: Callable[[int], Sequence[Frame]] = lambda _: (),
 ) -> None:
     """Runs `ticks` seconds of a plant from `start_ms` and stores all that the pipeline makes of it; `raw` samples
-    too.
+    too. `more` gives frames of other sources at each ms.
     """
     plant = Synthetic(racks, "GB200", seed=seed, site=site, faults=[labelled.parse(f) for f in faults])
     batcher, writer = Batcher(), Writer(client, f"plant-{site}-{start_ms}")
@@ -65,7 +66,7 @@ async def store(
         if tick == 1:
             await feed.settle()
         now_ms = start_ms + 1000 * tick
-        for emission in plant.frames(now_ms):
+        for emission in (*plant.frames(now_ms), *more(now_ms)):
             if isinstance(emission, Event):
                 topic, value = emission.derived.topic, emission.derived.encode(emission.batch)
                 keep(topic, value)

@@ -17,13 +17,12 @@ from pipeline.compute.timing import HISTORY_PANES, PANE_MS
 from pipeline.compute.versioned import Versioned
 from schemas.arrays import Bools, Floats, Ints
 from schemas.jobs import JOB_WINDOW
+from schemas.thresholds import IDLE_PCT
 
 WINDOW_MS = 60_000
 _PANES = WINDOW_MS // PANE_MS
 #: Minutes that are computed again when news of them comes late: their panes are still here.
 MINUTES_KEPT = HISTORY_PANES // _PANES - 1
-#: A GPU that is held and whose utilization is below this idles, %.
-IDLE_PCT = 5.0
 #: Metrics whose pane means are weighed by the time that a job holds the device.
 _MEANS = ("util_pct", "tensor_active", "power_w")
 _ENERGY = len(_MEANS)  # the row of the energy after them
