@@ -13,7 +13,7 @@ import pyarrow as pa
 from aiokafka import AIOKafkaConsumer
 
 from pipeline import kafka
-from pipeline.holdings import Holdings
+from pipeline.holdings import JobHoldings
 from pipeline.instance import DEFAULT_DIR, running
 from pipeline.store import history as _history
 from pipeline.store.access import opened
@@ -49,7 +49,7 @@ async def live(
     options = {**kafka.consumer_options(address, None), "auto_offset_reset": "latest"}
     wanted = [topics.telemetry(k) for k in ([kind] if kind else KINDS)]
     consumer = AIOKafkaConsumer(*wanted, *([_ALLOCATIONS] if job else []), **options)
-    decoder, holdings = Decoder(), Holdings(job)
+    decoder, holdings = Decoder(), JobHoldings(job)
     try:
         with kafka.explained(address):
             await consumer.start()
@@ -72,7 +72,7 @@ async def live(
         await consumer.stop()
 
 
-async def _read_allocations(consumer: AIOKafkaConsumer, holdings: Holdings) -> None:
+async def _read_allocations(consumer: AIOKafkaConsumer, holdings: JobHoldings) -> None:
     """Reads the allocations that the log has, from its beginning, before any frame: sources repeat them, so that those
     of now are among them.
     """
@@ -89,7 +89,7 @@ async def _read_allocations(consumer: AIOKafkaConsumer, holdings: Holdings) -> N
     consumer.resume(*others)
 
 
-def _learn(holdings: Holdings, value: bytes) -> None:
+def _learn(holdings: JobHoldings, value: bytes) -> None:
     """Takes allocations; what cannot be read is skipped, as frames are."""
     try:
         holdings.learn(decode(value)[1])

@@ -13,7 +13,7 @@ _GIVEN = ("gpu", "gpu_instance")
 _Span = tuple[str, str, int, int]
 
 
-class Holdings:
+class JobHoldings:
     """One job's holds. A later allocation of the same node and start replaces the one before."""
 
     def __init__(self, job: str) -> None:

@@ -14,5 +14,5 @@ DeviceKey = tuple[str, str] | tuple[str, str, str]
 
 
 def device_key(site: str, rack: str, device: str, board: str) -> DeviceKey:
-    """Returns what tells the device apart from every other of its kind."""
+    """Returns what sets the device apart from every other of its kind."""
     return (site, board) if board else (site, rack, device)

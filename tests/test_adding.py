@@ -135,7 +135,7 @@ def test_a_kind_of_device_is_a_file_and_its_registration(house: House) -> None:
         "from schemas.kinds.node import NODE\n",
         "from schemas.kinds.network import NETWORK\nfrom schemas.kinds.node import NODE\n",
     )
-    house.write(path, text.replace("(GPU, NODE, POWER, COOLING)", "(GPU, NODE, POWER, COOLING, NETWORK)"))
+    house.write(path, text.replace("POWER, COOLING, ENDPOINT)", "POWER, COOLING, ENDPOINT, NETWORK)"))
     house.holds_to("a kind of device")
     house.run(
         snippet(
@@ -174,7 +174,7 @@ def test_a_kind_of_device_is_a_file_and_its_registration(house: House) -> None:
 
 def test_a_derived_stream_is_one_declaration(house: House) -> None:
     declared = """\
-    ADDED = _declare(
+    ADDED = declare(
         Derived(
             "added",
             "How long racks have been quiet.",

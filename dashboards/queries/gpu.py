@@ -31,8 +31,8 @@ PLACES = (
 )
 #: A hold on a MIG instance (UUID/INSTANCE) is one on its board.
 _HOLD = (
-    f"SELECT * FROM ({keyed(holds('$__fromTime'))}) WHERE key = ${{gpu:singlequote}} OR splitByChar('/', key)[1] IN ({_BOARDS}) OR key IN "
-    f"({_NODES}) LIMIT 1 BY scheduler, job, started"
+    f"SELECT * FROM ({keyed(holds('$__fromTime'))}) WHERE key = ${{gpu:singlequote}} "
+    f"OR splitByChar('/', key)[1] IN ({_BOARDS}) OR key IN ({_NODES}) LIMIT 1 BY scheduler, job, started"
 )
 HOLDERS = (
     "SELECT h.site AS site, h.job AS job, h.rank AS rank, h.share AS share, j.user AS user, j.account AS account, "

@@ -189,7 +189,7 @@ def test_a_file_with_a_password_is_for_its_owner_alone(file: Path, text: str) ->
         ("[up]\nquiet = 1\n", "2: [up] quiet: it must be true or false, not 1"),
         ('[up]\nfault = "leak"\n', '2: [up] fault: it must be a list of texts, not "leak"'),
         ("[up]\nracks = 0\n", "2: [up] racks: 0 is not in the range x>=1."),
-        ('[history]\nby = "rak"\n', "2: [history] by: 'rak' is not one of 'device', 'rack', 'job', 'site'."),
+        ('[history]\nby = "rak"\n', "2: [history] by: 'rak' is not one of 'board', 'device', 'rack', 'job', 'site'."),
         ("[snik]\n", "1: no section [snik]: did you mean [sink]?"),
         ("[dashboards.psuh]\n", "1: no section [dashboards.psuh]: did you mean [dashboards.push]?"),
         ("[dashboards]\nurl = 'x'\n", "2: [dashboards] has no key 'url'; its keys stand in the sections"),

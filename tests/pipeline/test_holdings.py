@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.holdings import Holdings
+from pipeline.holdings import JobHoldings
 from schemas.frame import Frame, build
 from schemas.jobs import ALLOCATION
 
@@ -18,8 +18,8 @@ def allocation(job: str, node: str, *devices: str, rack: str = "", ended: int = 
     return row | {"devices": list(devices), "first_rank": 0, "started": started, "ended": ended}
 
 
-def holdings(*rows: dict[str, Any], job: str = "j") -> Holdings:
-    made = Holdings(job)
+def holdings(*rows: dict[str, Any], job: str = "j") -> JobHoldings:
+    made = JobHoldings(job)
     made.learn(ALLOCATION.build_rows(rows))
     return made
 
@@ -82,4 +82,4 @@ def test_sites_are_apart_and_a_frame_that_is_all_of_it_stays_whole() -> None:
     assert job.rows_of(gpus(site="elsewhere")) is None
     frame = gpus()
     assert job.rows_of(frame) is frame
-    assert Holdings("j").rows_of(frame) is None
+    assert JobHoldings("j").rows_of(frame) is None

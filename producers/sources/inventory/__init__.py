@@ -24,6 +24,6 @@ class InventorySettings:
     site: str = options.site()
 
     def build(self, _: BuildContext) -> Source:
-        from producers.sources.inventory.source import Inventory
+        from producers.sources.inventory.source import InventoryFiles
 
-        return Inventory(self.files, self.site or options.DEFAULT_SITE)
+        return InventoryFiles(self.files, self.site or options.DEFAULT_SITE)

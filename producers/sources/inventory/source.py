@@ -26,7 +26,7 @@ MOST_SHOWN, MOST_BYTES = 20, 256 << 20
 _State = tuple[int, int] | None
 
 
-class Inventory:
+class InventoryFiles:
     """Looks at its files every `look_s` and reads one that has changed and has then stayed the same for one look, so
     that none is read while it is being written. `errors` has a sentence for each file with a mistake.
 

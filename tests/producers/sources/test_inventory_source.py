@@ -12,7 +12,7 @@ import pytest
 from producers.emission import Emission, Event, SourceFailure
 from producers.sources import registry
 from producers.sources.declared import AssetRow, DeclaredRows, EdgeRow
-from producers.sources.inventory.source import Inventory
+from producers.sources.inventory.source import InventoryFiles
 from producers.sources.options import BuildContext
 from producers.sources.source import SourceError
 
@@ -51,9 +51,9 @@ def write(path: Path, text: str, at_ms: int = T0 - 60_000) -> Callable[[], None]
     return step
 
 
-async def emitted(files: list[Path], *steps: Callable[[], object]) -> tuple[list[Emission], Inventory]:
+async def emitted(files: list[Path], *steps: Callable[[], object]) -> tuple[list[Emission], InventoryFiles]:
     looks = Looks(*steps)
-    source = Inventory([str(f) for f in files], "site-1", sleep=looks.sleep, clock=looks.clock)
+    source = InventoryFiles([str(f) for f in files], "site-1", sleep=looks.sleep, clock=looks.clock)
     return await _all(source.emissions()), source
 
 
@@ -150,7 +150,7 @@ async def test_a_file_that_vanishes_is_a_failure_and_ends_nothing(tmp_path: Path
     assert (assets(again), healed.errors) == ([("R1", "active", T0 - 60_000, 0)], {})
 
 
-async def emitted_after(path: Path, text: str) -> tuple[list[Emission], Inventory]:
+async def emitted_after(path: Path, text: str) -> tuple[list[Emission], InventoryFiles]:
     """The file vanishes and comes back as it was."""
     write(path, text)()
     return await emitted([path], path.unlink, wait, write(path, text), wait, wait)
@@ -158,7 +158,7 @@ async def emitted_after(path: Path, text: str) -> tuple[list[Emission], Inventor
 
 def test_a_file_that_is_not_there_at_the_start_is_an_error() -> None:
     with pytest.raises(SourceError, match=r"inventory file nowhere\.csv: there is no such file"):
-        Inventory(["nowhere.csv"], "site-1")
+        InventoryFiles(["nowhere.csv"], "site-1")
     values = {o.field: o.default for o in registry.find("inventory").options}
     with pytest.raises(SourceError, match="name at least one, --inventory"):
         registry.build("inventory", values, BuildContext(0.0))

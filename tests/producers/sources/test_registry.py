@@ -76,13 +76,35 @@ def test_the_options_are_what_users_know() -> None:
         ("--netbox-token-file", "token_file"): "",
         ("--netbox-ca", "ca"): "",
         ("--netbox-every", "every_s"): 900.0,
+        ("--kubelet-socket", "kubelet_socket"): "/var/lib/kubelet/pod-resources/kubelet.sock",
+        ("--node-name", "node_name"): "",
+        ("--skip-namespace", "skip_namespaces"): (),
         ("--speed", "speed"): 1.0,
         ("--keep-time", "keep_time"): False,
         ("--back", "back_s"): None,
         ("--ticks", "ticks"): None,
     }
-    assert list(registry.SOURCES) == ["synthetic", "dcgm", "inventory", "netbox", "nvml", "premade", "replay"]
-    assert [s.name for s in registry.shown()] == ["synthetic", "dcgm", "inventory", "netbox", "nvml", "replay"]
+    assert list(registry.SOURCES) == [
+        "synthetic",
+        "dcgm",
+        "inventory",
+        "kubernetes",
+        "netbox",
+        "nvml",
+        "premade",
+        "replay",
+        "slurm",
+    ]
+    assert [s.name for s in registry.shown()] == [
+        "synthetic",
+        "dcgm",
+        "inventory",
+        "kubernetes",
+        "netbox",
+        "nvml",
+        "replay",
+        "slurm",
+    ]
 
 
 @pytest.mark.parametrize("words", [["--racks", "0"], ["--tick", "0"], ["--speed", "-1"], ["--ticks", "0"]])
@@ -108,7 +130,10 @@ def test_a_start_in_the_past_is_a_tick() -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ("nosuch", "no source 'nosuch': it is synthetic, dcgm, inventory, netbox, nvml or replay:PATH"),
+        (
+            "nosuch",
+            "no source 'nosuch': it is synthetic, dcgm, inventory, kubernetes, netbox, nvml, replay:PATH or slurm",
+        ),
         ("replay", "source 'replay': it is replay:PATH"),
         ("dcgm:http://h", "source 'dcgm:http://h': it is dcgm"),
         ("premade:many", "premade:10000/rack"),
@@ -241,7 +266,7 @@ def test_a_folder_with_one_file_is_a_source_everywhere(tmp_path: Path) -> None:
         assert "--station CODE" in found[command]
         assert "--celsius" in found[command]
     assert "  weather              weather stations: give each with --station\n" in found["produce"]
-    assert "replay:PATH, weather, or" in " ".join(found["up"].split())
+    assert "replay:PATH, slurm, weather, or" in " ".join(found["up"].split())
     assert "note  weather         no barometer here\n" in found["doctor"]
     cells = ["`weather`", "weather stations: give each with --station"]
     cells.append("`--station CODE`, `--celsius`, `--height`, `--tick`")

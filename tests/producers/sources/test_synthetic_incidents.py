@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.worker import Worker
 from producers.emission import Event
 from producers.sources.synthetic import faults
@@ -32,6 +33,7 @@ async def incidents(plant: Synthetic, ticks: int) -> set[tuple[str, str]]:
             found.update((row["device"], row["cause"]) for row in derived.decode(value)[1].to_pylist())
 
     worker = Worker(publish)
+    feed = ContextFeed(worker)
     for tick in range(ticks):
         now_ms = START + 1000 * tick
         waiting: dict[str, list[LogRecord]] = {}
@@ -40,7 +42,7 @@ async def incidents(plant: Synthetic, ticks: int) -> set[tuple[str, str]]:
                 topic = topics.telemetry(emission.kind)
                 waiting.setdefault(topic, []).append(record(topic, encode(emission)))
             elif isinstance(emission, Event) and emission.derived.topic in topics.CONTEXT:
-                await worker.take_context(emission.derived.topic, emission.derived.encode(emission.batch))
+                await feed.take(emission.derived.topic, emission.derived.encode(emission.batch))
         for topic, messages in waiting.items():
             await worker.process(topic, [(0, messages)])
         taken, parts[:] = [record(topics.PART_TOPIC, value) for value in parts], []
