@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from schemas import hardware, thresholds
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE, STORED
 
 _TIERS = ("raw", "10s", "1m", "1h")
-_KNOWN = {*STORED.values(), "dead_letters", *KINDS, *(f"{kind}_{tier}" for kind in KINDS for tier in _TIERS)}
+_KNOWN = {
+    *STORED.values(),
+    "dead_letters",
+    "identities",
+    *KINDS,
+    *(f"{kind}_{tier}" for kind in KINDS for tier in _TIERS),
+}
 
 
 def stored(name: str) -> str:
@@ -23,7 +31,8 @@ RACK_WINDOWS, SITE_WINDOWS = stored("rack_windows"), stored("site_windows")
 SCORES, INCIDENTS, LABELS, QUALITY = stored("scores"), stored("incidents"), stored("labels"), stored("quality")
 DEAD_LETTERS = stored("dead_letters")
 GPU_10S, POWER_10S, COOLING_10S = stored("gpu_10s"), stored("power_10s"), stored("cooling_10s")
-POWER_RAW = stored("power_raw")
+POWER_RAW, ENDPOINT_10S = stored("power_raw"), stored("endpoint_10s")
+IDENTITIES = stored("identities")
 
 #: Variables as SQL, quoted by Grafana itself: a name from telemetry is data, whatever is in it.
 SITE = "site IN (${site:singlequote})"
@@ -102,22 +111,20 @@ def same_devices(frame: str, devices: str) -> str:
 
 
 def device_sets(columns: str) -> str:
-    """The devices of all frames of the chosen sites as a subquery: `columns` (rack, node, device, model, job) are
+    """The devices of all frames of the chosen sites as a subquery: `columns` (rack, node, device, model, board) are
     arrays in the order of a frame's.
     """
-    return f"(SELECT {DEVICE_SET}, {columns} FROM {DATABASE}.identities FINAL WHERE {SITE})"
+    return f"(SELECT {DEVICE_SET}, {columns} FROM {IDENTITIES} FINAL WHERE {SITE})"
 
 
-def jobs_now() -> str:
-    """The names of the jobs that have GPUs now."""
-    return (
-        f"SELECT DISTINCT arrayJoin(job) AS name FROM {DATABASE}.identities FINAL WHERE {SITE} AND name != '' AND "
-        f"{DEVICE_SET} IN (SELECT {DEVICE_SET} FROM {frames('gpu', '10s')} WHERE {NOW} AND {SITE}) ORDER BY name"
-    )
+def text(value: str) -> str:
+    """A string literal."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _by_model(values: dict[str, float]) -> str:
-    names, numbers = ", ".join(f"'{n}'" for n in values), ", ".join(f"{v:g}" for v in values.values())
+def by_model(values: Mapping[str, float]) -> str:
+    """The value of each row's `model`, by the catalogue's names, under which sources report; NULL for others."""
+    names, numbers = ", ".join(map(text, values)), ", ".join(f"{v:g}" for v in values.values())
     return f"transform(model, [{names}], [{numbers}], NULL)"
 
 
@@ -126,12 +133,12 @@ def provisioned_w() -> str:
     have.
     """
     racks = {rack.gpu.name: rack.max_power_w for rack in reversed(hardware.load().racks.values())}
-    return _by_model(racks)
+    return by_model(racks)
 
 
 def tdp_w() -> str:
     """W, a GPU's TDP by its model; NULL for a model that the catalogue does not have."""
-    return _by_model({gpu.name: gpu["tdp_w"] for gpu in hardware.load().gpus.values()})
+    return by_model({gpu.name: gpu["tdp_w"] for gpu in hardware.load().gpus.values()})
 
 
 def metric(kind: str, name: str, stat: str = "mean") -> str:
@@ -160,6 +167,9 @@ def racks_now(window_s: int = 60, where: str = "") -> str:
 def sites_now(window_s: int = 60) -> str:
     return newest(SITE_WINDOWS, window_s, "site")
 
+
+#: Scores of the newest half minute; nothing when none of it is anomalous.
+FRESH = f"{SITE} AND ts > (SELECT max(ts) FROM {SITE_WINDOWS} WHERE {NOW}) - INTERVAL 30 SECOND AND {NOW}"
 
 #: Each moment of each site once, whatever the window's width. FINAL: a moment whose parts arrive one after the other
 #: is stored again with more of them, and until the store has merged both they would count twice. (A rack's row is

@@ -6,7 +6,8 @@ from grafana_foundation_sdk.builders import dashboard as dash
 from grafana_foundation_sdk.models.dashboard import VariableHide, VariableOption, VariableRefresh, VariableSort
 
 from dashboards.datasource import source
-from dashboards.sql import GPU_10S, NOW, RACK, RACK_WINDOWS, ROLLED, ROW, SITE, SITE_WINDOWS, TIER, WINDOW, jobs_now
+from dashboards.holds import ALLOCATIONS, holds
+from dashboards.sql import GPU_10S, NOW, RACK, RACK_WINDOWS, ROLLED, ROW, SITE, SITE_WINDOWS, TIER, WINDOW
 
 
 def variable(name: str, label: str, statement: str, *, multi: bool = False, hidden: bool = False) -> dash.QueryVariable:
@@ -81,10 +82,11 @@ def model() -> dash.QueryVariable:
 
 
 def job() -> dash.QueryVariable:
+    """The jobs that held GPUs in the range."""
     return variable(
         "job",
         "Job",
-        jobs_now(),
+        f"SELECT DISTINCT job FROM {ALLOCATIONS} FINAL WHERE {holds('$__fromTime')} ORDER BY job",
         multi=True,
     )
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "watch": ("pipeline.commands.watch:watch", "The dashboards in a browser, without Grafana."),
     "dashboards": ("pipeline.commands.dashboards:dashboards", "Grafana dashboards: build, check, push."),
     "inject": ("pipeline.commands.inject:inject", "A labelled fault into the running synthetic plant."),
+    "asset": ("pipeline.commands.asset:asset", "Assets in maintenance or retired, by your word; and all, listed."),
     "dlq": ("pipeline.commands.dlq:dlq", "Dead-lettered messages: list, show, replay, drop."),
     "record": ("pipeline.commands.record:record", "Telemetry from Kafka or ClickHouse into Parquet, for replay."),
     "bench": ("pipeline.commands.bench:bench", "The published figures, measured on this machine beside their peers."),

@@ -5,15 +5,14 @@ A derived message is an Arrow IPC stream too, marked `gigawatch: 3/<name>`; each
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import pyarrow as pa
 
-from schemas import inventory, jobs  # noqa: F401 - they declare their streams
+from schemas import derived_v2, inventory, jobs  # noqa: F401 - they declare their streams
 from schemas.catalogue import KINDS
 from schemas.codec import InvalidFrame, read_batch, read_schema
 from schemas.derived_stream import DERIVED, Derived, declare
+
+__all__ = ["DERIVED", "decode"]
 
 _TS = pa.timestamp("ms", "UTC")
 _F = pa.float32()
@@ -24,7 +23,6 @@ _S = pa.string()
 PANE_S = 10
 WINDOWS: tuple[tuple[int, int], ...] = ((10, 10), (60, 10), (300, 60))
 
-#: The columns that identify a row of a derived table; the store keeps one row per key.
 _DEVICE = (("site", _S), ("rack", _S), ("node", _S), ("device", _S), ("model", _S), ("board", _S))
 
 
@@ -257,11 +255,8 @@ QUALITY = declare(
     )
 )
 
-#: What makes a batch of today's columns of one of version 2, which had `job` in place of `board`.
-_Upgrade = Callable[[pa.RecordBatch], pa.RecordBatch]
-
 _MOST_HEADS = 1024
-_HEADS: dict[bytes, tuple[Derived, pa.Schema, _Upgrade | None]] = {}
+_HEADS: dict[bytes, tuple[Derived, pa.Schema, derived_v2.Upgrade | None]] = {}
 
 
 def decode(data: bytes) -> tuple[Derived, pa.RecordBatch]:
@@ -279,23 +274,13 @@ def decode(data: bytes) -> tuple[Derived, pa.RecordBatch]:
     return known, batch if upgrade is None else upgrade(batch)
 
 
-def _head(wire: pa.Schema) -> tuple[Derived, pa.Schema, _Upgrade | None]:
+def _head(wire: pa.Schema) -> tuple[Derived, pa.Schema, derived_v2.Upgrade | None]:
     """Returns the stream of a schema, and what makes today's columns of an older version's."""
     number, _, name = (wire.metadata or {}).get(b"gigawatch", b"").decode("utf-8", "replace").partition("/")
     known = DERIVED.get(name)
     if known is not None and wire.equals(known.schema_of(wire.names), check_metadata=True):
         return known, wire, None
-    if known is not None and number == "2" and "job" in wire.names and "board" in known.names:
-        now = known.schema_of(wire.names)
-        if set(now.names) == set(wire.names) - ({"job"} - set(known.names)) | {"board"}:
-            return known, wire, partial(_from_v2, now)
-    raise InvalidFrame("schema", f"derived stream {name!r} with columns that are not ours")
-
-
-def _from_v2(now: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    columns["board"] = pa.array([""] * batch.num_rows, pa.string())
-    try:
-        return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in now], schema=now)
-    except (pa.ArrowException, KeyError) as err:
-        raise InvalidFrame("schema", str(err)[:200]) from err
+    upgrade = derived_v2.upgrade(known, wire) if known is not None and number == "2" else None
+    if known is None or upgrade is None:
+        raise InvalidFrame("schema", f"derived stream {name!r} with columns that are not ours")
+    return known, wire, upgrade

@@ -8,3 +8,11 @@ VERSION = 3
 #: `site`, `rack`, `node` and `device` are its place and its name there, which may change; `model` is the GPU, CPU or
 #: DPU model or the type of facility equipment (`rack-meter`, `rack-loop`, `cdu`, ...).
 IDENTITY = ("site", "rack", "node", "device", "model", "board")
+
+#: What a device is known by: (site, board), or (site, rack, device) where it has no board.
+DeviceKey = tuple[str, str] | tuple[str, str, str]
+
+
+def device_key(site: str, rack: str, device: str, board: str) -> DeviceKey:
+    """Returns what tells the device apart from every other of its kind."""
+    return (site, board) if board else (site, rack, device)

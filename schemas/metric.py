@@ -102,7 +102,8 @@ class Catalogue:
 
     `stored_by`: a row of the store holds a rack's devices (kinds with many devices a rack) or all of a message.
     `peers`: what devices share with those they are compared with: identity columns, or `job`. `expected`: a device
-    that was seen, or is declared, is silent when it gives no sample. `load`: their power is part of
+    that was seen, or is declared, is silent when it gives no sample. `held`: a job holds single devices, or all of a
+    rack serves the jobs in it. `load`: their power is part of
     what a rack draws, in the column `<kind>_power_w` of rack windows.
     """
 
@@ -113,6 +114,7 @@ class Catalogue:
     peers: tuple[str, ...] = ("model",)
     load: bool = False
     expected: bool = True
+    held: Literal["", "device", "rack"] = ""
 
     def __post_init__(self) -> None:
         for metric in self.metrics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from schemas.derived import DERIVED
 
 DATABASE = "gigawatch"
+#: Version 1 had `job` in the identity, version 2 has `board`; `gigawatch migrate` brings an older store along.
+STORE_VERSION = 2
 
 #: Days that each tier is kept; 0 is for good.
 TTL_DAYS = {"kept": 0, "raw": 7, "10s": 30, "1m": 365, "1h": 3650, "derived": 90}

@@ -32,6 +32,8 @@ PEERS_LEAST = 4
 STRAGGLER_SHARE = 0.8
 #: SM activity of a job's median GPU (ratio) below which the job is idle and nobody drags it.
 JOB_ACTIVE_LEAST = 0.1
+#: Utilization below which a GPU that a job holds idles, %.
+IDLE_PCT = 5.0
 #: Share of the last samples with a hardware clock event reason above which a GPU is throttled.
 THROTTLED_SHARE = 0.9
 #: Anomaly scores: worth a look, and worth an incident. An incident opens at SCORE_BAD and closes below SCORE_NOTICE.

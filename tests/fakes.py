@@ -8,6 +8,7 @@ on nothing works.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 from aiokafka import TopicPartition
 
+from pipeline.store.table import Table
 from pipeline.store.tables import TABLES
 
 _FROM = re.compile(r"FROM gigawatch\.(\w+) ")
@@ -188,15 +190,20 @@ class FakeClient:
         if not found or "kafka_offset >= {first:UInt64}" not in sql:
             raise AssertionError(f"the sink asks something that this store has no answer to: {sql}")
         self._crash.point("query")
-        dated = _STORED_AS[found[1]].dated
+        table = _STORED_AS[found[1]]
         rows = {
-            (r["kafka_offset"], round(r["kafka_ts"].timestamp() * 1000), r[dated].date())
+            (r["kafka_offset"], round(r["kafka_ts"].timestamp() * 1000), _first_day(table, r[table.dated].date()))
             for r in self._store.tables.get(found[1], [])
             if r["kafka_log"] == parameters["log"]
             and r["kafka_partition"] == parameters["partition"]
             and parameters["first"] <= r["kafka_offset"] < parameters["end"]
         }
         return SimpleNamespace(result_rows=sorted(rows))
+
+
+def _first_day(table: Table, day: dt.date) -> dt.date:
+    """What `Table.period` computes."""
+    return day.replace(day=1) if table.split == "month" else day if table.split else dt.date(1970, 1, 1)
 
 
 class FakeClients:

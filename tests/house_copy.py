@@ -77,7 +77,7 @@ ENGINE = """
         engine, out = KindEngine(kind), {}
         for tick in range(80):
             identity = {"site": ["s"] * 4, "rack": ["R1", "R1", "R2", "R2"], "node": ["n"] * 4,
-                        "device": ["a", "b", "c", "d"], "model": ["m"] * 4, "job": [""] * 4}
+                        "device": ["a", "b", "c", "d"], "model": ["m"] * 4, "board": [""] * 4}
             values = {name: np.asarray(of(tick), np.float64) for name, of in columns.items()}
             for pane in engine.add([build(kind, 1_750_000_000_000 + 1000 * tick, identity, values)]):
                 for name, batch in pane.batches.items():

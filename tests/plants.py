@@ -5,13 +5,14 @@ this process, without Kafka.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clickhouse_connect.driver.client import Client
 
 from pipeline.sink.batcher import Batcher
 from pipeline.sink.writer import Writer
 from pipeline.store.tables import BY_TOPIC
+from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.worker import Worker
 from producers.emission import Event
 from producers.sources.synthetic import faults as labelled
@@ -20,7 +21,7 @@ from schemas import topics
 from schemas.codec import encode
 from schemas.frame import Frame
 from schemas.log_record import LogRecord
-from schemas.topics import PART_TOPIC
+from schemas.topics import CONTEXT, PART_TOPIC
 
 _AT_ONCE, _STORED = 20, 80  # ticks that the worker reads together, and that are inserted together
 
@@ -35,9 +36,10 @@ async def store(
     raw: bool = False,
     seed: int = 3,
     site: str = "site-1",
+    more: Callable[[int], Sequence[Frame]] = lambda _: (),
 ) -> None:
     """Runs `ticks` seconds of a plant from `start_ms` and stores all that the pipeline makes of it; `raw` samples
-    too.
+    too. `more` gives frames of other sources at each ms.
     """
     plant = Synthetic(racks, "GB200", seed=seed, site=site, faults=[labelled.parse(f) for f in faults])
     batcher, writer = Batcher(), Writer(client, f"plant-{site}-{start_ms}")
@@ -58,12 +60,18 @@ async def store(
             keep(topic, value)
 
     worker = Worker(publish)
+    feed = ContextFeed(worker)
     waiting: dict[str, list[LogRecord]] = {}
     for tick in range(ticks):
+        if tick == 1:
+            await feed.settle()
         now_ms = start_ms + 1000 * tick
-        for emission in plant.frames(now_ms):
+        for emission in (*plant.frames(now_ms), *more(now_ms)):
             if isinstance(emission, Event):
-                keep(topics.derived(emission.derived.name), emission.derived.encode(emission.batch))
+                topic, value = emission.derived.topic, emission.derived.encode(emission.batch)
+                keep(topic, value)
+                if topic in CONTEXT:
+                    await feed.take(topic, value)
             elif isinstance(emission, Frame):
                 topic, value = topics.telemetry(emission.kind), encode(emission)
                 waiting.setdefault(topic, []).append(LogRecord("", 0, offset(topic), now_ms, value))

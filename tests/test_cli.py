@@ -15,6 +15,7 @@ from pipeline.embedded.process import ProcessError
 from pipeline.embedded.services import Plan
 from pipeline.embedded.supervisor import Supervisor
 from pipeline.instance import Instance, run_dir, running
+from pipeline.store.tables import TABLES
 from producers.sources.synthetic.source import Synthetic
 from schemas.errors import GigawatchError
 
@@ -118,7 +119,14 @@ def test_a_fault_is_injected_at_a_place_that_exists(factory: Path) -> None:
     Synthetic(4, "GB200", control=run_dir(factory) / "inject")
     assert inject(factory, "gpu-thermal@R0004-N18-GPU3+30").exit_code == 0
     assert inject(factory, "cdu-pump").output.startswith("injected cdu-pump at CDU-001")
-    assert injected(factory) == ["gpu-thermal@R0004-N18-GPU3+30", "cdu-pump"]
+    assert inject(factory, "gpu-swap@R0001-N01-GPU0~R0002-N01-GPU3").exit_code == 0
+    assert inject(factory, "job-idle@R0002-N03").output.startswith("injected job-idle at R0002-N03")
+    assert injected(factory) == [
+        "gpu-thermal@R0004-N18-GPU3+30",
+        "cdu-pump",
+        "gpu-swap@R0001-N01-GPU0~R0002-N01-GPU3",
+        "job-idle@R0002-N03",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +136,7 @@ def test_a_fault_is_injected_at_a_place_that_exists(factory: Path) -> None:
         ("leak@CDU-001", "no rack 'CDU-001' here; the nearest is R0001. A rack is R0001 to R0004"),
         ("cdu-pump@CDU-009", "no CDU 'CDU-009' here; the nearest is CDU-001"),
         ("gpu-melt@R0001", "NAME is one of"),
+        ("gpu-swap@R0001-N01-GPU0~R0009-N01-GPU0", "no GPU 'R0009-N01-GPU0' here"),
     ],
 )
 def test_a_fault_at_a_place_that_does_not_exist_is_refused(factory: Path, fault: str, complaint: str) -> None:
@@ -167,7 +176,8 @@ def test_catalogues_print() -> None:
 
 def test_ddl_prints() -> None:
     out = CliRunner().invoke(gigawatch, ["migrate", "--print", "--cluster", "prod"]).output
-    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == 27
+    assert out.count("ReplicatedReplacingMergeTree") == out.count("ENGINE = Distributed") == len(TABLES)
+    assert all(f"VIEW gigawatch.{view} ON CLUSTER 'prod'" in out for view in ("gpu", "gpu_raw", "held", "expected"))
 
 
 def test_query_shows_its_sql() -> None:

@@ -11,7 +11,7 @@ from schemas import thresholds
 from schemas.catalogue import KINDS
 
 #: The board that shows a kind's devices; the rack board for several kinds.
-_BOARDS = {"gpu": "gpu", "power": "power", "cooling": "cooling"}
+_BOARDS = {"gpu": "gpu", "power": "power", "cooling": "cooling", "endpoint": "health"}
 
 
 def kinds_of(alert: str) -> dict[str, tuple[str, ...]]:

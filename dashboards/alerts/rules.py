@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards.alerts.detected import by_cause, detected, kinds_of, quoted, without_readings
 from dashboards.alerts.rule import PER_DEVICE, PER_RACK, PER_SITE, AlertRule
+from dashboards.holds import holds, with_job
 from dashboards.sql import (
     COOLING_10S,
     DEAD_LETTERS,
@@ -24,13 +25,16 @@ _WITHOUT_READINGS = (
 )
 
 
-def _gpus(measure: str, name: str) -> str:
-    """Each GPU's measure, the median of its job's GPUs in its rack, and their number as `peers`."""
+def _gpus(**measures: str) -> str:
+    """Each GPU's measures, the median of the first over its job's GPUs in its rack, and their number as `peers`."""
+    first, columns = next(iter(measures)), ", ".join(f"{sql} AS {name}" for name, sql in measures.items())
+    each = (
+        f"SELECT site, rack, device, argMax(node, ts) AS node, argMax(board, ts) AS board, {columns} FROM {GPU_10S} "
+        f"WHERE $__timeFilter(ts) AND device NOT IN ({_WITHOUT_READINGS}) GROUP BY site, rack, device"
+    )
     return (
-        f"SELECT site, rack, job, device, {measure} AS {name}, quantileExact(0.5)({name}) OVER (PARTITION BY "
-        "site, rack, job) AS median, count() OVER "
-        f"(PARTITION BY site, rack, job) AS peers FROM {GPU_10S} WHERE $__timeFilter(ts) AND device NOT IN "
-        f"({_WITHOUT_READINGS}) GROUP BY site, rack, job, device"
+        f"SELECT *, quantileExact(0.5)({first}) OVER (PARTITION BY site, rack, job) AS median, count() OVER (PARTITION "
+        f"BY site, rack, job) AS peers FROM ({with_job(each, holds(site='1 = 1'))})"
     )
 
 
@@ -64,7 +68,7 @@ DECLARED = (
         f"Its die has been more than {thresholds.HOTTER_THAN_PEERS_K:g} K above the median of the GPUs of the same job "
         "in the same rack, for a minute.",
         PER_DEVICE,
-        f"SELECT site, rack, device, temp - median AS value FROM ({_gpus('avg(temp_c_mean)', 'temp')}) WHERE "
+        f"SELECT site, rack, device, temp - median AS value FROM ({_gpus(temp='avg(temp_c_mean)')}) WHERE "
         f"peers >= {PEERS_LEAST}",
         thresholds.HOTTER_THAN_PEERS_K,
         board="gpu",
@@ -89,11 +93,11 @@ DECLARED = (
         "warning",
         "{device} does {value:.0%} less than its job's other GPUs",
         f"Its SM activity has been below {STRAGGLER_SHARE:.0%} of the median of its job's GPUs in its rack for a "
-        "minute and a half.",
+        "minute and a half, and it works: one that idles in its job is on the jobs board.",
         PER_DEVICE,
         "SELECT site, rack, device, 1 - active / median AS value FROM "
-        f"({_gpus('avg(sm_active_mean)', 'active')}) WHERE peers >= {PEERS_LEAST} AND median > "
-        f"{thresholds.JOB_ACTIVE_LEAST:g}",
+        f"({_gpus(active='avg(sm_active_mean)', util='avg(util_pct_mean)')}) WHERE peers >= {PEERS_LEAST} AND median > "
+        f"{thresholds.JOB_ACTIVE_LEAST:g} AND ifNull(util, 100) >= {thresholds.IDLE_PCT:g}",
         1 - STRAGGLER_SHARE,
         board="gpu",
         back_s=90,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards import panels, variables
+from dashboards import blast, panels, variables
 from dashboards.board import Board
 from dashboards.links import TO_RACK
 from dashboards.sql import COOLING_10S, IN_ROW, NOW, RACK_WINDOWS, ROW, SITE, racks_now, rolled, sites_now
@@ -219,6 +219,7 @@ def board() -> Board:
                 ("supply", "return", "primary_in", "primary_out", "speed", "level", "filter", "pressure"), 1
             ),
         ),
+        *blast.shown("a CDU, pump or plant"),
         panels.states(
             "Leak sensors",
             _LEAKS,
@@ -243,7 +244,7 @@ def board() -> Board:
         "does the coolant carry the heat",
         "Plant, CDUs and rack loops: does the coolant carry the heat?",
         shown,
-        (variables.site(), variables.row(), *variables.tiers("rolled", "window")),
+        (variables.site(), variables.row(), blast.element("fluid"), *variables.tiers("rolled", "window")),
         incidents=f"{SITE} AND kind = 'cooling'",
         pictures=(("cooling", "cooling.png"),),
     )

@@ -6,6 +6,7 @@ from dashboards import panels, variables
 from dashboards.board import Board
 from dashboards.links import SERIES_TO_RACK, TO_GPU, TO_INCIDENTS, TO_JOB, TO_RACK
 from dashboards.queries.factory import BY, HEAT, OPEN, OVER, RACKS, RACKS_NOW, STATE, TENSOR, WORST, one
+from dashboards.queries.silence import HEARD, SILENT
 from dashboards.sql import (
     HOP,
     INCIDENTS,
@@ -97,7 +98,7 @@ def board() -> Board:
             "GPUs",
             STATE,
             "none",
-            "Busy: at work in the newest minute. Idle: reporting, without work. Silent: known, not reporting. "
+            "Busy: at work in the newest minute. Idle: reporting, without work. Silent: expected, not heard. "
             "Unhealthy: "
             f"score of {SCORE_BAD:g} or more in the newest 30 s.",
             span=12,
@@ -212,6 +213,27 @@ def board() -> Board:
                 "rise": 1,
                 "heat_balance": 3,
             },
+        ),
+        panels.graph(
+            "GPUs expected and heard",
+            HEARD,
+            "none",
+            "Expected: what the inventory declares as active, and what was heard before and is in no maintenance. A "
+            "gap "
+            "is GPUs that are silent; a rack that goes dark opens one of its size.",
+            low=0,
+            colours={"expected": "gray", "heard": "green"},
+        ),
+        panels.table(
+            "Silent devices",
+            SILENT,
+            "Expected but not heard in the newest 10 s, by rack and node, the most first: lost, cut off, or never "
+            "there. "
+            "Something that is out on purpose is put into maintenance or retired in the inventory.",
+            links={"rack": TO_RACK},
+            hidden=["site"],
+            empty="none: every expected device reports",
+            height=8,
         ),
         panels.graph(
             "PUE over time",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dashboards import panels, variables
 from dashboards.board import Board
+from dashboards.links import TO_GPU, TO_JOB, TO_RACK
+from dashboards.queries.gpu import HOLDERS, IDENTITY, PLACES
 from dashboards.sql import GPU, GPU_10S, NOW, RACK, SCORES, metric, reasons, rolled, tdp_w, tiered
 from schemas.thresholds import HBM_CRITICAL_C, MARGIN_LOW_C, SCORE_NOTICE
 
@@ -46,11 +48,9 @@ def board() -> Board:
     shown = (
         panels.stat(
             "Identity",
-            f"SELECT device, model, node, if(job = '', '(no job)', job) AS job FROM {GPU_10S} WHERE {NOW} "
-            f"AND {GPU} ORDER BY ts DESC "
-            f"LIMIT 1",
+            IDENTITY,
             "none",
-            "The GPU, its model, node and job.",
+            "The place and its node, the board that is there now (its UUID), its model, and the job that holds it.",
             span=10,
             text=True,
         ),
@@ -220,6 +220,30 @@ def board() -> Board:
             "The driver's last XID; a step is a new one, which is marked in every graph.",
             low=0,
             span=8,
+        ),
+        panels.table(
+            "Boards at this place",
+            PLACES,
+            "Which board was here when, and where else those boards were in the range: a board that was swapped or "
+            "moved "
+            "keeps its history under its UUID.",
+            span=12,
+            height=6,
+            links={"device": TO_GPU, "rack": TO_RACK},
+            hidden=["site"],
+            empty="its source does not name boards",
+        ),
+        panels.table(
+            "Who held it",
+            HOLDERS,
+            "Jobs that held this GPU in the range: by its name, its board, or with its whole node. A share below 1: "
+            "several jobs at a time.",
+            span=12,
+            height=6,
+            links={"job": TO_JOB},
+            hidden=["site"],
+            decimals={"rank": 0, "share": 2},
+            empty="no job",
         ),
         panels.graph(
             "Score over time",

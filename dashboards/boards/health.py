@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dashboards import panels, variables
 from dashboards.board import Board
-from dashboards.sql import DEAD_LETTERS, QUALITY, SITE_WINDOWS, frames, frames_table, rolled_frames
+from dashboards.links import TO_RACK
+from dashboards.queries.silence import DOWN, ENDPOINTS, SILENT
+from dashboards.sql import DEAD_LETTERS, QUALITY, SITE, SITE_WINDOWS, frames, frames_table, rolled_frames, sites_now
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
 from schemas.thresholds import FRESH_LATE_S, FRESH_SLOW_S
@@ -13,7 +15,7 @@ _FRESH = (("green", None), ("yellow", FRESH_SLOW_S), ("red", FRESH_LATE_S))
 #: In panels that show the last five minutes of the range only: raw frames are many.
 _LATELY = "$__timeFilter(ts)"
 _EACH = " UNION ALL ".join(
-    f"SELECT '{k}' AS kind, ts, kafka_ts, stored_at, rows FROM {frames(k)} WHERE {_LATELY}" for k in KINDS
+    f"SELECT '{k}' AS kind, ts, kafka_ts, stored_at, rows FROM {frames(k)} WHERE {SITE} AND {_LATELY}" for k in KINDS
 )
 _PARTS = f"FROM system.parts WHERE active AND database = '{DATABASE}'"
 #: The stage that a table belongs to.
@@ -25,8 +27,8 @@ _STAGE = (
     "('scores', 'incidents', 'quality', 'labels'), '6 scores and incidents', '7 the rest')"
 )
 _VALUES = " UNION ALL ".join(
-    f"SELECT '{k}' AS kind, (SELECT sum(rows) {_PARTS} AND table = '{frames_table(k)}') * (SELECT avg(rows) FROM "
-    f"{frames(k)} WHERE {_LATELY}) * "
+    f"SELECT '{k}' AS kind, (SELECT sum(rows) {_PARTS} AND table = '{frames_table(k)}') * (SELECT "
+    f"ifNotFinite(avg(rows), 0) FROM {frames(k)} WHERE {_LATELY}) * "
     f"{len(KINDS[k].stored)} AS held, "
     f"(SELECT sum(bytes_on_disk) {_PARTS} AND table = '{frames_table(k)}') AS bytes"
     for k in KINDS
@@ -95,6 +97,51 @@ def board() -> Board:
             span=4,
             decimals=0,
         ),
+        panels.stat(
+            "Endpoints",
+            ENDPOINTS,
+            "none",
+            "Endpoints that sources read, such as dcgm-exporters: those that answered in the newest 10 s, and those "
+            "that "
+            "are down. What a down endpoint serves is not heard.",
+            span=6,
+            decimals=0,
+            colours={"answering": "green", "down": "red"},
+            empty="no source here reads endpoints",
+        ),
+        panels.stat(
+            "Not heard",
+            f"SELECT sum(gpus_expected) - sum(gpus) AS GPUs, (SELECT sum(silent) FROM ({SILENT})) AS devices FROM "
+            f"{sites_now()}",
+            "none",
+            "GPUs that are expected and gave no sample in the newest minute, and silent devices of all kinds.",
+            panels.ANY,
+            span=6,
+            decimals=0,
+        ),
+        panels.table(
+            "Endpoints that are down",
+            DOWN,
+            "Endpoints without an answer, with their node and rack and since when: unreachable, refusing, or answering "
+            "with nothing that can be read. The longest first.",
+            span=12,
+            height=4,
+            links={"rack": TO_RACK},
+            hidden=["site"],
+            empty="none is down",
+        ),
+        panels.table(
+            "Silent devices",
+            SILENT,
+            "Expected but not heard in the newest 10 s, by rack and node, the most first. An endpoint above that "
+            "serves "
+            "them is the cause; else look at the node.",
+            span=24,
+            height=6,
+            links={"rack": TO_RACK},
+            hidden=["site"],
+            empty="none: every expected device reports",
+        ),
         panels.graph(
             "Freshness",
             "SELECT toDateTime(ts) AS time, kind, quantile(0.99)(dateDiff('millisecond', ts, stored_at)) / "
@@ -110,7 +157,8 @@ def board() -> Board:
             "Windows' freshness",
             "SELECT $__timeInterval(ts) AS time, site, max(dateDiff('millisecond', ts, stored_at)) / 1000 AS "
             "behind FROM "
-            f"{SITE_WINDOWS} WHERE $__timeFilter(ts) AND window_s = 60 GROUP BY time, site ORDER BY time, site",
+            f"{SITE_WINDOWS} WHERE $__timeFilter(ts) AND {SITE} AND window_s = 60 GROUP BY time, site ORDER BY time, "
+            "site",
             "s",
             "From the end of a window until it can be queried, over the whole range: allowed lateness, the worker "
             "and the sink.",
@@ -132,7 +180,7 @@ def board() -> Board:
             "SELECT * FROM ("
             + " UNION ALL ".join(
                 f"SELECT $__timeInterval(ts) AS time, '{k}' AS kind, sum(arraySum(samples)) / "
-                f"$__interval_s AS samples FROM {rolled_frames(k)} WHERE $__timeFilter(ts) GROUP BY time"
+                f"$__interval_s AS samples FROM {rolled_frames(k)} WHERE $__timeFilter(ts) AND {SITE} GROUP BY time"
                 for k in KINDS
             )
             + ") ORDER BY time, kind",
@@ -178,7 +226,7 @@ def board() -> Board:
         panels.graph(
             "Data quality",
             f"SELECT $__timeInterval(ts) AS time, reason, sum(count) AS samples FROM {QUALITY} FINAL WHERE "
-            f"$__timeFilter(ts) GROUP BY time, reason ORDER BY time, reason",
+            f"$__timeFilter(ts) AND {SITE} GROUP BY time, reason ORDER BY time, reason",
             "none",
             "Late, duplicate, frozen, silent, impossible samples, by reason.",
             low=0,
@@ -190,9 +238,9 @@ def board() -> Board:
         "health",
         80,
         "is the data fresh, complete and small",
-        "Lag, freshness, rows by stage, dead letters, size.",
+        "Lag, freshness, silence, rows by stage, dead letters, size.",
         shown,
-        variables.tiers("rolled"),
+        (variables.site(), *variables.tiers("rolled")),
         title="pipeline health",
         pictures=(("health", "health.png"),),
     )

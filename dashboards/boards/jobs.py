@@ -1,190 +1,151 @@
-"""Jobs: what each gets done, what it costs, and which GPU slows it down."""
+"""Jobs: what each holds, gets done and costs, which GPUs idle in it or slow it down, and the states of nodes."""
 
 from __future__ import annotations
 
 from dashboards import panels, variables
 from dashboards.board import Board
 from dashboards.links import TO_GPU, TO_JOB, TO_RACK
-from dashboards.sql import DEVICE_SET, NOW, SITE, device_sets, frames, rolled_frames, same_devices
+from dashboards.queries import jobs
+from dashboards.sql import SITE
 from dashboards.variables import IN_JOB
-from schemas.thresholds import STRAGGLER_SHARE
+from schemas.thresholds import IDLE_PCT, STRAGGLER_SHARE
 
-_NAMED = device_sets("rack, node, device, model, job")
-
-
-def summed(column: str) -> str:
-    """Returns a frame's array with 0 where nothing was measured, to be added up; a frame may lack the metric."""
-    return f"arrayMap(v -> if(isNaN(v), 0, v), arrayResize({column}, rows, nan))"
-
-
-def by_job(source: str, where: str, sums: dict[str, str]) -> str:
-    """Sums by device of every frame first, device by device after that: a fleet's jobs for the price of its racks.
-
-    `sums`: name -> metric column. Gives job, rack, device, each sum over the number of moments that the rack was seen,
-    and that number as `samples`. A device has several rows where its frame's members changed: their sums add up to its
-    mean.
-    """
-    inner = ", ".join(f"sumForEach({summed(column)}) AS {name}" for name, column in sums.items())
-    joined = ", ".join(f"f.{name} AS one_{name}" for name in sums)
-    outer = ", ".join(f"one_{name} / samples AS {name}" for name in sums)
-    return (
-        f"SELECT name_job AS job, name_rack AS rack, name_device AS device, moments AS samples, {outer} FROM "
-        "(SELECT *, uniqExactMerge(seen) OVER "
-        "(PARTITION BY site, place) AS moments FROM (SELECT site, rack AS place, "
-        f"{DEVICE_SET}, uniqExactState(ts) AS seen, {inner} FROM {source} WHERE {where} "
-        f"AND {SITE} GROUP BY site, place, {DEVICE_SET})) AS f INNER JOIN {_NAMED} AS i ON "
-        f"{same_devices('f', 'i')} ARRAY JOIN i.job AS name_job, i.rack AS name_rack, "
-        f"i.device AS name_device, {joined}"
-    )
-
-
-_NOW = by_job(
-    f"{frames('gpu', '10s')} FINAL",
-    NOW,
-    {"util": "util_pct_mean", "power": "power_w_mean", "tensor": "tensor_active_mean", "sm": "sm_active_mean"},
-)
-#: A GPU against the middle of its job's GPUs in its rack.
-STRAGGLERS = (
-    "SELECT job, rack, device, active, typical, active / typical AS share, utilization, power_w FROM (SELECT "
-    "*, quantileExact(0.5)(active) OVER "
-    "(PARTITION BY job, rack) AS typical FROM (SELECT job, rack, device, sum(sm) AS active, sum(util) AS "
-    "utilization, sum(power) AS power_w FROM "
-    f"({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job, rack, device)) WHERE typical > 0.1 AND active > 0 "
-    f"AND active < {STRAGGLER_SHARE:g} * "
-    f"typical ORDER BY share, device LIMIT 50"
-)
-
-_LIST = (
-    "SELECT job, uniqExact(rack) AS racks, uniqExact(rack, device) AS gpus, sum(util) / gpus AS utilization, "
-    "sum(tensor) / gpus AS tensor_active, "
-    f"sum(power) AS draws, draws / gpus AS per_gpu FROM ({_NOW}) WHERE job != '' AND {IN_JOB} GROUP BY job "
-    "ORDER BY draws DESC LIMIT 200"
-)
-
-_ENERGY = (
-    "SELECT job, sum(energy * samples) / 3.6e6 AS used FROM "
-    f"({by_job(rolled_frames('gpu'), '$__timeFilter(ts)', {'energy': 'energy_j_inc'})}) "
-    f"WHERE job != '' AND {IN_JOB} GROUP BY job ORDER BY used DESC LIMIT 20"
-)
-
-
-#: A row for each job of a frame, with the places of its devices in the frame's arrays.
-_MEMBERS = device_sets(
-    "arrayJoin(arrayDistinct(arrayFilter(j -> j != '', job))) AS name, arrayMap(j -> j = name, job) AS mine"
-)
-
-
-def over(expression: str, name: str, column: str) -> str:
-    """A value for each job over time, of `total` (summed over a rack's members), `known` (how many had a value) and
-    `moments` of that rack.
-    """
-    each = (
-        f"arraySum(arrayMap((v, m) -> if(m AND NOT isNaN(v), v, 0), f.{column}, j.mine)) AS sum_one, "
-        "arrayCount((v, m) -> m AND NOT isNaN(v), "
-        f"f.{column}, j.mine) AS known_one"
-    )
-    members = (
-        f"(SELECT ts, rack AS place, {DEVICE_SET}, {column} FROM {rolled_frames('gpu')} WHERE $__timeFilter(ts) "
-        f"AND {SITE} AND notEmpty({column}))"
-    )
-    return (
-        f"SELECT time, job, {expression} AS {name} FROM (SELECT time, place, job, sum(sum_one) AS total, "
-        "sum(known_one) AS known, uniqExact(ts) AS "
-        "moments FROM (SELECT $__timeInterval(f.ts) AS time, f.ts AS ts, f.place AS place, j.name AS job, "
-        f"{each} FROM {members} AS f INNER JOIN "
-        f"{_MEMBERS} AS j ON {same_devices('f', 'j')}) WHERE {IN_JOB} GROUP BY time, place, job) "
-        "GROUP BY time, job ORDER BY time, job LIMIT 40000"
-    )
+#: What a panel shows where no source of jobs runs.
+_NO_JOB = "no job holds GPUs in this time range"
 
 
 def board() -> Board:
-    """Key figures; work and power by job; energy; stragglers."""
+    """Key figures; all jobs; work, power and energy by job; idle GPUs and stragglers; nodes."""
     shown = (
         panels.stat(
             "Jobs",
-            f"SELECT uniqExact(job) AS jobs, uniqExact(device) AS GPUs FROM ({_NOW}) WHERE job != '' AND {IN_JOB}",
+            jobs.TOTALS,
             "none",
-            "Jobs that have GPUs now, and their GPUs.",
-            span=6,
+            "Running jobs of the choice, the GPUs that they hold, those of them that report, and those that idle "
+            f"(utilization below {IDLE_PCT:g} %), newest minute. Allocated but not heard: lost or silent GPUs.",
+            span=10,
             decimals=0,
+            colours={"jobs": "text", "allocated": "blue", "heard": "green", "idle": "orange"},
         ),
         panels.stat(
             "Without a job",
-            f"SELECT uniqExact(device) AS value FROM ({_NOW}) WHERE job = ''",
+            jobs.FREE,
             "none",
-            "GPUs that report and belong to no job.",
-            span=4,
+            "GPUs that report and that nobody holds: free for the next job, or in nodes that the scheduler has taken "
+            "out.",
+            span=3,
             decimals=0,
         ),
         panels.stat(
             "Stragglers",
-            f"SELECT count() AS value FROM ({STRAGGLERS})",
+            f"SELECT count() AS value FROM ({jobs.STRAGGLERS})",
             "none",
-            f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's "
-            f"typical work in their rack: a synchronous job waits for each.",
+            f"GPUs that do less than {STRAGGLER_SHARE:.0%} of their job's typical work in their rack: a synchronous "
+            "job waits for each.",
             panels.ANY,
-            span=4,
+            span=3,
             decimals=0,
         ),
         panels.bars(
-            "Utilization by job",
-            f"SELECT job, sum(util) / uniqExact(rack, device) AS utilization FROM ({_NOW}) WHERE job != '' AND "
-            f"{IN_JOB} GROUP "
-            f"BY job ORDER BY utilization, job LIMIT 8",
+            "Least used jobs",
+            jobs.LEAST_USED,
             "percent",
-            "Mean over the job's GPUs, newest minutes; the eight lowest.",
-            span=10,
+            "GPU utilization, mean over all GPUs that the job holds and that report, newest minute; the eight lowest.",
+            span=8,
             height=4,
             high=100,
             decimals=0,
-        ),
-        panels.graph(
-            "SM activity by job",
-            over("sum(total) / nullIf(sum(known), 0)", "active", "sm_active_mean"),
-            "percentunit",
-            "Share of time with work on the SMs, mean over the job's GPUs. Dips at equal distances are checkpoints.",
-            low=0,
-            high=1,
-        ),
-        panels.graph(
-            "Tensor activity by job",
-            over("sum(total) / nullIf(sum(known), 0)", "tensor", "tensor_active_mean"),
-            "percentunit",
-            "How much of the time tensor pipes work: the work that a training job is run for.",
-            low=0,
-        ),
-        panels.graph(
-            "Power by job",
-            over("sum(total / moments)", "power", "power_w_mean"),
-            "watt",
-            "GPU power of all the job's GPUs.",
-            low=0,
-        ),
-        panels.bars(
-            "Energy by job",
-            _ENERGY,
-            "kwatth",
-            "GPU energy over the time range, from the GPUs' own counters.",
-            span=12,
-            decimals=2,
+            empty=_NO_JOB,
         ),
         panels.table(
             "All jobs",
-            _LIST,
-            "Jobs by what they draw now.",
+            jobs.LIST,
+            "Jobs that held GPUs in the range. Allocated, heard and idle GPUs and draw: the newest minute, empty for a "
+            "job that is over. Utilization, tensor activity, energy, GPU-hours and idle GPU-hours: over the range.",
+            span=24,
+            height=9,
             links={"job": TO_JOB},
-            units={"utilization": "percent", "tensor_active": "percentunit", "draws": "watt", "per_gpu": "watt"},
-            decimals={"utilization": 1, "tensor_active": 1, "draws": 1, "per_gpu": 0},
+            hidden=["site"],
+            units={
+                "utilization": "percent",
+                "tensor_active": "percentunit",
+                "draws": "watt",
+                "energy": "kwatth",
+            },
+            colours={"idle": (("green", None), ("yellow", 1))},
+            decimals={
+                "allocated": 0,
+                "heard": 0,
+                "idle": 0,
+                "utilization": 0,
+                "tensor_active": 0,
+                "draws": 1,
+                "energy": 1,
+                "gpu_hours": 1,
+                "idle_hours": 1,
+            },
+            empty=_NO_JOB,
+        ),
+        panels.graph(
+            "Utilization by job",
+            jobs.over("avg(util) AS utilization"),
+            "percent",
+            "Mean over the job's GPUs, the twenty largest jobs. A job that waits keeps its GPUs busy: compare with the "
+            "tensor activity.",
+            low=0,
+            high=100,
+            span=8,
+            empty=_NO_JOB,
+        ),
+        panels.graph(
+            "Tensor activity by job",
+            jobs.over("avg(tensor) AS tensor"),
+            "percentunit",
+            "How much of the time tensor pipes work: the work that a training job is run for. Dips at equal distances "
+            "are checkpoints.",
+            low=0,
+            span=8,
+            empty=_NO_JOB,
+        ),
+        panels.graph(
+            "Power by job",
+            jobs.over("avg(watts) AS power"),
+            "watt",
+            "Power of all GPUs that the job holds; its share of a GPU that several jobs share.",
+            low=0,
+            span=8,
+            empty=_NO_JOB,
+        ),
+        panels.graph(
+            "GPUs held and idle",
+            jobs.over("avg(held) AS held, avg(idle) AS idle"),
+            "none",
+            f"GPUs that each job holds, and those of them that idle (below {IDLE_PCT:g} %). A job that holds GPUs "
+            "without use keeps others waiting.",
+            low=0,
+            span=12,
+            empty=_NO_JOB,
+        ),
+        panels.bars(
+            "Energy by job",
+            jobs.ENERGY,
+            "kwatth",
+            "GPU energy over the time range, from the GPUs' own counters, while the job held them.",
+            span=12,
+            decimals=2,
+            empty=_NO_JOB,
         ),
         panels.table(
-            "Stragglers by GPU",
-            STRAGGLERS,
-            "GPUs far below their job's typical activity in the same rack, newest minutes.",
+            "Stragglers by rank",
+            jobs.STRAGGLERS,
+            "GPUs far below the typical SM activity of their job in the same rack, newest minutes, with their rank in "
+            "the "
+            "job. What each costs: (typical - own) / typical x the job's GPUs, in GPU-hours an hour, since all ranks "
+            "wait for the slowest.",
             empty="no straggler",
-            links={
-                "device": TO_GPU.replace("${__data.fields.site}", "${site}"),
-                "rack": TO_RACK.replace("${__data.fields.site}", "${site}"),
-            },
+            span=12,
+            links={"device": TO_GPU, "rack": TO_RACK, "job": TO_JOB},
+            hidden=["site"],
             units={
                 "active": "percentunit",
                 "typical": "percentunit",
@@ -192,16 +153,41 @@ def board() -> Board:
                 "utilization": "percent",
                 "power_w": "watt",
             },
-            decimals={"utilization": 0, "power_w": 0},
+            decimals={"rank": 0, "costs": 1, "active": 0, "typical": 0, "share": 0, "utilization": 0, "power_w": 0},
+        ),
+        panels.table(
+            "Held but idle",
+            jobs.IDLE,
+            f"GPUs that a job holds and whose utilization is below {IDLE_PCT:g} %, by node, newest minutes: a process "
+            "that has died, or more GPUs than the job can use. Ask its user.",
+            empty="none: every GPU that is held works",
+            span=12,
+            links={"rack": TO_RACK, "job": TO_JOB},
+            hidden=["site"],
+            units={"power_w": "watt"},
+            decimals={"power_w": 0},
+        ),
+        panels.table(
+            "Nodes",
+            jobs.NODES,
+            "The scheduler's word on nodes: first all that are drained, down, failed or in maintenance, with the "
+            "reason "
+            "that somebody gave, then those of the chosen jobs.",
+            span=24,
+            height=9,
+            links={"rack": TO_RACK},
+            hidden=["site"],
+            decimals={"gpus": 0, "gpus_used": 0},
+            empty="no scheduler has named a node's state",
         ),
     )
     return Board(
         "jobs",
         60,
-        "what a job gets done, what it costs, which GPU slows it down",
-        "What each job gets done, what it draws, and which GPU slows it down.",
+        "what a job holds, gets done and costs; which GPU idles in it or slows it down",
+        "What each job holds, gets done and draws, which GPUs idle in it or slow it down, and the states of nodes.",
         shown,
-        (variables.site(), variables.job(), *variables.tiers("rolled")),
+        (variables.site(), variables.job()),
         incidents=f"{SITE} AND {IN_JOB} AND job != ''",
         pictures=(("jobs", "jobs.png"),),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards import panels, variables
+from dashboards import blast, panels, variables
 from dashboards.board import Board
 from dashboards.links import TO_RACK
 from dashboards.sql import (
@@ -202,6 +202,7 @@ def board() -> Board:
             colours={"of_provisioned": panels.LOADS},
             decimals={"provisioned": 1, "now": 1, "highest": 1, "headroom": 1},
         ),
+        *blast.shown("a feed, UPS, PDU or breaker"),
         panels.graph(
             "Shelves out of step",
             f"SELECT $__timeInterval(ts) AS time, rack, (max(power_w_mean) - min(power_w_mean)) / max(power_w_mean) AS "
@@ -237,7 +238,7 @@ def board() -> Board:
         "feeds, meters, ramps, swings, what is left by row",
         "Feeds, meters and shelves; ramps and swings; capacity by row.",
         shown,
-        (variables.site(), variables.row(), *variables.tiers("tier", "rolled", "window")),
+        (variables.site(), variables.row(), blast.element("power"), *variables.tiers("tier", "rolled", "window")),
         incidents=f"{SITE} AND kind = 'power'",
         pictures=(("power", "power.png"),),
     )

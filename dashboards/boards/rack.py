@@ -17,7 +17,7 @@ def board() -> Board:
             "GPUs",
             "SELECT gpus AS reporting, toInt32(gpus_expected) - toInt32(gpus) AS silent FROM " + RACK_NOW,
             "none",
-            "GPUs that gave a sample in the newest minute, and known ones that did not.",
+            "GPUs that gave a sample in the newest minute, and expected ones that did not.",
             span=4,
             colours={"reporting": "green", "silent": "orange"},
         ),

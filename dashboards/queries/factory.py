@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dashboards.sql import (
+    FRESH,
     IN_ROW,
     INCIDENTS,
     NOW,
     RACK_WINDOWS,
     SCORES,
     SITE,
-    SITE_WINDOWS,
     metric,
     provisioned_w,
     racks_now,
@@ -19,8 +19,6 @@ from dashboards.variables import IN_MODEL
 from schemas.thresholds import SCORE_BAD
 
 WHERE = f"{SITE} AND {IN_ROW} AND {IN_MODEL}"
-#: Scores of the newest half minute; nothing when none of it is anomalous.
-FRESH = f"{SITE} AND ts > (SELECT max(ts) FROM {SITE_WINDOWS} WHERE {NOW}) - INTERVAL 30 SECOND AND {NOW}"
 RACKS_NOW = racks_now(60, f"{IN_ROW} AND {IN_MODEL}")
 OVER = f"FROM {RACK_WINDOWS} WHERE $__timeFilter(ts) AND {WHERE} AND window_s = $window"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dashboards.holds import holds, with_job
 from dashboards.sql import GPU_10S, NOW, RACK, RACK_WINDOWS, SCORES, metric, newest, reasons, rolled, tdp_w
 
 RACK_NOW = newest(RACK_WINDOWS, 60, "site, rack", "rack = ${rack:singlequote}")
@@ -53,16 +54,16 @@ THROTTLES = (
     f"{rolled('gpu')} WHERE $__timeFilter(ts) AND {RACK} GROUP BY time, node ORDER BY time, node"
 )
 
+_NEWEST = f"SELECT * FROM {GPU_10S} WHERE {NOW} AND {RACK} ORDER BY ts DESC LIMIT 1 BY device"
+_HOLDERS = with_job(f"SELECT site, rack, node, device, board FROM ({_NEWEST})", holds())
 GPUS = (
-    "SELECT g.site AS site, g.rack AS rack, g.device AS device, g.job AS job, g.util_pct_mean AS utilization, "
+    "SELECT g.site AS site, g.rack AS rack, g.device AS device, j.job AS job, g.util_pct_mean AS utilization, "
     "g.power_w_mean AS power, g.power_w_mean "
     f"/ {tdp_w()} AS of_tdp, g.temp_c_mean AS temperature, g.temp_margin_c_mean AS margin, g.mem_temp_c_max AS "
     "hbm, g.sm_clock_mhz_mean AS sm_clock, "
     f"{reasons('toUInt32(ifNull(g.clock_event_reasons_max, 0))')} AS held_by, g.xid_max AS xid, s.score AS "
-    "score, s.cause AS cause FROM (SELECT * FROM "
-    f"{GPU_10S} WHERE {NOW} AND {RACK} ORDER BY ts DESC LIMIT 1 BY device) AS g LEFT JOIN (SELECT device, "
-    "max(a.score) AS score, argMax(a.cause, "
-    f"a.score) AS cause FROM {SCORES} AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s USING (device) "
-    "ORDER BY score DESC NULLS LAST, device LIMIT "
-    f"150"
+    f"score, s.cause AS cause FROM ({_NEWEST}) AS g LEFT JOIN (SELECT device, max(a.score) AS score, argMax(a.cause, "
+    f"a.score) AS cause FROM {SCORES} AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s ON g.device = s.device "
+    f"LEFT JOIN ({_HOLDERS}) AS j ON g.device = j.device "
+    "ORDER BY score DESC NULLS LAST, device LIMIT 150"
 )

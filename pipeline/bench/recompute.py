@@ -11,11 +11,12 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
 from pipeline.store.tables import TABLES
+from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.worker import Worker
 from schemas import derived
 from schemas.log_record import LogRecord
 from schemas.tables import DATABASE, STORED
-from schemas.topics import PART_TOPIC, TELEMETRY
+from schemas.topics import CONTEXT, PART_TOPIC, TELEMETRY
 
 Compared = dict[str, Any]
 #: An incident's columns that are a function of the log alone: how long it has been quiet is not.
@@ -34,6 +35,11 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
             parts.append(value)
 
     worker = Worker(publish, tick_ms)
+    feed = ContextFeed(worker)
+    for topic in CONTEXT:
+        for messages in (await _log(bootstrap, topic)).values():
+            for message in messages:
+                await feed.take(topic, message.value)
     for topic in TELEMETRY:
         for partition, messages in (await _log(bootstrap, topic)).items():
             await worker.process(topic, [(partition, messages)])

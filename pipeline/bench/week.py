@@ -31,6 +31,8 @@ from schemas.tables import DATABASE
 SEED_RACKS, SEED_S = 10, 75
 GPUS_A_RACK = 72
 _HOUR, _DAY = 3600, 86400
+#: Kinds that the pattern's plant has.
+_PLANT_KINDS = tuple(kind for kind in KINDS if kind not in ("gpu_instance", "endpoint"))
 Progress = Callable[[str], None]
 
 
@@ -48,10 +50,10 @@ class Stretch:
 
 
 STRETCHES = (
-    *(Stretch(kind, 1, 600, 10) for kind in KINDS),
-    *(Stretch(f"{kind}_10s", 10, _HOUR, 4) for kind in KINDS),
-    *(Stretch(f"{kind}_1m", 60, 6 * _HOUR + 900, 1) for kind in KINDS),
-    *(Stretch(f"{kind}_1h", _HOUR, 7 * _DAY + _HOUR, 1) for kind in KINDS),
+    *(Stretch(kind, 1, 600, 10) for kind in _PLANT_KINDS),
+    *(Stretch(f"{kind}_10s", 10, _HOUR, 4) for kind in _PLANT_KINDS),
+    *(Stretch(f"{kind}_1m", 60, 6 * _HOUR + 900, 1) for kind in _PLANT_KINDS),
+    *(Stretch(f"{kind}_1h", _HOUR, 7 * _DAY + _HOUR, 1) for kind in _PLANT_KINDS),
     *(
         Stretch(table, step, length, 1, f"window_s = {width}")
         for table in ("rack_windows", "site_windows")
@@ -149,13 +151,13 @@ _ONCE = f"(SELECT who FROM {DATABASE}.identities WHERE hasAny(device, ['utility-
 
 
 def _people(client: Client, copies: int) -> None:
-    columns = ["who", "site", "rack", "node", "device", "model", "job"]
+    columns = ["who", "site", "rack", "node", "device", "model", "board"]
     made = [
         "cityHash64(who, k)",
         "site",
         *(f"arrayMap(x -> {_renamed('x')}, {c})" for c in ("rack", "node", "device")),
         "model",
-        "arrayMap(j -> if(j = '', '', concat(j, '-', toString(intDiv(k, 4)))), job)",
+        "arrayMap(b -> if(b = '', '', concat(b, '-', toString(k))), board)",
     ]
     client.command(
         f"INSERT INTO {DATABASE}.identities ({', '.join(columns)}) SELECT {', '.join(made)} FROM "

@@ -29,17 +29,18 @@ _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%
 
 @click.command()
 @click.argument("metric")
+@click.argument("where", metavar="[PLACE]", required=False, default="")
 @click.option(
     "--place",
     default="",
-    help="A site, rack, node, device or job; `R0001*` for all that begin so. Default: everything.",
+    help="The same as PLACE: a site, rack, node, device, board (GPU UUID) or what another system calls one; `R0001*` "
+    "for all that begin so. Default: everything.",
 )
+@click.option("--job", default="", help="Only what this job held, while it held it.")
 @click.option(
     "--last",
     "last_span",
-    default="15m",
-    show_default=True,
-    help="How far back from the newest sample, or from --to: 90s, 15m, 6h, 2d.",
+    help="How far back from the newest sample, or from --to: 90s, 15m, 6h, 2d. Default: 15m, with --job all its time.",
 )
 @click.option(
     "--from",
@@ -65,8 +66,10 @@ _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%
 @options.data_dir
 def history(
     metric: str,
+    where: str,
     place: str,
-    last_span: str,
+    job: str,
+    last_span: str | None,
     first: dt.datetime | None,
     until: dt.datetime | None,
     every: str | None,
@@ -77,19 +80,26 @@ def history(
     clickhouse: str | None,
     data_dir: Path,
 ) -> None:
-    """Shows METRIC over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or a plot.
+    """Shows METRIC of a PLACE over time, such as `temp_c`, `gpu.power_w` or `cooling.heat_w`: a table, CSV, Parquet or
+    a plot.
 
-    Rows have the mean and the maximum; of a counter, such as `gpu.energy_j`, the increase.
+    Rows have the mean and the maximum; of a counter, such as `gpu.energy_j`, the increase. By device each board that a
+    place held is a line of its own; a board is followed from place to place.
 
     \b
-    gigawatch history temp_c --place R0001 --by device --last 5m
+    gigawatch history temp_c R0001 --by device --last 5m
+    gigawatch history util_pct --job 4711 --by board
     gigawatch history cooling.heat_w --plot heat.png
     """
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install 'gigawatch[plot]'")
+    if where and place and where != place:
+        raise CommandError(f"two places, {where!r} and {place!r}: name one")
+    place = place or where
     try:
         every_s = store_history.span_s(every) if every else 0.0
-        ask = HistoryQuery(metric, place, first, until, every_s, by, store_history.span_s(last_span))
+        span_s = store_history.span_s(last_span) if last_span else 0.0
+        ask = HistoryQuery(metric, place, first, until, every_s, by, span_s, job=job)
         with opened(clickhouse, data_dir) as client:
             found = store_history.history(client, ask)
     except ClickHouseError as err:
@@ -98,7 +108,9 @@ def history(
         raise CommandError(
             f"nothing stored of {metric}"
             + (f" at {place!r}" if place else "")
+            + (f" under job {job!r}" if job else "")
             + " in that time range; `gigawatch query stored` shows what there is"
+            + (", and a job is asked for with --job" if place and not job else "")
         )
     if csv_file == STDOUT:
         pa_csv.write_csv(_harmless(found), sys.stdout.buffer)
@@ -148,8 +160,13 @@ def _draw(found: pa.Table, metric: str, by: str, path: Path) -> None:
     value = "increase" if "increase" in found.column_names else "mean"
     figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")
     series: dict[str, tuple[list[dt.datetime], list[float]]] = {}
-    for row in found.to_pylist():
-        times, values = series.setdefault(row[by] or f"(no {by})", ([], []))
+    rows = found.to_pylist()
+    lines = {(row["device"], row["board"]) for row in rows} if by == "device" else set()
+    several = {device for device, _ in lines if sum(device == other for other, _ in lines) > 1}
+    for row in rows:
+        board = row.get("board") if by == "device" else ""
+        name = f"{row[by]}  {board}" if board and row[by] in several else row[by] or f"(no {by})"
+        times, values = series.setdefault(name, ([], []))
         times.append(row["bucket"])
         values.append(float("nan") if row[value] is None else row[value])
     for name, (times, values) in sorted(series.items()):

@@ -16,8 +16,11 @@ from pipeline.commands.runtime import CommandError
 def inject(fault: str, data_dir: Path) -> None:
     """Injects a labelled FAULT now into the synthetic plant of the factory on --data-dir.
 
-    Names: gpu-thermal, gpu-throttle, gpu-straggler, gpu-dead, gpu-frozen (place: a GPU such as R0001-N01-GPU0);
-    coolant-flow, leak, lying-sensor, psu-loss (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
+    Names: gpu-thermal, gpu-throttle, gpu-straggler, gpu-dead, gpu-frozen, gpu-swap (place: a GPU such as
+    R0001-N01-GPU0); job-idle (a node such as R0001-N01: its job holds it and does nothing); coolant-flow, leak,
+    lying-sensor, psu-loss, rack-dark (a rack such as R0001); cdu-pump (a CDU such as CDU-001).
+
+    gpu-swap@GPU puts a spare board there; with gpu-swap@GPU~GPU two boards change places.
     """
     from pipeline.instance import run_dir
     from pipeline.monitoring import status

@@ -12,8 +12,10 @@ from pipeline.commands.runtime import CommandError
 from pipeline.store import users
 from pipeline.store.access import opened
 from pipeline.store.migrate import migrate as apply
+from pipeline.store.model_views import MODEL_VIEWS
 from pipeline.store.tables import TABLES
-from pipeline.store.views import statements
+from pipeline.store.views import raw_view, statements
+from schemas.catalogue import KINDS
 
 
 @click.command()
@@ -29,11 +31,12 @@ from pipeline.store.views import statements
 )
 @click.option("--print", "show", is_flag=True, help="Print the statements that create everything, and run none.")
 def migrate(clickhouse: str | None, data_dir: Path, cluster: str, with_users: bool, show: bool) -> None:
-    """Creates missing tables and adds missing columns; never drops or changes any."""
+    """Creates missing tables and adds missing columns; never drops or changes any. An older store is brought along."""
     if show:
-        for table in TABLES.values():
-            for statement in statements(table, cluster):
-                click.echo(statement + ";\n")
+        made = [statement for table in TABLES.values() for statement in statements(table, cluster)]
+        made += [raw_view(kind, cluster) for kind in KINDS] + [view(cluster) for _, view in MODEL_VIEWS.values()]
+        for statement in made:
+            click.echo(statement + ";\n")
         return
     with opened(clickhouse, data_dir, readonly=False) as client:
         done = apply(client, cluster)

@@ -21,17 +21,20 @@ from schemas.identity import IDENTITY
 @click.command()
 @click.argument("kind", required=False, type=click.Choice(list(KINDS)))
 @click.option("--place", default="", help="Only places whose site/rack contains this.")
+@click.option("--job", default="", help="Only what this job holds.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per row, with all metrics.")
 @options.broker
 @options.data_dir
-def tail(kind: str | None, place: str, count: int | None, as_json: bool, broker: str | None, data_dir: Path) -> None:
+def tail(
+    kind: str | None, place: str, job: str, count: int | None, as_json: bool, broker: str | None, data_dir: Path
+) -> None:
     """Shows live frames of KIND (default: all): one line a frame, with the means of its leading metrics."""
 
     async def work(stop: asyncio.Event, abort: asyncio.Event) -> int:
         async def follow() -> None:
             seen = 0
-            async for frame in api.live(kind, place, broker=broker, data_dir=data_dir):
+            async for frame in api.live(kind, place, job=job, broker=broker, data_dir=data_dir):
                 (_rows if as_json else _line)(frame)
                 seen += 1
                 if count and seen >= count:

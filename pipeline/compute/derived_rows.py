@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.compute.groups import Groups
 from pipeline.compute.incidents import Judgement
 from pipeline.compute.scores import Scored
 from pipeline.compute.windows import Pane, WindowStats
-from schemas.arrays import Floats, Ints
+from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 from schemas.derived import INCIDENT, PART, ROLLUPS, SCORE, WINDOW
 from schemas.identity import IDENTITY
@@ -76,14 +76,15 @@ def window_rows(kind: str, end: int, width_s: int, devices: Devices, rolled: Win
 
 
 def part_rows(
-    kind: str, end: int, width_s: int, devices: Devices, rolled: WindowStats, groups: Groups
+    kind: str, end: int, width_s: int, devices: Devices, rolled: WindowStats, groups: Groups, expected: Bools
 ) -> pa.RecordBatch:
     """Returns a row per rack and model, from which rack and site figures are joined; power is the sum of the devices'
-    means.
+    means. A rack of which nothing is heard has a row too while devices of it are `expected`.
     """
     present = rolled.present
     count = np.bincount(groups.group, weights=present, minlength=groups.count)
-    here = np.flatnonzero(count)
+    ought = np.bincount(groups.group, weights=present | expected, minlength=groups.count)
+    here = np.flatnonzero(ought)
     some = np.zeros(groups.count, np.int64)
     some[groups.group] = np.arange(len(groups.group))  # any device of each group
 
@@ -104,9 +105,9 @@ def part_rows(
         "window_s": np.full(len(here), width_s),
         **{n: devices.column(n, some[here]) for n in ("site", "rack", "model")},
         "devices": count[here],
-        "expected": groups.sizes[here],
+        "expected": ought[here],
         "coverage": np.bincount(groups.group, weights=rolled.samples, minlength=groups.count)[here]
-        / count[here]
+        / np.maximum(count[here], 1)
         / rolled.ticks,
         "energy_j": unknown if energy is None else total(energy),
     }
@@ -121,13 +122,16 @@ def part_rows(
     return PART.build(columns)
 
 
-def score_rows(kind: str, end: int, devices: Devices, rows: Ints, scored: Scored) -> pa.RecordBatch:
-    """Returns the scores of the devices in `rows`, each with its cause."""
+def score_rows(
+    kind: str, end: int, devices: Devices, rows: Ints, scored: Scored, jobs: Sequence[str]
+) -> pa.RecordBatch:
+    """Returns the scores of the devices in `rows`, each with its cause and the job that holds it."""
     return SCORE.build(
         {
             "ts": np.full(len(rows), end),
             "kind": [kind] * len(rows),
             **_identity(devices, rows),
+            "job": jobs,
             "score": scored.score[rows],
             "cause": scored.cause[rows].tolist(),
             "value": scored.value[rows],
@@ -138,11 +142,11 @@ def score_rows(kind: str, end: int, devices: Devices, rows: Ints, scored: Scored
     )
 
 
-def judgements(devices: Devices, rows: Ints, scored: Scored) -> Iterator[Judgement]:
+def judgements(devices: Devices, rows: Ints, scored: Scored, jobs: Sequence[str]) -> Iterator[Judgement]:
     """Yields what the detector found of the devices in `rows`, as incidents take it."""
-    for row in rows.tolist():
+    for row, job in zip(rows.tolist(), jobs, strict=True):
         identity = {name: devices.columns[name][row] for name in IDENTITY}
-        yield Judgement(identity, float(scored.score[row]), scored.cause[row])
+        yield Judgement(identity, float(scored.score[row]), scored.cause[row], job)
 
 
 def incident_rows(rows: list[dict[str, Any]]) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ from pipeline.compute.scores import Scored
 from pipeline.compute.timing import BASELINE_MS, HISTORY_PANES, PANE_MS
 from pipeline.compute.versioned import Versioned
 from pipeline.compute.windows import Pane
-from schemas.arrays import Bools, Floats
+from schemas.arrays import Bools, Floats, Ints
 from schemas.catalogue import KINDS
 
 
@@ -32,7 +32,9 @@ class Detector:
             np.zeros((len(self._scored), 0), np.float32),
             np.zeros((len(self._scored), 0), np.float32),
         )
+        self._places: Versioned[tuple[Ints, int]] = Versioned()
         self._peers: Versioned[Groups] = Versioned()
+        self._held = np.zeros(0, np.int64)
         counters = [m.name for m in metrics if m.kind == "counter"]
         self._index = {m.name: i for i, m in enumerate(metrics)}
         self._counter_index = {name: i for i, name in enumerate(counters)}
@@ -44,12 +46,13 @@ class Detector:
         self._history = widen(self._history, devices, np.nan)
         self._baseline = (widen(self._baseline[0], devices, np.nan), widen(self._baseline[1], devices, np.nan))
 
-    def judge(self, end: int, pane: Pane, known: Bools) -> Scored:
-        """Returns every device's score in the pane that ends at `end`; `known`: devices seen before it began.
+    def judge(self, end: int, pane: Pane, known: Bools, held: Ints | None = None) -> Scored:
+        """Returns every device's score in the pane that ends at `end`; `known`: devices that ought to give
+        samples in it; `held` int64[devices]: the job that holds each.
 
         The pane becomes part of their past.
         """
-        peers = self._peers.get(self._devices.version, lambda: Groups(*self._devices.group(*KINDS[self._kind].peers)))
+        peers = self._peer_groups(held)
         current = pane.mean[self._scored_at]
         result = scores.score(self._scored, current, self._baseline, peers)
         self._apply_rules(end, pane, known, result)
@@ -57,6 +60,25 @@ class Detector:
         self._history[slot] = current
         self._past_ends[slot] = end
         return result
+
+    def history(self) -> tuple[Ints, dict[str, Floats]]:
+        """Returns (int64[panes] ends of the last panes by slot, float32[panes, devices] means by scored metric)."""
+        return self._past_ends, {m.name: self._history[:, i] for i, m in enumerate(self._scored)}
+
+    def _peer_groups(self, held: Ints | None) -> Groups:
+        """Returns who is compared with whom: those that share the identity columns, and the job, of `peers`."""
+        names = [name for name in KINDS[self._kind].peers if name != "job"]
+        codes, _ = self._places.get(self._devices.version, lambda: self._devices.group(*names))
+        if held is None:
+            held = np.zeros(len(codes), np.int64)
+        if not np.array_equal(held, self._held):
+            self._held, self._peers = held, Versioned()
+
+        def grouped() -> Groups:
+            found, group = np.unique(codes * (int(held.max(initial=0)) + 2) + held + 1, return_inverse=True)
+            return Groups(group, len(found))
+
+        return self._peers.get(self._devices.version, grouped)
 
     def _apply_rules(self, end: int, pane: Pane, known: Bools, result: Scored) -> None:
         view = PaneView(

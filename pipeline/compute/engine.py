@@ -13,32 +13,47 @@ from collections.abc import Iterable
 import numpy as np
 
 from pipeline.compute import derived_rows, scores
+from pipeline.compute.context import Context
 from pipeline.compute.derived_rows import ClosedPane
 from pipeline.compute.detector import Detector
 from pipeline.compute.devices import Devices
+from pipeline.compute.expectation import Expectation
+from pipeline.compute.holdings import Holdings
 from pipeline.compute.incidents import Incidents
 from pipeline.compute.intake import Intake
+from pipeline.compute.job_windows import JobWindows, PaneHistory
 from pipeline.compute.panes import Panes
 from pipeline.compute.quality import Quality
 from pipeline.compute.timing import HISTORY_PANES, PANE_MS
+from schemas.arrays import Ints
+from schemas.catalogue import KINDS
 from schemas.frame import Frame
 
 
 class KindEngine:
     """State of one (kind, partition): the watermark and the order in which panes close.
 
-    Panes that begin before `emit_from_ms`, whose past was not read, are computed but not returned.
+    Panes that begin before `emit_from_ms`, whose past was not read, are computed but not returned. `context`, which all
+    engines of a worker share, is no part of a snapshot of the engine.
     """
 
-    def __init__(self, kind: str, tick_ms: int = 1000, lateness_ms: int = 3000) -> None:
+    def __init__(self, kind: str, tick_ms: int = 1000, lateness_ms: int = 3000, context: Context | None = None) -> None:
         self.kind, self._lateness_ms = kind, lateness_ms
+        self.context = context or Context()
         self.counts: Counter[str] = Counter()
         self.devices = Devices()
+        self.expectation = Expectation(kind, self.devices)
         self.quality = Quality(kind)
         self.incidents = Incidents(kind, PANE_MS)
         self.intake = Intake(kind, tick_ms, lateness_ms, self.devices, self.quality, self.counts)
         self._panes = Panes(kind, self.intake, self.devices, self.quality)
         self._detector = Detector(kind, self.devices, self.quality)
+        held = KINDS[kind].held
+        self._holdings = Holdings(self.devices, held) if held else None
+        self._jobs = (
+            JobWindows(self.devices, self.intake, self._holdings) if self._holdings and held == "device" else None
+        )
+        self._racks_noted = -1
         self.watermark_ms = self.closed_ms = self.emit_from_ms = 0
 
     @property
@@ -74,6 +89,15 @@ class KindEngine:
         self.intake.flush_complete()
         return out
 
+    def advance(self, now_ms: int) -> list[ClosedPane]:
+        """Lets event time reach `now_ms` without a sample, as others saw it pass; returns the panes that closed."""
+        self.intake.flush_pending()
+        self.watermark_ms = max(self.watermark_ms, now_ms)
+        due = (now_ms - self._lateness_ms) // PANE_MS * PANE_MS
+        if not self.closed_ms:
+            self.closed_ms = due
+        return self._close_until(due) if due > self.closed_ms else []
+
     def flush(self) -> list[ClosedPane]:
         """Closes every pane that has begun, lateness or not: the end of a recording."""
         self.intake.flush_pending()
@@ -104,6 +128,7 @@ class KindEngine:
         return end - PANE_MS >= self.emit_from_ms
 
     def _close(self, end: int) -> ClosedPane:
+        self.expectation.update(end, self.context.inventory)
         self.intake.grow()
         self._panes.grow_history()
         self._detector.grow_history()
@@ -112,18 +137,50 @@ class KindEngine:
         if pane.samples.any():
             rows = self.devices.present_rows(pane.samples > 0)
             closed.batches[f"rollup_{self.kind}"] = derived_rows.rollup_rows(self.kind, end, self.devices, rows, pane)
-        closed.batches |= self._panes.windows(end)
-        scored = self._detector.judge(end, pane, self.intake.first_seen_ms < end - PANE_MS)
+        closed.batches |= self._panes.windows(end, self.expectation.expected)
+        held = self._held(end - PANE_MS)
+        scored = self._detector.judge(end, pane, self.expectation.known(end, self.intake.first_seen_ms), held)
         published = np.flatnonzero(scored.score >= scores.PUBLISH_FROM)
+        jobs = self._job_names(held, published)
         if len(published):
-            closed.batches["score"] = derived_rows.score_rows(self.kind, end, self.devices, published, scored)
+            closed.batches["score"] = derived_rows.score_rows(self.kind, end, self.devices, published, scored, jobs)
         if self._emits(end):
-            self.incidents.adopt(self.devices.__contains__)
-            opened = self.incidents.update(end, derived_rows.judgements(self.devices, published, scored))
+            self.incidents.adopt(self.devices.key_of)
+            opened = self.incidents.update(end, derived_rows.judgements(self.devices, published, scored, jobs))
             if opened:
                 closed.batches["incident"] = derived_rows.incident_rows(opened)
         noted = self.quality.rows_until(end)
         if noted is not None:
             closed.batches["quality"] = noted
+        self._close_jobs(end, closed)
         self._detector.update_baseline(end)
         return closed
+
+    def _held(self, at_ms: int) -> Ints | None:
+        """Returns int64[devices], the job that holds each; None when no job holds any."""
+        if self._racks_noted != self.devices.version:
+            self._racks_noted = self.devices.version
+            self.context.note_racks(self.devices)
+        if self._holdings is None or not len(self.context.allocations):
+            return None
+        affected_ms = self._holdings.update(self.context)
+        if self._jobs is not None and affected_ms is not None:
+            self._jobs.affect(affected_ms)
+        return self._holdings.current(self.context.allocations, at_ms)
+
+    def _job_names(self, held: Ints | None, rows: Ints) -> list[str]:
+        if held is None:
+            return [""] * len(rows)
+        return [self.context.allocations.jobs[code] if code >= 0 else "" for code in held[rows].tolist()]
+
+    def _close_jobs(self, end: int, closed: ClosedPane) -> None:
+        if self._jobs is None or not len(self.context.allocations):
+            return
+        ends, means = self._detector.history()
+        history = PaneHistory(ends, means, self._panes.increases("energy_j"))
+        rows = self._jobs.close(end, history, self.context.allocations)
+        if rows is not None:
+            closed.batches["job_window"] = rows
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"context": Context()}

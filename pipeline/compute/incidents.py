@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.identity import IDENTITY
+from schemas.identity import IDENTITY, DeviceKey, device_key
 from schemas.thresholds import SCORE_BAD, SCORE_NOTICE
 
 OPEN_AT = SCORE_BAD
@@ -14,25 +14,31 @@ OPEN_AFTER = 2  # panes in a row
 CLEAR_BELOW = SCORE_NOTICE
 CLEAR_AFTER = 6
 REFRESH_MS = 60_000
-Key = tuple[str, str, str]  # site, rack, device
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One device's score in one pane, and its cause. `identity` holds the columns of schemas.frame.IDENTITY."""
+    """One device's score in one pane, its cause, and the job that holds it. `identity` has the columns of IDENTITY."""
 
     identity: dict[str, str]
     score: float
     cause: str
+    job: str = ""
 
     @property
-    def key(self) -> Key:
-        return self.identity["site"], self.identity["rack"], self.identity["device"]
+    def key(self) -> DeviceKey:
+        return _key(self.identity)
+
+
+def _key(row: Mapping[str, Any]) -> DeviceKey:
+    return device_key(row["site"], row["rack"], row["device"], row["board"])
 
 
 @dataclass(slots=True)
 class _Case:
+    name: str
     identity: dict[str, str]
+    job: str
     opened_ms: int
     peak: float
     score: float
@@ -48,8 +54,8 @@ class Incidents:
 
     def __init__(self, kind: str, pane_ms: int) -> None:
         self._kind, self._pane_ms = kind, pane_ms
-        self._cases: dict[Key, _Case] = {}
-        self._dormant: dict[Key, _Case] = {}
+        self._cases: dict[DeviceKey, _Case] = {}
+        self._dormant: dict[DeviceKey, _Case] = {}
 
     def __len__(self) -> int:
         return sum(c.reported for c in self._cases.values())
@@ -65,7 +71,9 @@ class Incidents:
                 continue
             seen.add(key)
             if case is None:
-                self._cases[key] = _Case(judged.identity, now_ms, judged.score, judged.score, judged.cause)
+                identity = judged.identity
+                name = f"{self._kind}/{identity['site']}/{identity['board'] or identity['device']}/{now_ms}"
+                self._cases[key] = _Case(name, identity, judged.job, now_ms, judged.score, judged.score, judged.cause)
                 continue
             out += self._update_case(key, case, now_ms, judged.score, judged.cause)
         for key in [k for k in self._cases if k not in seen]:
@@ -82,7 +90,9 @@ class Incidents:
         for row in rows:
             if row["kind"] != self._kind or not row["open"]:
                 continue
-            self._dormant[row["site"], row["rack"], row["device"]] = _Case(
+            self._dormant[_key(row)] = _Case(
+                name=row["incident"],
+                job=row["job"],
                 identity={n: row[n] for n in IDENTITY},
                 opened_ms=int(row["opened"]),
                 peak=float(row["peak"]),
@@ -93,12 +103,14 @@ class Incidents:
                 reported=True,
             )
 
-    def adopt(self, mine: Callable[[Key], bool]) -> None:
-        """Activates restored incidents of devices that are ours."""
-        for key in [k for k in self._dormant if mine(k)]:
-            self._cases.setdefault(key, self._dormant.pop(key))
+    def adopt(self, key_of: Callable[[DeviceKey], DeviceKey | None]) -> None:
+        """Activates restored incidents of devices that are ours, under the key by which they are known now."""
+        for key in [*self._dormant]:
+            now = key_of(key)
+            if now is not None:
+                self._cases.setdefault(now, self._dormant.pop(key))
 
-    def _update_case(self, key: Key, case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
+    def _update_case(self, key: DeviceKey, case: _Case, now_ms: int, score: float, cause: str) -> list[dict[str, Any]]:
         if now_ms <= case.published_ms:  # a replay of what is published already
             return []
         case.score = score
@@ -120,15 +132,15 @@ class Incidents:
         return []
 
     def _row(self, case: _Case, now_ms: int, closed: bool) -> dict[str, Any]:
-        name = f"{self._kind}/{case.identity['site']}/{case.identity['device']}/{case.opened_ms}"
         return {
-            "incident": name,
+            "incident": case.name,
             "updated": now_ms,
             "opened": case.opened_ms,
             "closed": now_ms if closed else 0,
             "open": 0 if closed else 1,
             "kind": self._kind,
             **case.identity,
+            "job": case.job,
             "peak": case.peak,
             "score": case.score,
             "cause": case.cause,

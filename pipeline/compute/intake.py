@@ -143,6 +143,13 @@ class Intake:
                     ring, k = self._place[name]
                     rings[ring].put(slots[ring], k, rows, values if keep is None else values[keep])
 
+    def samples(self, name: str, first_tick: int, ticks: int, rows: Ints) -> Floats:
+        """Returns float[ticks, rows] of one metric as far as its samples are still held; NaN where not."""
+        if name not in self._place:
+            return np.full((ticks, len(rows)), np.nan)
+        ring, k = self._place[name]
+        return self._rings[ring].window(first_tick, ticks, [k], rows)[:, 0]
+
     def grow(self) -> None:
         """Makes room for the samples of new devices."""
         devices = len(self._devices)

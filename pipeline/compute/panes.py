@@ -16,6 +16,7 @@ from pipeline.compute.ring import widen
 from pipeline.compute.timing import HISTORY_PANES, PANE_MS
 from pipeline.compute.versioned import Versioned
 from pipeline.compute.windows import Pane, WindowStats
+from schemas.arrays import Bools, Floats
 from schemas.catalogue import KINDS
 from schemas.derived import WINDOWS
 
@@ -67,8 +68,10 @@ class Panes:
             self._increases[n, end // PANE_MS % HISTORY_PANES] = increase[k]
         return Pane(mean, maxima, increase, intake.filled.samples(first, self._ticks), carried_by_any)
 
-    def windows(self, end: int) -> dict[str, pa.RecordBatch]:
-        """Returns the batches `window` and `part` of all windows that end at `end`; nothing when all are empty."""
+    def windows(self, end: int, expected: Bools) -> dict[str, pa.RecordBatch]:
+        """Returns the batches `window` and `part` of all windows that end at `end`; parts also of racks that are dark,
+        but of which devices are `expected`; nothing when all are empty.
+        """
         intake = self._intake
         groups = self._groups.get(self._devices.version, lambda: Groups(*self._devices.group("site", "rack", "model")))
         windows, parts = [], []
@@ -77,7 +80,7 @@ class Panes:
                 continue
             first, ticks = (end - width_s * 1000) // intake.tick_ms, width_s * 1000 // intake.tick_ms
             samples = intake.filled.samples(first, ticks)
-            if not samples.any():
+            if not samples.any() and not expected.any():
                 continue
             slots = np.arange(end - width_s * 1000 + PANE_MS, end + 1, PANE_MS) // PANE_MS % HISTORY_PANES
             increase = {}
@@ -93,6 +96,13 @@ class Panes:
                 increase,
                 groups,
             )
-            windows.append(derived_rows.window_rows(self._kind, end, width_s, self._devices, rolled))
-            parts.append(derived_rows.part_rows(self._kind, end, width_s, self._devices, rolled, groups))
-        return {"window": pa.concat_batches(windows), "part": pa.concat_batches(parts)} if windows else {}
+            if samples.any():
+                windows.append(derived_rows.window_rows(self._kind, end, width_s, self._devices, rolled))
+            parts.append(derived_rows.part_rows(self._kind, end, width_s, self._devices, rolled, groups, expected))
+        found = {"window": windows, "part": parts}
+        return {name: pa.concat_batches(batches) for name, batches in found.items() if batches}
+
+    def increases(self, counter: str) -> Floats:
+        """Returns float64[panes, devices]: a windowed counter's increase in each of the last panes, by slot."""
+        at = [name for _, name in self._windowed_counters].index(counter)
+        return np.asarray(self._increases[at])

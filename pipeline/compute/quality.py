@@ -26,6 +26,8 @@ REASONS = {
     "future": "more than a minute ahead of the moment at which Kafka got it: a dead letter",
     "seconds": "a time stamp in seconds where milliseconds are wanted: a dead letter",
     "stale": "older than --max-age when Kafka got it: a dead letter",
+    "down": "an endpoint that gave no samples in a whole pane",
+    "inventory-differs": "two inventories place a device, or name its model, differently",
     "silent": "a known device without a sample in a whole pane",
     "frozen": "an energy counter that does not move while power is drawn",
     "counter-reset": "a counter that went backwards: its value since the reset counts as its increase",

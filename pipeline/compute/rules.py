@@ -149,6 +149,11 @@ def _frozen(view: PaneView, _: RuleState) -> Finding:
         return (energy == 0) & (power > DRAWN_W) & (view.samples > 1), power
 
 
+def _down(view: PaneView, _: RuleState) -> Finding:
+    up = view.max("up")
+    return up == 0, up
+
+
 def _silent(view: PaneView, _: RuleState) -> Finding:
     return view.known & (view.samples == 0), np.zeros(len(view.known))
 
@@ -199,10 +204,26 @@ RULES: tuple[Rule, ...] = (
         summary="{device} repeats the same readings: its exporter or driver hangs",
     ),
     Rule(
+        "down",
+        "An endpoint gives no samples: it cannot be reached, refuses, or answers with nothing that can be read.",
+        1.0,
+        _down,
+        kinds=("endpoint",),
+        needs=("up",),
+        expected=1.0,
+        overrides=True,
+        quality="down",
+        quality_metric="up",
+        alert="endpoint-down",
+        title="An endpoint is down",
+        summary="{device} gives no samples; what it serves is not heard",
+    ),
+    Rule(
         "silent",
         "A known device gives no sample in a whole pane.",
         1.0,
         _silent,
+        kinds=tuple(kind for kind, catalogue in KINDS.items() if catalogue.expected),
         overrides=True,
         quality="silent",
         alert="gpu-lost",

@@ -94,7 +94,7 @@ class SiteEngine:
             {ts for _, w, ts in self._windows if w == BALANCE_WINDOW_S and self._judged_ms < ts < self._seen_ms}
         )
         out = []
-        self.incidents.adopt(lambda _: True)  # there is one site engine
+        self.incidents.adopt(lambda key: key)  # there is one site engine
         for ts in due:
             out += self.incidents.update(
                 ts,
@@ -149,6 +149,7 @@ def _balance_scores(racks: dict[str, Any]) -> dict[str, Any]:
         "node": [""] * count,
         "device": rack,
         "model": ["rack-loop"] * count,
+        "board": [""] * count,
         "job": [""] * count,
         "score": score[bad],
         "cause": ["heat_balance"] * count,

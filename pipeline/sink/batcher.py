@@ -29,7 +29,7 @@ _STORED_BEFORE = "stored-before"
 
 @dataclass(slots=True)
 class Flush:
-    """What one flush does: inserts by table and day, dead letters, then offsets (the next to read) by partition."""
+    """What one flush does: inserts by table and period, dead letters, then offsets (the next to read) by partition."""
 
     messages: dict[tuple[str, str], list[StoredMessage]] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Batcher:
         self.discarded: Counter[str] = Counter()
 
     def add(self, record: LogRecord, now: float, days: set[dt.date] | None = None) -> None:
-        """Adds a record; `days` are the days of it that are stored already.
+        """Adds a record; `days` are the first days of the periods of it that are stored already.
 
         Its offset advances whatever becomes of it.
         """
@@ -77,7 +77,7 @@ class Batcher:
         self.received[record.topic] += 1
         table = BY_TOPIC[record.topic]
         try:
-            content, dated = self._decode(record), table.dated
+            content = self._decode(record)
         except InvalidFrame as err:
             batch.dead.append(
                 DeadLetter(
@@ -93,11 +93,11 @@ class Batcher:
                 return
         rows = content.batch if isinstance(content, Frame) else content
         if days:
-            rows = dedup.remaining(rows, dated, days)
+            rows = dedup.remaining(rows, table, days)
             if not rows.num_rows:
                 self.discarded[_STORED_BEFORE] += 1
                 return
-        for day, part in dedup.by_day(rows, dated):
+        for day, part in dedup.by_period(rows, table):
             self._add(table.name, day, Frame(content.kind, part) if isinstance(content, Frame) else part, record)
 
     def _add(self, table: str, day: str, content: Frame | pa.RecordBatch, record: LogRecord) -> None:

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from pipeline.store.table import Table
 from schemas.tables import DATABASE
 
-#: (offset, Kafka time stamp in ms) -> the days whose rows of that message are stored.
+#: (offset, Kafka time stamp in ms) -> the periods (their first days) whose rows of that message are stored.
 StoredOffsets = dict[tuple[int, int], set[dt.date]]
 
 
@@ -24,33 +24,39 @@ def stored_offsets(client: Client, table: Table, log_id: str, partition: int, fi
     old one.
     """
     rows = client.query(
-        f"SELECT kafka_offset, toUnixTimestamp64Milli(kafka_ts), {table.day} FROM {DATABASE}.{table.stored_as} "
+        f"SELECT kafka_offset, toUnixTimestamp64Milli(kafka_ts), {table.period} FROM {DATABASE}.{table.stored_as} "
         "WHERE kafka_log = {log:String} AND kafka_partition = {partition:UInt16} AND kafka_offset >= {first:UInt64} "
         "AND kafka_offset < {end:UInt64} GROUP BY 1, 2, 3",
         parameters={"log": log_id, "partition": partition, "first": first, "end": end},
     ).result_rows
     found: StoredOffsets = {}
-    for offset, stamp, day in rows:
-        found.setdefault((int(offset), int(stamp)), set()).add(day)
+    for offset, stamp, first_day in rows:
+        found.setdefault((int(offset), int(stamp)), set()).add(first_day)
     return found
 
 
-def remaining(batch: pa.RecordBatch, dated: str, days: set[dt.date]) -> pa.RecordBatch:
-    """The rows of a message whose day is not stored yet."""
-    if not days:
+def remaining(batch: pa.RecordBatch, table: Table, stored: set[dt.date]) -> pa.RecordBatch:
+    """The rows of a message whose period is not stored yet."""
+    if not stored:
         return batch
-    of_row = pc.cast(batch.column(batch.schema.get_field_index(dated)), pa.date32())
-    return batch.filter(pc.invert(pc.is_in(of_row, pa.array(sorted(days), pa.date32()))))
+    return batch.filter(pc.invert(pc.is_in(_periods(batch, table), pa.array(sorted(stored), pa.date32()))))
 
 
-def by_day(batch: pa.RecordBatch, dated: str) -> list[tuple[str, pa.RecordBatch]]:
-    """The rows split by day, since ClickHouse stores each day's rows of an insert apart."""
-    column = batch.column(batch.schema.get_field_index(dated))
-    first, last = pc.min(column).as_py().date(), pc.max(column).as_py().date()
+def by_period(batch: pa.RecordBatch, table: Table) -> list[tuple[str, pa.RecordBatch]]:
+    """The rows split by period, since ClickHouse stores each partition's rows of an insert apart."""
+    of_row = _periods(batch, table)
+    first, last = pc.min(of_row).as_py(), pc.max(of_row).as_py()
     if first == last:
         return [(first.isoformat(), batch)]
-    days = pc.cast(column, pa.date32())
     return [
-        (day.isoformat(), batch.filter(pc.equal(days, pa.scalar(day, pa.date32()))))
-        for day in sorted(set(days.to_pylist()))
+        (day.isoformat(), batch.filter(pc.equal(of_row, pa.scalar(day, pa.date32()))))
+        for day in sorted(set(of_row.to_pylist()))
     ]
+
+
+def _periods(batch: pa.RecordBatch, table: Table) -> pa.Array:
+    """Of each row the first day of its period, as `Table.period` has it."""
+    if not table.split:
+        return pa.array([dt.date(1970, 1, 1)] * batch.num_rows, pa.date32())
+    days = pc.cast(batch.column(batch.schema.get_field_index(table.dated)), pa.date32())
+    return days if table.split == "day" else pc.floor_temporal(days, unit="month")

@@ -96,10 +96,10 @@ class DeviceSets:
 
     def _learn(self, columns: Mapping[str, pa.Array], whole: bool = False) -> RowGroups:
         """Groups rows by rack, or by what of a message shares a group (`whole`: all of it); within one, rows are sorted
-        by name, so that the same devices have the same id in every message.
+        by name and board, so that the same devices have the same id in every message.
         """
         lists = {name: columns[name].to_pylist() for name in IDENTITY}
-        device, racks = lists["device"], lists["rack"]
+        device, racks, board = lists["device"], lists["rack"], lists["board"]
         keys = {
             rack: rack if self._by_rack else "" if whole else zlib.crc32(rack.encode()) % _GROUPS for rack in set(racks)
         }
@@ -108,7 +108,7 @@ class DeviceSets:
             together.setdefault((site, keys[rack]), []).append(row)
         groups, order = [], list[int]()
         for (site, _), rows in sorted(together.items(), key=lambda item: str(item[0])):
-            rows.sort(key=lambda row: (racks[row], device[row]))
+            rows.sort(key=lambda row: (racks[row], device[row], board[row]))
             named = {name: [lists[name][row] for row in rows] for name in ("rack", *NAMED)}
             who = _number(site, named)
             if who not in self._stored_ids:

@@ -1,4 +1,7 @@
-"""Brings a ClickHouse to the catalogue's shape: creates what is missing, adds columns, never drops or changes any."""
+"""Brings a ClickHouse to the catalogue's shape: creates what is missing, adds columns, never drops or changes any.
+
+A store of an older version is brought along once: `store_version` holds what was done.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,22 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.store.client import StoreError
 from pipeline.store.columns import Column
+from pipeline.store.model_views import MODEL_VIEWS
+from pipeline.store.old_jobs import allocations
 from pipeline.store.table import HEURISTICS, Table
-from pipeline.store.tables import TABLES
-from pipeline.store.views import device_view, raw_view
+from pipeline.store.tables import IDENTITIES, TABLES
+from pipeline.store.views import device_view, raw_columns, raw_view
 from schemas.catalogue import KINDS
-from schemas.tables import DATABASE
+from schemas.tables import DATABASE, STORE_VERSION
+
+#: Table or view -> its columns, each with its type and comment.
+_Found = dict[str, dict[str, tuple[str, str]]]
 
 
 def migrate(client: Client, cluster: str = "") -> list[str]:
     """Applies what is needed and returns it, a line each.
 
-    Raises StoreError when a column has another type than ours.
+    Raises StoreError when a column has another type than ours, or a newer version made the store.
     """
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
     done: list[str] = []
@@ -26,13 +34,8 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
         "SELECT 1 FROM system.databases WHERE name = {db:String}", parameters={"db": DATABASE}
     ).result_rows:
         client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}{on}")  # a writer may not, and need not
-    rows = client.query(
-        "SELECT table, name, type, comment FROM system.columns WHERE database = {db:String}",
-        parameters={"db": DATABASE},
-    ).result_rows
-    have: dict[str, dict[str, tuple[str, str]]] = {}
-    for table, name, kind, comment in rows:
-        have.setdefault(str(table), {})[str(name)] = str(kind), str(comment)
+    have = _found(client)
+    version = _version(client, have)
     known = [
         str(row[0])
         for row in client.query(
@@ -59,15 +62,50 @@ def migrate(client: Client, cluster: str = "") -> list[str]:
             _add(client, table, column, local, on) for column in table.stored if _lacks(have[local], table, column)
         ]
         done += added
-        if table.frames and (added or set(have.get(table.name, ())) != {"who", *(c.name for c in table.columns)}):
+        shown = {"who", *(c.name for c in table.columns)}
+        if table.frames and (added or version < STORE_VERSION or set(have.get(table.name, ())) != shown):
             client.command(device_view(table, cluster))
             done.append(f"view {table.name}")
     changed = {line.partition(" ")[2].partition(".")[0] for line in done}
     for kind in KINDS:
-        if f"{kind}_raw" not in have or kind in changed:
+        if kind in changed or set(have.get(f"{kind}_raw", ())) != set(raw_columns(kind)):
             client.command(raw_view(kind, cluster))
             done.append(f"view {kind}_raw")
+    for name, (columns, made) in MODEL_VIEWS.items():
+        if version < STORE_VERSION or set(have.get(name, ())) != set(columns):
+            client.command(made(cluster))
+            done.append(f"view {name}")
+    if version < STORE_VERSION:
+        if "job" in have.get(IDENTITIES.name, ()):
+            client.command(allocations(cluster))
+            done.append("jobs of version 1 are allocations")
+        client.command(f"INSERT INTO {DATABASE}.store_version (version, ts) VALUES ({STORE_VERSION}, now64(3))")
+        done.append(f"store version {STORE_VERSION}")
     return done
+
+
+def _found(client: Client) -> _Found:
+    rows = client.query(
+        "SELECT table, name, type, comment FROM system.columns WHERE database = {db:String}",
+        parameters={"db": DATABASE},
+    ).result_rows
+    have: _Found = {}
+    for table, name, kind, comment in rows:
+        have.setdefault(str(table), {})[str(name)] = str(kind), str(comment)
+    return have
+
+
+def _version(client: Client, have: _Found) -> int:
+    """The version that the store has been brought to; 1 before there were any numbers, and where there is no store."""
+    version = 1
+    if "store_version" in have:
+        version = max(1, int(client.query(f"SELECT max(version) FROM {DATABASE}.store_version").result_rows[0][0]))
+    if version > STORE_VERSION:
+        raise StoreError(
+            f"the store is of version {version}, this Gigawatch knows version {STORE_VERSION}: a newer one wrote it. "
+            "Install that one, or name another store"
+        )
+    return version
 
 
 def _lacks(have: dict[str, tuple[str, str]], table: Table, column: Column) -> bool:

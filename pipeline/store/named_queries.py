@@ -5,37 +5,16 @@ Each answers for the newest moment that is stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pipeline.store import holds, places
+from pipeline.store.blast_radius import BLAST_RADIUS
+from pipeline.store.inventory_queries import ASSETS, PLACE, SILENT
+from pipeline.store.job_detail import JOB
+from pipeline.store.jobs_queries import BUSIEST, ENERGY, JOBS, NODES
+from pipeline.store.question import GPUS, HELD_NOW, RECENT_S, NamedQuery, latest
 from pipeline.store.select import Select
 from schemas.catalogue import KINDS
 from schemas.tables import DATABASE
 from schemas.thresholds import HEAT_BALANCE, HEAT_BALANCE_OFF, WINDOW_COVERAGE
-
-
-@dataclass(frozen=True, slots=True)
-class NamedQuery:
-    """`{limit}` in the SQL is how many rows."""
-
-    name: str
-    help: str
-    sql: str
-    nothing: str = "nothing of the kind is stored yet (windows close about 15 s after a factory starts)"
-
-
-#: Seconds back from the newest scores that count as now.
-RECENT_S = 30
-
-
-def latest(table: str, window_s: int) -> str:
-    """The newest row of every site (and rack) within a minute of the newest of all: partitions do not close in step."""
-    where = f"window_s = {window_s}"
-    per = "site, rack" if table == "rack_windows" else "site"
-    return (
-        f"(SELECT * FROM {DATABASE}.{table} FINAL WHERE {where} AND ts > (SELECT max(ts) FROM "
-        f"{DATABASE}.{table} WHERE {where}) "
-        f"- INTERVAL 60 SECOND ORDER BY ts DESC LIMIT 1 BY {per})"
-    )
 
 
 def worst_devices(now: str, limit: str) -> Select:
@@ -66,8 +45,8 @@ def _stored(kind: str) -> str:
     frames = f"{DATABASE}.{kind}_frames"
     seen = Select(("who",), frames).subquery()
     devices = Select(
-        ("uniqExact(site, place, name)",),
-        f"{DATABASE}.identities ARRAY JOIN rack AS place, device AS name",
+        (f"uniqExact(site, {places.UNIT})",),
+        f"{DATABASE}.identities ARRAY JOIN rack, device, board",
         (f"who IN {seen}",),
     )
     size = Select(
@@ -89,11 +68,6 @@ def _stored(kind: str) -> str:
 
 
 _RACKS, _SITES = latest("rack_windows", 60), latest("site_windows", 60)
-_GPUS = (
-    f"(SELECT * FROM {DATABASE}.gpu_10s WHERE ts > (SELECT max(ts) FROM {DATABASE}.gpu_10s) - INTERVAL 30 SECOND "
-    "ORDER BY ts DESC LIMIT 1 BY site, rack, device)"
-)
-
 
 QUESTIONS: dict[str, NamedQuery] = {
     q.name: q
@@ -116,16 +90,9 @@ QUESTIONS: dict[str, NamedQuery] = {
             "SELECT device, model, job, round(temp_c_mean, 1) AS temp_c, round(mem_temp_c_max, 1) AS "
             "mem_temp_c, round(temp_margin_c_mean, 1) AS "
             "margin_c, round(power_w_mean, 1) AS power_w, round(sm_clock_mhz_mean) AS sm_clock_mhz "
-            f"FROM {_GPUS} ORDER BY temp_c_mean DESC, device LIMIT {{limit}}",
+            f"FROM {holds.with_holder(GPUS, HELD_NOW, 10)} ORDER BY temp_c_mean DESC, device LIMIT {{limit}}",
         ),
-        NamedQuery(
-            "busiest",
-            "The busiest jobs over the newest 10 s: GPUs, utilization, power.",
-            "SELECT if(job = '', '(no job)', job) AS job, uniqExact(device) AS gpus, uniqExact(rack) AS racks, "
-            "round(avg(util_pct_mean), 1) AS util_pct, "
-            "round(avg(tensor_active_mean), 3) AS tensor_active, round(sum(power_w_mean) / 1000, 1) AS power_kw "
-            f"FROM {_GPUS} GROUP BY job ORDER BY power_kw DESC LIMIT {{limit}}",
-        ),
+        BUSIEST,
         NamedQuery(
             "power",
             "Power of GPUs, CPUs and the rest, by rack, over the newest minute.",
@@ -160,23 +127,14 @@ QUESTIONS: dict[str, NamedQuery] = {
             f"FROM {DATABASE}.incidents FINAL ORDER BY open DESC, opened DESC LIMIT {{limit}}",
             "no incident is stored",
         ),
-        NamedQuery(
-            "energy",
-            "Energy by job over everything stored, from the counters.",
-            "SELECT if(job = '', '(no job)', job) AS job, uniqExact(device) AS gpus, round(sum(energy_j_inc) / "
-            "3.6e6, 3) AS kwh, "
-            "min(ts) AS since, max(ts) AS until "
-            f"FROM {DATABASE}.gpu_10s GROUP BY job ORDER BY kwh DESC LIMIT {{limit}}",
-        ),
-        NamedQuery(
-            "silent",
-            "Racks that report fewer GPUs than expected.",
-            "SELECT site, rack, gpus, gpus_expected, gpus_expected - gpus AS silent, ts FROM "
-            f"{latest('rack_windows', 10)} "
-            "WHERE gpus < gpus_expected "
-            "ORDER BY silent DESC, rack LIMIT {limit}",
-            "every expected GPU reports",
-        ),
+        ENERGY,
+        JOBS,
+        JOB,
+        NODES,
+        SILENT,
+        BLAST_RADIUS,
+        ASSETS,
+        PLACE,
         NamedQuery(
             "stored",
             "What is stored: rows, devices, time span and bytes by kind.",

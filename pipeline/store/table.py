@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 from pipeline.store.columns import ZSTD, Column
 from schemas.tables import DATABASE
@@ -37,6 +38,8 @@ _BOOKKEEPING = frozenset(c.name for c in (*ORIGIN, VERSION))
 #: A merge costs as much as an insert: a hundred parts at a time pass each row through two or three of them. Young parts
 #: are one file each, since ninety files a second cost more than the rows in them.
 _MERGES = "min_parts_to_merge_at_once = 100, min_bytes_for_wide_part = 268435456"
+#: Rows that sources repeat come a few at a time: the server merges them as it sees fit, and each is soon there once.
+_FEW = "min_bytes_for_wide_part = 268435456"
 #: Newer servers take fewer parts at a time the more there are, which together with a least number means none at all,
 #: and leave the youngest out, so that the same rows are merged again and again: `migrate` switches both off where they
 #: are.
@@ -53,6 +56,10 @@ _PLACE = (Column("who", "UInt64", ZSTD), Column("rows", "UInt32", ZSTD))
 #: Named by a frame's `who`, each an array over its devices.
 NAMED = ("node", "device", "model", "board")
 
+#: What ClickHouse stores apart, by the date in a row: each day's, each month's, or nothing.
+Split = Literal["day", "month", ""]
+_PERIOD = {"day": "toDate", "month": "toStartOfMonth", "": "toDate"}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -60,7 +67,9 @@ class Table:
 
     With `frames` rows of one time stamp are stored together, and `order` is a frame's: `by_rack` those of a rack, so
     that a rack is found by the key; else all of a message, for kinds with a few devices a rack. `resolutions`: metrics
-    that are stored as whole multiples (in `<name>_n`) where they are, and as they came where they are not.
+    that are stored as whole multiples (in `<name>_n`) where they are, and as they came where they are not. `dated`: the
+    column by which rows are partitioned (`split`); `aged`: the one from which their days are counted, where it is
+    another. `repeated`: sources send the same rows again and again.
     """
 
     name: str
@@ -73,6 +82,9 @@ class Table:
     dated: str = "ts"
     frames: bool = False
     by_rack: bool = True
+    split: Split = "day"
+    aged: str = ""
+    repeated: bool = False
     resolutions: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -114,9 +126,9 @@ class Table:
         return frozenset(c.name for c in self.columns if self.frames and c.name not in other and not c.alias)
 
     @property
-    def day(self) -> str:
-        """The expression by which it is partitioned."""
-        return f"toDate({self.dated})"
+    def period(self) -> str:
+        """The expression by which it is partitioned: the first day of a row's period, or one for all."""
+        return f"{_PERIOD[self.split]}({self.dated if self.split else 0})"
 
     def ddl(self, cluster: str = "", known: Collection[str] = HEURISTICS) -> list[str]:
         """The statements that create it; on a cluster a replicated local table and a Distributed one over it.
@@ -136,16 +148,15 @@ class Table:
         )
         window = "replicated_deduplication_window = 1000" if cluster else "non_replicated_deduplication_window = 1000"
         plainly = "".join(f", {name} = 0" for name in HEURISTICS if name in known)
-        partition, ttl = "", ""
-        if self.ttl_days:
-            partition = f"PARTITION BY {self.day}\n"
-            ttl = f"TTL toDateTime({self.dated}) + INTERVAL {self.ttl_days} DAY\n"
+        merges = _FEW if self.repeated else _MERGES + plainly
+        partition = f"PARTITION BY {self.period}\n" if self.split else ""
+        ttl = f"TTL toDateTime({self.aged or self.dated}) + INTERVAL {self.ttl_days} DAY\n" if self.ttl_days else ""
         out = [
             (
                 f"CREATE TABLE IF NOT EXISTS {DATABASE}.{local}{on} (\n  {body}\n) ENGINE = {engine}\n"
                 f"{partition}ORDER BY ({', '.join(self.order)})\n{ttl}"
                 f"SETTINGS {window}, ttl_only_drop_parts = 1, "
-                f"{_MERGES}{plainly}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'"
+                f"{merges}{_GRANULES if self.frames else ''}\nCOMMENT '{self.comment}'"
             )
         ]
         if cluster:
@@ -156,12 +167,12 @@ class Table:
         return out
 
     def _sharding(self) -> str:
-        names = {c.name for c in self.stored}
-        if "rack" in names:
+        """Rows of one key are on one shard, where they replace each other."""
+        if "rack" in self.order:
             return "cityHash64(site, rack)"
-        if "who" in names:
+        if "who" in self.order:
             return "who"
-        return "cityHash64(site)" if "site" in names else "rand()"
+        return f"cityHash64({', '.join(name for name in self.order if name != 'ts')})"
 
     def _indexes(self) -> list[str]:
         return ["INDEX by_offset kafka_offset TYPE minmax GRANULARITY 4"] if self.topic else []

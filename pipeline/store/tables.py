@@ -12,10 +12,10 @@ from dataclasses import replace
 import pyarrow as pa
 
 from pipeline.store.columns import ZSTD, Column
-from pipeline.store.table import LOW, NAMED, ORIGIN, STORED_AT, TS, VERSION, WHO, Table
+from pipeline.store.table import LOW, NAMED, ORIGIN, STORED_AT, TS, VERSION, WHO, Split, Table
 from schemas import derived, topics
 from schemas.catalogue import KINDS
-from schemas.derived_stream import Derived
+from schemas.derived_stream import DERIVED, Derived
 from schemas.metric import Metric
 from schemas.tables import TTL_DAYS
 
@@ -62,7 +62,14 @@ _ARROW = {
     pa.list_(pa.string()): Column("", "Array(String)", ZSTD),
 }
 #: Columns whose text hardly repeats.
-_TEXTS = {"incident": Column("incident", "String", ZSTD)}
+_TEXTS = {
+    name: Column(name, "String", ZSTD)
+    for name in ("incident", "asset", "serial", "name", "upstream", "downstream", "slowest")
+}
+#: Tiers whose rows, where they are no frames, are few and kept long: a part a day would be thousands.
+_LONG: dict[str, Split] = {"1m": "month", "1h": "month", "kept": ""}
+#: The column of a row that a source repeats: when it last saw it so.
+_SEEN = "seen"
 
 
 def _derived_columns(stream: Derived) -> tuple[Column, ...]:
@@ -83,6 +90,9 @@ def _derived(stream: Derived) -> Table:
         stream.dated,
         frames=bool(stream.stored_by),
         by_rack=by_rack,
+        split="day" if stream.stored_by else _LONG.get(stream.tier, "day"),
+        aged=_SEEN if _SEEN in stream.names else "",
+        repeated=not stream.stored_by and (_SEEN in stream.names or stream.tier == "kept"),
     )
 
 
@@ -100,13 +110,23 @@ def _tier(kind: str, tier: str) -> Table:
     )
 
 
-#: The devices that a frame's arrays run over. Kept for good: one row a rack and change of its devices or jobs.
+#: The devices that a frame's arrays run over. Kept for good: one row a rack and change of its devices.
 IDENTITIES = Table(
     "identities",
     (Column("who", "UInt64"), Column("site", LOW), *(Column(n, "Array(String)", ZSTD) for n in ("rack", *NAMED))),
     ("who",),
     0,
-    comment="Who a frame is of: its devices in order, with their nodes, models and jobs",
+    comment="Who a frame is of: its devices in order, with their nodes, models and boards",
+    split="",
+)
+#: The shape of the store as a whole, and since when it has it; the newest counts.
+STORE_VERSION = Table(
+    "store_version",
+    (Column("version", "UInt32"), TS),
+    ("version",),
+    0,
+    comment="What migrations have done: the highest version counts",
+    split="",
 )
 
 #: Messages that could not be stored, whole, until an operator replays or drops them (`gigawatch dlq`).
@@ -154,8 +174,9 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         IDENTITIES,
+        STORE_VERSION,
         *(_raw(kind) for kind in KINDS),
-        *(_derived(stream) for stream in derived.DERIVED.values() if stream.table),
+        *(_derived(stream) for stream in DERIVED.values() if stream.table),
         *(_tier(kind, tier) for kind in KINDS for tier in ("1m", "1h")),
         _DEAD,
         _MARKS,

@@ -10,6 +10,7 @@ from schemas.tables import DATABASE
 
 #: Bits of the whole numbers and of the floats that they restore, by the float's type.
 _BITS = {"Float32": "32", "Float64": "64"}
+_BOARDS = "arrayResize(i.board, f.rows, '')"
 
 
 def device_view(table: Table, cluster: str = "") -> str:
@@ -18,7 +19,8 @@ def device_view(table: Table, cluster: str = "") -> str:
     One SELECT, since ClickHouse plans every level with all its columns.
     """
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
-    joined = [f"i.{n} AS name_{n}" for n in table.named]
+    # frames of a store of version 1 name no boards
+    joined = [f"{_BOARDS if n == 'board' else f'i.{n}'} AS name_{n}" for n in table.named]
     for column in table.columns:
         if column.name not in table.arrays:
             continue
@@ -57,18 +59,21 @@ def _shown(table: Table, column: Column) -> str:
     return f"if(isNaN(value_{name}), NULL, value_{name}) AS {name}" if column.is_float else f"value_{name} AS {name}"
 
 
+def raw_columns(kind: str) -> dict[str, str]:
+    """What a raw view shows, by name, as SQL over the kind's samples."""
+    plain = ("ts", "site", "rack", *NAMED)
+    stats = {f"{m.name}_{stat}": m.name for m in KINDS[kind].metrics for stat in m.rolled if stat != "inc"}
+    return {name: name for name in plain} | {"samples": "toUInt32(1)"} | stats
+
+
 def raw_view(kind: str, cluster: str = "") -> str:
     """The statement that shows raw samples under the names of a roll-up (`<metric>_mean`, `<metric>_max`).
 
     It is a dashboard's finest tier. A counter has no increase in one sample, so those are left out.
     """
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
-    stats = ", ".join(f"{m.name} AS {m.name}_{stat}" for m in KINDS[kind].metrics for stat in m.rolled if stat != "inc")
-    return (
-        f"CREATE OR REPLACE VIEW {DATABASE}.{kind}_raw{on} AS SELECT ts, site, {', '.join(('rack', *NAMED))}, "
-        f"toUInt32(1) AS samples, {stats} "
-        f"FROM {DATABASE}.{kind}"
-    )
+    columns = ", ".join(sql if sql == name else f"{sql} AS {name}" for name, sql in raw_columns(kind).items())
+    return f"CREATE OR REPLACE VIEW {DATABASE}.{kind}_raw{on} AS SELECT {columns} FROM {DATABASE}.{kind}"
 
 
 def statements(table: Table, cluster: str = "") -> list[str]:

@@ -13,17 +13,21 @@ from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalStateError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.record.util import calc_crc32c
+from faust.types import TP
 
 from pipeline import kafka
 from pipeline.monitoring.status import Status
+from pipeline.stream.context_feed import ContextFeed
+from pipeline.stream.context_reader import ContextReader
 from pipeline.stream.transport import BundleTransport, NeededFrom
 from pipeline.stream.worker import Worker
 from schemas import derived, topics
 from schemas.codec import InvalidFrame
 from schemas.record_batch import single
-from schemas.topics import CONSUMED
+from schemas.topics import CONSUMED, TELEMETRY
 
 log = logging.getLogger("gigawatch.stream")
 
@@ -87,6 +91,8 @@ def make_app(bootstrap: str, *, tick_ms: int = 1000, lateness_ms: int = 3000, gr
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_: Any, got: Any, **__: Any) -> None:
+        count = len([tp for tp in await kafka.partitions(bootstrap) if tp.topic == TELEMETRY[0]])
+        app.worker.partition_of = lambda key: int(choose(key, range(count), range(count)))
         app.worker.assign((tp.topic, tp.partition) for tp in got)
 
     return app
@@ -107,6 +113,13 @@ class FaustLog:
         if time.monotonic() > self._asked + 2.0:
             self._found, self._asked = await open_incidents(self._bootstrap), time.monotonic()
         return self._found
+
+    def is_at_end(self, topic: str, number: int, position: int | None) -> bool:
+        try:
+            end = self._app.consumer.highwater(TP(topic, number))
+        except (IllegalStateError, AssertionError, AttributeError):  # not assigned, or not asked for yet
+            return False
+        return end is not None and (position or 0) >= end
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         await self._app.consumer.rewind(topic, number, offset)  # type: ignore[attr-defined]
@@ -173,12 +186,16 @@ async def run(
     if snapshot is None or not worker.load(snapshot, log_id):
         worker.restore_incidents(await open_incidents(bootstrap))
     keeper = asyncio.create_task((status or Status("stream", None, worker.status)).keep())
+    feed = ContextFeed(worker)
+    reader = ContextReader(bootstrap, feed.take, feed.settle)
     try:
+        await reader.start()
         await app.start()
         await stop.wait()
     finally:
         async with worker.idle:
             worker.stop()
+        await reader.stop()
         await app.stop()
         if snapshot:
             worker.save(snapshot, log_id)

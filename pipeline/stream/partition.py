@@ -6,8 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
+from pipeline.compute.context import Context
 from pipeline.compute.derived_rows import ClosedPane
 from pipeline.compute.engine import KindEngine
+from pipeline.compute.frame_jobs import FrameJobs
 from pipeline.compute.timing import HORIZON_MS, PANE_MS
 from pipeline.stream.offsets import Offsets
 from schemas.codec import Decoder, InvalidFrame
@@ -19,6 +21,8 @@ log = logging.getLogger("gigawatch.stream")
 
 #: Event time that a new reader reads beyond the horizon: the panes that are open, and samples that arrive late, ms.
 MARGIN_MS = 20_000
+#: Kafka's time without a message of a kind, after which the others' event time counts for it, ms.
+DARK_MS = 60_000
 
 
 class Partition:
@@ -28,10 +32,14 @@ class Partition:
     time, since its windows would lack their beginning. One taken over at the very beginning emits at once.
     """
 
-    def __init__(self, kind: str, tick_ms: int = 1000, lateness_ms: int = 3000) -> None:
-        self.engine = KindEngine(kind, tick_ms, lateness_ms)
-        self.offsets = Offsets()
+    def __init__(self, kind: str, tick_ms: int = 1000, lateness_ms: int = 3000, context: Context | None = None) -> None:
         self._settings = kind, tick_ms, lateness_ms
+        self.engine = KindEngine(*self._settings, context)
+        self.offsets = Offsets()
+        #: Kafka's time of the newest message, ms
+        self.arrived_ms = 0
+        #: holds that frames of wire version 2 carry, as rows of ALLOCATION
+        self.jobs = FrameJobs()
         self._decoder = Decoder()
         self._newest_ms = 0
         self.counts: Counter[str] = Counter()
@@ -44,6 +52,7 @@ class Partition:
         decode, kind, offsets = self._decoder.decode, self.engine.kind, self.offsets
         for _, _, offset, kafka_ms, value, _ in messages:
             received += 1
+            self.arrived_ms = max(self.arrived_ms, kafka_ms)
             position = offsets.position
             if offset != position and position is not None:
                 if offset < position:
@@ -79,10 +88,19 @@ class Partition:
             self._newest_ms = max(self._newest_ms, newest)
             offsets.mark(newest, offset)
             processed += 1
+            if frame.jobs is not None:
+                self.jobs.note(frame)
             frames.append(frame)
         self.counts["received"] += received
         self.counts["processed"] += processed
         return out + self.engine.add(frames)
+
+    def pass_time(self, to_ms: int, arrived_ms: int) -> list[ClosedPane]:
+        """Closes panes up to an event time that other kinds have reached, when nothing has arrived here for DARK_MS of
+        Kafka's time: what is dark is silent then, though nothing of it drives the time.
+        """
+        self.arrived_ms = self.arrived_ms or arrived_ms
+        return self.engine.advance(to_ms) if arrived_ms - self.arrived_ms >= DARK_MS else []
 
     def needed_from(self) -> int | None:
         """Returns the offset from which a new worker must read to continue with what is open here; None before the
@@ -101,9 +119,9 @@ class Partition:
         long, or the log was trimmed.
         """
         self.counts["gaps"] += 1
-        incidents = self.engine.incidents
-        self.engine = KindEngine(*self._settings)
-        self.engine.incidents = incidents
+        before = self.engine
+        self.engine = KindEngine(*self._settings, before.context)
+        self.engine.incidents, self.engine.expectation.is_mine = before.incidents, before.expectation.is_mine
         self.offsets.gap()
         self.offsets.forget()
 

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
+from pipeline.compute.context import Context
+from pipeline.compute.derived_rows import ClosedPane
+from pipeline.stream import snapshot
 from pipeline.stream.busy import BusySpan
 from pipeline.stream.joiner import Joiner
 from pipeline.stream.partition import Partition
+from pipeline.stream.pieces import pieces
 from schemas import topics
+from schemas.catalogue import KINDS
 from schemas.codec import encode_batch
 from schemas.log_record import LogRecord
 from schemas.topics import PART_TOPIC
@@ -30,10 +33,7 @@ log = logging.getLogger("gigawatch.stream")
 
 #: Publishes (topic, key, value) and returns when Kafka has it.
 Publish = Callable[[str, bytes, bytes], Awaitable[None]]
-SNAPSHOT_VERSION = 5
 MOST_REWINDS, REWIND_PAUSE_S = 3, 1.0
-#: Rows of one derived message: a few megabytes.
-MOST_ROWS = 16_384
 
 
 class LogAccess(Protocol):
@@ -44,6 +44,9 @@ class LogAccess(Protocol):
 
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         """Reads again from `offset`."""
+
+    def is_at_end(self, topic: str, number: int, position: int | None) -> bool:
+        """Whether a partition that is processed up to `position` holds nothing more; None for nothing processed yet."""
 
     async def open_incidents(self) -> list[dict[str, Any]]:
         """Returns the latest row of every open incident."""
@@ -71,6 +74,9 @@ class Worker:
         self._rewinds: dict[tuple[str, int], _Rewind] = {}
         self._mine: set[tuple[str, int]] | None = None  # None before the first assignment
         self.rewinds = 0
+        self.context = Context()
+        #: partition of a rack's key; set once the number of partitions is known
+        self.partition_of: Callable[[bytes], int] | None = None
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._joiners: dict[int, Joiner] = {}
         self._open_incidents: list[dict[str, Any]] = []
@@ -105,10 +111,35 @@ class Worker:
 
     async def _process_telemetry(self, topic: str, number: int, batch: list[LogRecord]) -> None:
         partition = self._partition(topic, number)
-        for closed in partition.add(await self._contiguous(topic, number, partition, batch)):
+        await self._send_panes(number, partition.add(await self._contiguous(topic, number, partition, batch)))
+        held = partition.jobs.rows()
+        if held is not None:
+            await self.send("allocation", held, b"")
+        for other, dark in self._others(partition, number):
+            if self._log is None or self._log.is_at_end(other, number, dark.offsets.position):
+                await self._send_panes(number, dark.pass_time(partition.engine.watermark_ms, partition.arrived_ms))
+
+    async def _send_panes(self, number: int, panes: Sequence[ClosedPane]) -> None:
+        for closed in panes:
             await asyncio.gather(
-                *(self._send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
+                *(self.send(name, rows, str(number).encode()) for name, rows in closed.batches.items())
             )
+
+    def _others(self, partition: Partition, number: int) -> list[tuple[str, Partition]]:
+        """Returns the partitions of other kinds with the same racks, by topic; those of declared devices that never
+        spoke too.
+        """
+        for kind in self.context.inventory.kinds() & KINDS.keys():
+            topic = topics.telemetry(kind)
+            if self._mine is None or (topic, number) in self._mine:
+                self._partition(topic, number)
+        return [(t, p) for (t, n), p in self._partitions.items() if n == number and p is not partition]
+
+    def leads(self) -> bool:
+        """Whether this worker has the partition of racks' shares, which one worker has at a time: it publishes what is
+        wanted once.
+        """
+        return self._mine is None or (PART_TOPIC, 0) in self._mine
 
     async def _process_parts(self, number: int, batch: list[LogRecord]) -> None:
         joiner = self._joiners.get(number)
@@ -116,7 +147,7 @@ class Worker:
             joiner = self._joiners[number] = Joiner()
             joiner.engine.incidents.restore(self._open_incidents)
         for name, rows in joiner.add(await self._contiguous(PART_TOPIC, number, joiner, batch)).items():
-            await self._send(name, rows, b"site")
+            await self.send(name, rows, b"site")
 
     async def _contiguous(
         self, topic: str, number: int, reader: Partition | Joiner, batch: list[LogRecord]
@@ -157,8 +188,9 @@ class Worker:
         await self._log.rewind(topic, number, offset)
         return True
 
-    async def _send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
-        for begin, end in _pieces(rows):
+    async def send(self, name: str, rows: pa.RecordBatch, key: bytes) -> None:
+        """Publishes rows of a derived stream; returns when Kafka has them."""
+        for begin, end in pieces(rows):
             await self._publish(topics.derived(name), key, encode_batch(rows.slice(begin, end - begin)))
         self.published[name] += rows.num_rows
 
@@ -166,10 +198,16 @@ class Worker:
         found = self._partitions.get((topic, number))
         if found is None:
             found = self._partitions[topic, number] = Partition(
-                topic.removeprefix("telemetry."), self._tick_ms, self._lateness_ms
+                topic.removeprefix("telemetry."), self._tick_ms, self._lateness_ms, self.context
             )
             found.engine.incidents.restore(self._open_incidents)
+            self._attach(found, number)
         return found
+
+    def _attach(self, partition: Partition, number: int) -> None:
+        """Gives a partition what it shares with the others."""
+        partition.engine.context = self.context
+        partition.engine.expectation.is_mine = lambda key: self.partition_of is None or self.partition_of(key) == number
 
     def needed_from(self, topic: str, number: int) -> int | None:
         """Returns the offset that may be committed."""
@@ -202,24 +240,22 @@ class Worker:
 
     def save(self, path: Path, log_id: str) -> None:
         """Writes all state, so that the next worker on this machine continues bit for bit, even on a fresh log."""
-        body = {"version": SNAPSHOT_VERSION, "log": log_id, "partitions": self._partitions, "joiners": self._joiners}
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            pickle.dump(body, file, protocol=5)
-        part.replace(path)
+        body = {
+            "log": log_id,
+            "context": self.context,
+            "partitions": self._partitions,
+            "joiners": self._joiners,
+        }
+        snapshot.save(path, body)
 
     def load(self, path: Path, log_id: str) -> bool:
         """Restores a snapshot (a file that this program wrote on this machine); False when there is none that fits."""
-        try:
-            body = pickle.loads(path.read_bytes())  # noqa: S301 - a file that this program wrote here
-            if body["version"] != SNAPSHOT_VERSION:
-                return False
-        except FileNotFoundError:
+        body = snapshot.load(path)
+        if body is None:
             return False
-        except Exception as err:  # noqa: BLE001 - a damaged snapshot costs a replay, nothing more
-            log.warning("snapshot %s cannot be read (%s): rebuilding from the log", path, err)
-            return False
-        self._partitions, self._joiners = body["partitions"], body["joiners"]
+        self._partitions, self._joiners, self.context = body["partitions"], body["joiners"], body["context"]
+        for (_, number), partition in self._partitions.items():
+            self._attach(partition, number)
         if body["log"] != log_id:
             places = [p.offsets for p in self._partitions.values()] + [j.offsets for j in self._joiners.values()]
             for offsets in places:
@@ -247,24 +283,3 @@ class Worker:
             "last_progress": self.last_progress,
             "busy": self._busy.status(),
         }
-
-
-def _pieces(rows: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """Yields (first row, end) of messages of at most MOST_ROWS rows. A rack's rows stay together where they can, and a
-    message holds windows of one width.
-    """
-    rack = rows.column(at) if (at := rows.schema.get_field_index("rack")) >= 0 else None
-    width = (
-        np.asarray(rows.column(at)) if (at := rows.schema.get_field_index("window_s")) >= 0 else np.zeros(rows.num_rows)
-    )
-    stops = [*(np.flatnonzero(np.diff(width)) + 1).tolist(), rows.num_rows]
-    begin = 0
-    while begin < rows.num_rows:
-        end = min(begin + MOST_ROWS, next(stop for stop in stops if stop > begin))
-        if rack is not None and end not in stops:
-            name, whole = rack[end], end
-            while whole > begin and rack[whole - 1] == name:
-                whole -= 1
-            end = whole if whole > begin else end
-        yield begin, end
-        begin = end

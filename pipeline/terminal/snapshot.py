@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.store.client import reason
-from pipeline.store.named_queries import RECENT_S, latest, worst_devices
+from pipeline.store.named_queries import worst_devices
+from pipeline.store.question import EXPECTED, NEWEST, RECENT_S, latest
 from pipeline.store.select import Select, of
 from schemas.tables import DATABASE
 
@@ -21,6 +23,8 @@ SCORES = f"{DATABASE}.scores"
 RECENT = f"ts > {NOW} - INTERVAL {RECENT_S} SECOND"
 #: Most racks of a fleet that a screen takes.
 MOST_RACKS = 20_000
+#: Older than this against the newest moment of the store a rack or site is dark: its windows close within half of it.
+DARK_S = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,11 @@ class RackRow:
     def silent(self) -> int:
         """GPUs that are expected and give no samples."""
         return max(0, self.expected - self.gpus)
+
+    @property
+    def dark(self) -> bool:
+        """Whether nothing is heard of it, though GPUs are expected."""
+        return self.gpus == 0 < self.expected
 
     @property
     def rise_k(self) -> float | None:
@@ -117,24 +126,24 @@ _SITES = Select(
 )
 
 
-def _racks(order: tuple[str, ...]) -> Select:
-    scores = Select(("site", "rack", "max(score) AS worst"), SCORES, (RECENT,), ("site", "rack"))
-    return Select(
-        (
-            *of("r", "site", "rack", "model", "gpus", "gpus_expected", "util_pct_mean", "rack_power_w"),
-            *of("r", "gpu_temp_c_max", "flow_lpm", "supply_temp_c", "return_temp_c"),
-            "m.heat_balance",
-            "s.worst",
-        ),
-        f"{latest('rack_windows', 10)} AS r LEFT JOIN {latest('rack_windows', 60)} AS m USING (site, rack) "
-        f"LEFT JOIN {scores.subquery()} AS s USING (site, rack)",
-        order=order,
-        limit="{limit:UInt32}",
-    )
-
-
-_RACKS_BY_NAME = _racks(("r.site", "r.rack"))
-_RACKS_WORST_FIRST = _racks(("s.worst DESC NULLS LAST", "r.site", "r.rack"))
+_SCORED = Select(("site", "rack", "max(score) AS worst"), SCORES, (RECENT,), ("site", "rack")).subquery()
+_RACKS = Select(
+    (
+        *of("r", "site", "rack", "model", "gpus", "gpus_expected", "util_pct_mean", "rack_power_w"),
+        *of("r", "gpu_temp_c_max", "flow_lpm", "supply_temp_c", "return_temp_c"),
+        "m.heat_balance",
+        "s.worst",
+        "r.ts",
+    ),
+    f"{latest('rack_windows', 10)} AS r LEFT JOIN {latest('rack_windows', 60)} AS m USING (site, rack) "
+    f"LEFT JOIN {_SCORED} AS s USING (site, rack)",
+    order=("r.site", "r.rack"),
+    limit=str(MOST_RACKS),
+)
+#: (site, rack) -> GPUs that there ought to be.
+_EXPECTED = Select(
+    ("site", "rack", "any(model)", "count()"), EXPECTED, ("kind = 'gpu'",), ("site", "rack"), limit=str(MOST_RACKS)
+)
 _INCIDENTS = Select(
     ("opened", "site", "rack", "device", "job", "cause", "peak"),
     f"{DATABASE}.incidents FINAL",
@@ -144,19 +153,75 @@ _INCIDENTS = Select(
 )
 
 
+#: What an inventory expects of a rack: (site, rack) -> (model, GPUs).
+Inventory = Mapping[tuple[str, str], tuple[str, int]]
+
+
 def take(client: Client, racks: int = MOST_RACKS, worst_first: bool = False, worst: int = 0) -> Snapshot:
     """Asks the store, and blocks: `racks` racks by name or the worst first, and the `worst` worst devices."""
     made = Snapshot()
 
-    def rows(select: Select, **parameters: Any) -> list[Any]:
-        return list(client.query(select.sql(), parameters=parameters).result_rows)
+    def rows(sql: str) -> list[Any]:
+        return list(client.query(sql).result_rows)
 
     try:
-        made.sites = [SiteRow(*row) for row in rows(_SITES)]
-        made.racks = [RackRow(*r) for r in rows(_RACKS_WORST_FIRST if worst_first else _RACKS_BY_NAME, limit=racks)]
+        newest = rows(f"SELECT {NEWEST}")[0][0]
+        known = {(row[0], row[1]): (row[2], row[3]) for row in rows(_EXPECTED.sql())}
+        heard = [(RackRow(*row[:-1]), row[-1]) for row in rows(_RACKS.sql())]
+        every = with_dark(heard, known, newest)
+        made.sites = with_dark_sites([SiteRow(*row) for row in rows(_SITES.sql())], every, known, newest)
+        made.racks = sorted(every, key=_worst_first if worst_first else _by_name)[:racks]
         if worst:
-            made.worst = [DeviceScore(*row[:7]) for row in rows(worst_devices(NOW, f"{worst:d}"))]
-        made.incidents = [IncidentRow(*row) for row in rows(_INCIDENTS)]
+            made.worst = [DeviceScore(*row[:7]) for row in rows(worst_devices(NOW, f"{worst:d}").sql())]
+        made.incidents = [IncidentRow(*row) for row in rows(_INCIDENTS.sql())]
     except ClickHouseError as err:
         made.error = reason(err)[:160]
     return made
+
+
+def with_dark(heard: Sequence[tuple[RackRow, dt.datetime]], known: Inventory, newest: dt.datetime) -> list[RackRow]:
+    """Racks with their moments, and what an inventory knows: its racks of which nothing is heard now are dark, with all
+    their GPUs expected. What it does not know stays as it was heard last.
+    """
+    made: list[RackRow] = []
+    for row, ts in heard:
+        expected = known.get((row.site, row.rack))
+        if expected is None:
+            made.append(row)
+        elif _lit(ts, newest):
+            made.append(replace(row, expected=max(row.gpus, expected[1])))
+    lit = {(row.site, row.rack) for row in made}
+    blank = (None,) * 8
+    made += [RackRow(*key, model, 0, gpus, *blank) for key, (model, gpus) in known.items() if key not in lit]
+    return made
+
+
+def with_dark_sites(
+    heard: Sequence[SiteRow], racks: Sequence[RackRow], known: Inventory, newest: dt.datetime
+) -> list[SiteRow]:
+    """The same of sites: what is expected is the sum of its racks."""
+    of_inventory = {site for site, _ in known}
+    expected = dict.fromkeys(of_inventory, 0)
+    for rack in racks:
+        if rack.site in expected:
+            expected[rack.site] += rack.expected
+    made = [
+        replace(row, expected=max(row.gpus, expected.get(row.site, row.expected)))
+        for row in heard
+        if row.site not in of_inventory or _lit(row.ts, newest)
+    ]
+    lit, blank = {row.site for row in made}, (None,) * 6
+    made += [SiteRow(site, newest, 0, 0, gpus, *blank) for site, gpus in expected.items() if site not in lit]
+    return sorted(made, key=lambda row: row.site)
+
+
+def _lit(ts: dt.datetime, newest: dt.datetime) -> bool:
+    return newest - ts <= dt.timedelta(seconds=DARK_S)
+
+
+def _by_name(row: RackRow) -> tuple[str, str]:
+    return row.site, row.rack
+
+
+def _worst_first(row: RackRow) -> tuple[bool, float, str, str]:
+    return not row.dark, -(row.score or 0.0), row.site, row.rack

@@ -29,6 +29,8 @@ from schemas.validation import mask_invalid
 log = logging.getLogger("gigawatch.publish")
 
 MAX_REQUEST = 16 << 20
+#: A message of events has at most so many rows and about so many bytes: half of what Kafka takes by default.
+EVENT_ROWS, EVENT_BYTES = 20_000, 1 << 19
 _REPORT_S = 10.0
 _MAX_COALESCING = 262_144  # frames
 
@@ -171,8 +173,11 @@ class Publisher:
         await self._queue.send(OutgoingMessage.of_frame(frame))
 
     async def _send_event(self, topic: str, batch: pa.RecordBatch) -> None:
-        value = encode_batch(batch)
-        await self._queue.send(OutgoingMessage(topic, b"", value, len(value)))
+        """Their topics have one partition: no key. A large batch goes out in several messages, in order."""
+        at_once = max(1, min(EVENT_ROWS, batch.num_rows * EVENT_BYTES // max(1, batch.nbytes)))
+        for begin in range(0, batch.num_rows, at_once):
+            value = encode_batch(batch.slice(begin, at_once))
+            await self._queue.send(OutgoingMessage(topic, b"", value, len(value)))
 
     async def _report_masked(self) -> None:
         """Sends quality rows of masked values by kind, metric and reason, every ten seconds."""

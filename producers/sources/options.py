@@ -93,6 +93,16 @@ def seed() -> int:
     return option("--seed", 0, "Synthetic: same seed, same factory.")
 
 
+def job_changes() -> float:
+    return option(
+        "--job-changes",
+        0.0,
+        "Synthetic, premade: so many nodes a second pass from one job to another.",
+        minimum=0,
+        hidden=True,
+    )
+
+
 def site() -> str:
     return option("--site", "", "The site's name. Default: site-1, or the one that a recording has.")
 

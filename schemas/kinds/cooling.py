@@ -188,4 +188,6 @@ COOLING = Catalogue(
             ),
         ),
     ),
+    peers=("model", "job"),
+    held="rack",
 )

@@ -11,5 +11,4 @@ ENDPOINT = Catalogue(
         Metric("devices", "count", "Devices that its answer holds.", hi=1e6, resolution=1),
         Metric("refused_lines", "count", "Lines of its answer that could not be read.", hi=1e7, resolution=1),
     ),
-    peers=("model",),
 )

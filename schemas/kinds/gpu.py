@@ -269,5 +269,6 @@ GPU = Catalogue(
     ),
     stored_by="rack",
     peers=("rack", "job"),
+    held="device",
     load=True,
 )

@@ -96,4 +96,6 @@ POWER = Catalogue(
             "energy_j", "J", "Energy since installation.", "counter", "float64", hi=1e18, resolution=1, windowed=True
         ),
     ),
+    peers=("model", "job"),
+    held="rack",
 )

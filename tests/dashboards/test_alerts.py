@@ -26,6 +26,8 @@ from pipeline.compute.rules import Finding, PaneView, Rule, RuleState, registere
 from pipeline.store.client import connect
 from pipeline.store.migrate import migrate
 from producers.sources.synthetic.faults import FAULTS
+from schemas import frame
+from schemas.frame import Frame
 from tests import plants
 from tests.conftest import ROOT
 
@@ -42,6 +44,23 @@ EXPECTED = {
     "psu-loss@R0011:120": ("psu-loss", "R0011-SHELF0"),
     "cdu-pump@CDU-002:120": ("cdu-pump", "CDU-002"),
 }
+#: A rack that goes dark: all its GPUs are lost.
+DARK = "rack-dark@R0014:120"
+DARK_GPUS = {("gpu-lost", f"R0014-N{node:02d}-GPU{gpu}") for node in range(1, 19) for gpu in range(4)}
+#: Faults that no operator must act on at once: a swap is somebody's work, and a job that idles is its user's affair.
+QUIET = ("job-idle@R0012-N03:120", "gpu-swap@R0013-N01-GPU0:120", "gpu-swap@R0015-N01-GPU0~R0016-N02-GPU1:150")
+#: Of the four endpoints beside the plant one goes down.
+ENDPOINT_DOWN = ("endpoint-down", "http://R0002-N02:9400/metrics")
+
+
+def endpoints(now_ms: int, down_from_ms: int) -> list[Frame]:
+    nodes = [f"R0002-N{n:02d}" for n in range(1, 5)]
+    devices = [f"http://{node}:9400/metrics" for node in nodes]
+    up = [0.0 if now_ms >= down_from_ms and device == ENDPOINT_DOWN[1] else 1.0 for device in devices]
+    places = {"site": ["site-1"] * 4, "rack": ["R0002"] * 4, "node": nodes, "device": devices}
+    return [
+        frame.build("endpoint", now_ms, places, {"up": up, "duration_s": [0.1] * 4, "devices": [4.0 * u for u in up]})
+    ]
 
 
 class Asks:
@@ -81,23 +100,31 @@ def over_its_limit(ask: Any, moments: Sequence[int], at_once: int = 40) -> list[
 
 
 def test_every_fault_of_the_plant_has_a_rule_that_is_tested() -> None:
-    assert {spec.split("@")[0] for spec in EXPECTED} == set(FAULTS)
-    assert {rule for rule, _ in EXPECTED.values()} | {"telemetry-late", "dead-letters"} == {
+    assert {spec.split("@")[0] for spec in (*EXPECTED, DARK, *QUIET)} == set(FAULTS)
+    assert {rule for rule, _ in EXPECTED.values()} | {"telemetry-late", "dead-letters", ENDPOINT_DOWN[0]} == {
         rule.name for rule in all_rules()
     }
 
 
 @pytest.mark.service
 async def test_each_fault_fires_exactly_its_own_rule(own_clickhouse: str) -> None:
-    """Ten faults at once, each in a rack of its own: from their beginning to their end nothing else fires, and at the
-    end all ten do.
+    """All faults at once, each in a rack of its own, and an endpoint that goes down: from their beginning to their end
+    nothing else fires, and at the end all do.
     """
     client, ask = connect(own_clickhouse), Asks(own_clickhouse)
     migrate(client)
     ticks = 320
     start = yesterday(7)  # the checkpoints of the plant's jobs fall into it
-    await plants.store(client, 16, ticks, start * 1000, tuple(EXPECTED))
-    wanted = set(EXPECTED.values())
+    down_from_ms = (start + 120) * 1000
+    await plants.store(
+        client,
+        16,
+        ticks,
+        start * 1000,
+        (*EXPECTED, DARK, *QUIET),
+        more=lambda now_ms: endpoints(now_ms, down_from_ms),
+    )
+    wanted = {*EXPECTED.values(), *DARK_GPUS, ENDPOINT_DOWN}
     for after in range(60, ticks, 20):
         extra = fired(ask, start + after) - wanted
         assert not extra, f"{after} s after the start"

@@ -153,8 +153,8 @@ def test_the_check_fails_on_errors_on_emptiness_and_on_variables() -> None:
     def run(sql: str) -> tuple[list[list[Any]], int]:
         if "max(ts) FROM gigawatch.site_windows" in sql and "WHERE" not in sql:
             return [[newest]], 1
-        if "DISTINCT" in sql or " AS tier " in sql or " AS width " in sql:
-            return ([] if "gigawatch.identities" in sql else [["10"]]), 1
+        if sql.startswith("SELECT DISTINCT") or " AS tier " in sql or " AS width " in sql:
+            return ([] if "gigawatch.allocations" in sql else [["10"]]), 1
         if "incidents" in sql:
             raise RuntimeError("Code: 60. no table\nmore")
         return [[newest, None if "scores" in sql or "heat_w" in sql else 1.0]], 7

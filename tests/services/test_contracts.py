@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 import uuid
 from collections.abc import Iterator
@@ -145,3 +146,25 @@ def test_the_store_keeps_an_insert_whole_knows_tokens_and_says_what_it_has(store
             "SELECT count() FROM gigawatch.quality WHERE kafka_log = {log:String}", parameters={"log": log_id}
         ).result_rows[0][0]
         assert kept == 4, "a token that was seen is acknowledged and ignored"
+
+
+@pytest.mark.parametrize(("name", "periods"), [("labels", {15}), ("allocations", {1}), ("assets", {1})])
+def test_the_store_names_the_first_day_of_what_it_holds_together(store: Any, name: str, periods: set[int]) -> None:
+    """A day, a month, and for what is not split one for all."""
+    table, log_id = TABLES[name], f"contract-{uuid.uuid4().hex}"
+    moment = dt.datetime.now(dt.UTC).replace(day=15)
+    stamps = pa.array([moment], pa.timestamp("ms", "UTC"))
+    rows = pa.table(
+        {
+            **dict.fromkeys({table.dated, table.aged} - {""}, stamps),
+            "kafka_log": [log_id],
+            "kafka_partition": pa.array([0], pa.uint16()),
+            "kafka_offset": pa.array([7], pa.uint64()),
+            "kafka_ts": pa.array([1000], pa.timestamp("ms", "UTC")),
+        }
+    )
+    Sender(store).send(table, rows, f"{log_id}/a")
+    found = dedup.stored_offsets(store, table, log_id, 0, 0, 100)
+    assert list(found) == [(7, 1000)]
+    assert {day.day for day in found[7, 1000]} == periods
+    assert {day.year for day in found[7, 1000]} == {moment.year if table.split else 1970}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from pipeline.store import holds
 from pipeline.store.client import reason
+from pipeline.store.question import EXPECTED, NEWEST
 from pipeline.store.select import Select, of
 from pipeline.terminal.snapshot import NOW, RECENT, SCORES, RackRow, Snapshot, take
 from schemas.tables import DATABASE as DB
+from schemas.thresholds import SCORE_BAD
 
 #: Seconds of a sparkline, and its points.
 PAST_S, POINTS = 1800, 60
+#: Seconds after which a GPU is silent.
+SILENT_S = 60
 
 _HERE = ("site = {site:String}", "rack = {rack:String}")
 
@@ -35,20 +40,31 @@ _TREND = Select(
     ("t",),
     order=("t",),
 )
-_NEWEST = Select(("*",), f"{DB}.gpu_10s", (*_HERE, _since(400)), order=("ts DESC",), limit="1 BY device")
+#: Of a place its newest board; of two boards that speak at one place now both.
+_NEWEST = Select(("*",), f"{DB}.gpu_10s", (*_HERE, _since(400)), order=("ts DESC",), limit="1 BY device, board")
+_PRESENT = Select(("*", "max(ts) OVER (PARTITION BY device) AS at"), _NEWEST.subquery())
 _CAUSES = Select(
     ("device", "max(score) AS worst", "argMax(cause, score) AS why"), SCORES, (RECENT, *_HERE), ("device",)
 )
 _GPUS = Select(
     (
-        *of("g", "site", "rack", "device", "job", "util_pct_mean", "power_w_mean", "temp_c_mean"),
+        *of("g", "site", "rack", "device", "board", "util_pct_mean", "power_w_mean", "temp_c_mean"),
         *of("g", "temp_margin_c_mean", "mem_temp_c_max", "sm_clock_mhz_mean"),
         *of("s", "worst", "why"),
+        f"g.ts > {NEWEST} - INTERVAL {SILENT_S} SECOND AS heard",
     ),
-    f"{_NEWEST.subquery()} AS g LEFT JOIN {_CAUSES.subquery()} AS s USING (device)",
-    order=("g.device",),
+    f"{_PRESENT.subquery()} AS g LEFT JOIN {_CAUSES.subquery()} AS s ON g.device = s.device",
+    ("g.ts > g.at - INTERVAL 30 SECOND",),
+    order=("g.device", "g.board"),
     limit="2000",
 )
+#: Who holds what is known there, and what is expected there.
+_HOLDERS = Select(
+    ("device", "board", "arrayStringConcat(arraySort(arrayDistinct(arrayMap(s -> s.3, spans))), ', ')"),
+    holds.holds("gpu", "open = 1", "site = {site:String}"),
+    _HERE,
+)
+_EXPECTED = Select(("device", "asset"), EXPECTED, (*_HERE, "kind = 'gpu'"), order=("device", "asset"), limit="2000")
 _POINTS = Select(
     ("device", "toStartOfInterval(ts, INTERVAL 30 SECOND) AS t", "avg(power_w_mean) AS p"),
     f"{DB}.gpu_10s",
@@ -57,17 +73,25 @@ _POINTS = Select(
     order=("device", "t"),
 )
 _LINES = Select(("device", "groupArray(round(p))"), _POINTS.subquery(), group=("device",))
+_FRAMES = f"(SELECT who FROM {DB}.identities WHERE has(device, {{device:String}}) OR has(board, {{board:String}}))"
 _ONE = Select(
     ("ts", "power_w_mean", "temp_c_mean", "util_pct_mean", "sm_active_mean", "sm_clock_mhz_mean", "temp_margin_c_mean"),
     f"{DB}.gpu_10s",
-    (*_HERE, "device = {device:String}", _since(PAST_S)),
+    (
+        "site = {site:String}",
+        "if({board:String} = '', rack = {rack:String} AND device = {device:String}, board = {board:String})",
+        f"who IN {_FRAMES}",
+        _since(PAST_S),
+    ),
     order=("ts",),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """A GPU's newest 10 s; `line` is its power over the last eight minutes."""
+    """A GPU's newest 10 s, and `job`, which holds it; `line` is its power over the last eight minutes. One that is
+    expected and not heard has the cause `silent`.
+    """
 
     site: str
     rack: str
@@ -82,6 +106,7 @@ class GpuRow:
     score: float | None
     cause: str
     line: tuple[float, ...] = ()
+    board: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +136,52 @@ class Store:
         return made, Trend(tuple(r[1] or 0.0 for r in past), tuple(r[2] or 0.0 for r in past))
 
     def gpus(self, site: str, rack: str) -> tuple[list[GpuRow], str]:
-        """Returns the rack's GPUs, or none and the error."""
+        """Returns the rack's GPUs, silent ones too, or none and the error."""
         try:
-            lines = {r[0]: tuple(r[1]) for r in self._rows(_LINES, site=site, rack=rack)}
-            return [
-                GpuRow(*(*r[:11], r[11] or "", lines.get(r[2], ()))) for r in self._rows(_GPUS, site=site, rack=rack)
-            ], ""
+            here = {"site": site, "rack": rack}
+            lines = {r[0]: tuple(r[1]) for r in self._rows(_LINES, **here)}
+            jobs = {(r[0], r[1]): r[2] for r in self._rows(_HOLDERS, **here)}
+            rows = []
+            for found in self._rows(_GPUS, **here):
+                device, board, heard = found[2], found[3], found[12]
+                job, line = jobs.get((device, board), ""), lines.get(device, ())
+                row = GpuRow(*(site, rack, device, job, *found[4:11], found[11] or "", line, board))
+                rows.append(row if heard else _silent(row))
+            return _with_silent(site, rack, rows, [(r[0], r[1]) for r in self._rows(_EXPECTED, **here)], jobs), ""
         except ClickHouseError as err:
             return [], _short(err)
 
     def past(self, gpu: GpuRow) -> tuple[list[Sequence[Any]], str]:
-        """Returns (moment, W, C, utilization %, SM activity, MHz, margin) of the last half hour, 10 s apart; or nothing
-        and the error.
+        """Returns (moment, W, C, utilization %, SM activity, MHz, margin) of the last half hour, 10 s apart, of its
+        board wherever it was; or nothing and the error.
         """
         try:
-            return list(self._rows(_ONE, site=gpu.site, rack=gpu.rack, device=gpu.device)), ""
+            who = {"site": gpu.site, "rack": gpu.rack, "device": gpu.device, "board": gpu.board}
+            return list(self._rows(_ONE, **who)), ""
         except ClickHouseError as err:
             return [], _short(err)
+
+
+def _silent(row: GpuRow) -> GpuRow:
+    return replace(row, score=max(row.score or 0.0, SCORE_BAD), cause="silent")
+
+
+def _with_silent(
+    site: str, rack: str, rows: list[GpuRow], expected: Sequence[tuple[str, str]], jobs: Mapping[tuple[str, str], str]
+) -> list[GpuRow]:
+    """The rows, and one for each expected (device, asset) that is not among them: neither its board, nor at its place
+    a board that nobody expects.
+    """
+    assets = {asset for _, asset in expected}
+    listed = {row.board or row.device for row in rows}
+    strangers = {row.device for row in rows if row.board not in assets}
+    made = list(rows)
+    for device, asset in expected:
+        if asset not in listed and device not in strangers:
+            board = "" if asset == device else asset
+            row = GpuRow(site, rack, device, jobs.get((device, board), ""), *(None,) * 7, cause="", board=board)
+            made.append(_silent(row))
+    return made
 
 
 def _short(err: ClickHouseError) -> str:
@@ -149,7 +203,7 @@ GPU_MEASURES: dict[str, tuple[str, Callable[[GpuRow], float | None], float, floa
 }
 #: Order -> the key that racks are sorted by; the first is the default.
 RACK_ORDERS: dict[str, Callable[[RackRow], Any]] = {
-    "worst": lambda r: (-(r.score or 0.0), -r.silent, r.rack),
+    "worst": lambda r: (not r.dark, -(r.score or 0.0), -r.silent, r.rack),
     "name": lambda r: (r.site, r.rack),
     "power": lambda r: -(r.power_w or 0.0),
     "hottest": lambda r: -(r.temp_c or 0.0),

@@ -89,9 +89,10 @@ class RackScreen(ListScreen):
         return lambda: self.show(gpus, error)
 
     def show(self, gpus: list[GpuRow], error: str) -> None:
-        drawn = sum(g.power_w or 0.0 for g in gpus)
+        drawn, silent = sum(g.power_w or 0.0 for g in gpus), sum(g.cause == "silent" for g in gpus)
         head = Text(f"{plain(self._site)} / {plain(self._rack)}", "bold")
         head.append(f"   {len(gpus)} GPUs draw {drawn / 1000:,.1f} kW", "")
+        head.append(f"   {silent} silent" if silent else "", "bold red")
         jobs = sorted({plain(g.job) for g in gpus if g.job})
         head.append(f"   {', '.join(jobs[:3])}", "cyan")
         if error:
@@ -115,10 +116,10 @@ class RackScreen(ListScreen):
         )
 
     def key(self, item: GpuRow) -> str:
-        return item.device
+        return f"{item.device} {item.board}".rstrip()
 
     def text(self, item: GpuRow) -> str:
-        return f"{item.device} {item.job} {item.cause}"
+        return f"{item.device} {item.board} {item.job} {item.cause}"
 
     def opens(self, item: GpuRow) -> None:
         self.app.push_screen(GpuScreen(item))
@@ -152,7 +153,9 @@ class GpuScreen(LiveScreen):
     def show(self, rows: list[Sequence[Any]], error: str) -> None:
         gpu = self._gpu
         head = Text(plain(gpu.device), "bold")
-        head.append(f"   {plain(gpu.site)} / {plain(gpu.rack)}   {plain(gpu.job) or 'no job'}", "cyan")
+        head.append(f"   {plain(gpu.site)} / {plain(gpu.rack)}   ", "cyan")
+        head.append(f"{plain(gpu.board) or 'known by its place'}   ", "dim")
+        head.append(f"held by {plain(gpu.job)}" if gpu.job else "no job", "cyan")
         if gpu.score:
             head.append(
                 f"   score {gpu.score:.2f}: {plain(gpu.cause)}", "bold red" if gpu.score >= SCORE_BAD else "yellow"

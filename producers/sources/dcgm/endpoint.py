@@ -30,6 +30,11 @@ class Endpoint:
         """The URL without a user's name and password, for counters, logs and status."""
         return without_credentials(self.url)
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT, the port only where the URL has one."""
+        return urlsplit(self.name).netloc
+
     @staticmethod
     def parse(spec: str) -> Endpoint:
         """Returns the endpoint of `[RACK/NODE=]URL`, such as `R0001/N03=http://10.0.0.3:9400/metrics`.

@@ -8,9 +8,12 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pyarrow as pa
 
-from producers.emission import DeviceList, Emission, SiteTick
+from producers.emission import DeviceList, Emission, Event, SiteTick
 from producers.publish.encoder import TickEncoder
 from producers.sources.source import SourceError, Ticker
+from producers.sources.synthetic.job_events import JobEvents
+from producers.sources.synthetic.job_schedule import JobSchedule
+from producers.sources.synthetic.node_list import NodeList
 from producers.sources.synthetic.source import Synthetic
 from schemas.arrays import Floats, Ints
 from schemas.catalogue import KINDS
@@ -52,7 +55,8 @@ GATEWAY_RACKS = 64
 class LoadSource:
     """`gpus` GPUs in NVL72 racks with their power and cooling. The plant's first `made` ticks are repeated with new
     time stamps; counters keep growing. `per` is what a GPU message covers: `rack`, `pod` (16 racks) or `node` (a tray
-    of 8 GPUs, a loose frame each, as agents send them).
+    of 8 GPUs, a loose frame each, as agents send them). Jobs hold its nodes as the plant's do, and `job_changes`
+    nodes a second pass from one to another.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class LoadSource:
         seed: int = 0,
         start_ms: int | None = None,
         speed: float = 1.0,
+        job_changes: float = 0.0,
     ) -> None:
         if gpus < 1:
             raise SourceError(f"{gpus} GPUs; there must be at least one")
@@ -94,6 +99,9 @@ class LoadSource:
             for n in devices.metrics
             if KINDS[devices.kind][n].kind == "counter"
         }
+        nodes = NodeList.of(self.devices["gpu"].identity)
+        self.schedule = JobSchedule(nodes, plant.workloads.names, seed, job_changes)
+        self._job_events = JobEvents(nodes, self.schedule, self._ticker.tick_ms)
         self._agents, self._decoder = TickEncoder(self.devices["gpu"]) if per == "node" else None, Decoder()
 
     @property
@@ -118,10 +126,17 @@ class LoadSource:
             out.append(SiteTick(devices, ts_ms, values))
         return out
 
+    def job_events(self, ts_ms: int) -> list[Event]:
+        """Returns what changed among the jobs at one tick, as the plant has it; the load itself stays as it is."""
+        self.schedule.advance(ts_ms)
+        return self._job_events.at(ts_ms)
+
     async def emissions(self) -> AsyncGenerator[Emission]:
         tick = 0
         while self._ticks is None or tick < self._ticks:
             stamp = await self._ticker.wait()
+            for event in self.job_events(stamp):
+                yield event
             for site_tick in self.site_ticks(tick, stamp):
                 if self._agents is not None and site_tick.devices.kind == "gpu":
                     for message in self._agents.encode(site_tick, Counter()):

@@ -21,6 +21,7 @@ class LoadSettings:
     size: str = argument("GPUS[/PER]")
     tick_s: float = options.tick()
     seed: int = options.seed()
+    job_changes: float = options.job_changes()
     speed: float = options.speed()
     back_s: float | None = options.back()
     ticks: int | None = options.ticks()
@@ -40,6 +41,7 @@ class LoadSettings:
             tick_s=self.tick_s,
             ticks=self.ticks,
             seed=self.seed,
+            job_changes=self.job_changes,
             speed=self.speed,
             start_ms=context.start_ms(self.back_s, self.tick_s),
         )

@@ -3,68 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator
+from math import nan
 from typing import Any
 
-import numpy as np
-
-from producers.emission import Emission
+from producers.emission import Emission, SourceFailure
 from producers.sources import points
+from producers.sources.endpoint_frames import EndpointState
+from producers.sources.nvml.local_gpu import LocalGpu, identify, is_lost, is_unsupported
+from producers.sources.nvml.readers import readers
+from producers.sources.seen import SeenAssets, Sighting
 from producers.sources.source import SourceError, Ticker
 from schemas.frame import Frame, build
 
-#: NVML_FI_DEV_POWER_INSTANT of nvml.h: instantaneous board power, mW.
-FIELD_POWER_INSTANT = 186
+log = logging.getLogger("gigawatch.nvml")
 
-
-def readers(nvml: Any) -> dict[str, Callable[[Any], float]]:
-    """Returns the function of a device handle that reads each name of `points/`; it may raise NVMLError."""
-    memory = lambda h: nvml.nvmlDeviceGetMemoryInfo(h, nvml.nvmlMemory_v2)  # noqa: E731
-    rows = nvml.nvmlDeviceGetRemappedRows
-
-    def field(h: Any, number: int) -> float:
-        got = nvml.nvmlDeviceGetFieldValues(h, [number])[0]
-        if got.nvmlReturn != nvml.NVML_SUCCESS:
-            raise nvml.NVMLError(got.nvmlReturn)
-        return float(got.value.uiVal)
-
-    def ecc(kind: int) -> Callable[[Any], float]:
-        return lambda h: float(nvml.nvmlDeviceGetTotalEccErrors(h, kind, nvml.NVML_VOLATILE_ECC))
-
-    return {
-        "utilization.gpu": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu,
-        "utilization.memory": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).memory,
-        "utilization.encoder": lambda h: nvml.nvmlDeviceGetEncoderUtilization(h)[0],
-        "utilization.decoder": lambda h: nvml.nvmlDeviceGetDecoderUtilization(h)[0],
-        "power_usage": nvml.nvmlDeviceGetPowerUsage,
-        "power_instant": lambda h: field(h, FIELD_POWER_INSTANT),
-        "power_limit": nvml.nvmlDeviceGetEnforcedPowerLimit,
-        "energy": nvml.nvmlDeviceGetTotalEnergyConsumption,
-        "temperature.gpu": lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),
-        "temperature.memory": lambda h: field(h, nvml.NVML_FI_DEV_MEMORY_TEMP),
-        "temperature.margin": nvml.nvmlDeviceGetMarginTemperature,
-        "clock.sm": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
-        "clock.mem": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM),
-        "clock_event_reasons": nvml.nvmlDeviceGetCurrentClocksEventReasons,
-        "memory.used": lambda h: memory(h).used,
-        "memory.free": lambda h: memory(h).free,
-        "memory.reserved": lambda h: memory(h).reserved,
-        "pcie.tx": lambda h: nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_TX_BYTES),
-        "pcie.rx": lambda h: nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_RX_BYTES),
-        "pcie.replay": nvml.nvmlDeviceGetPcieReplayCounter,
-        "ecc.corrected": ecc(nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
-        "ecc.uncorrected": ecc(nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
-        "remapped_rows.correctable": lambda h: rows(h)[0],
-        "remapped_rows.uncorrectable": lambda h: rows(h)[1],
-        "remapped_rows.failure": lambda h: rows(h)[3],
-    }
+#: A GPU that is lost is looked for again so often, ms.
+RETRY_MS = 30_000
 
 
 class Nvml:
     """Reads all local GPUs once a tick, in a thread. Raises SourceError when NVML or its driver is not there.
 
-    When `emissions` ends the driver is let go; it is opened again when `emissions` is called once more.
+    A GPU that gives nothing at a tick has no row at that tick; `errors` has a sentence for it. When `emissions` ends
+    the driver is let go; it is opened again when `emissions` is called once more.
     """
 
     def __init__(
@@ -81,6 +46,9 @@ class Nvml:
         self._readers = readers(nvml)
         self._names = points.by_name("nvml", "gpu")
         self._unsupported: set[tuple[int, str]] = set()
+        self._assets = SeenAssets(site)
+        self._endpoint = EndpointState(site, self._rack, self._host, self._host, "nvml", round(tick_s * 1000))
+        self.errors: dict[str, str] = {}
         try:
             self._open()
         except nvml.NVMLError as err:
@@ -89,41 +57,113 @@ class Nvml:
             ) from err
 
     def _open(self) -> None:
-        nvml = self._nvml
-        nvml.nvmlInit()
-        self._handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        self._models = [_text(nvml.nvmlDeviceGetName(h)).removeprefix("NVIDIA ") for h in self._handles]
+        self._nvml.nvmlInit()
+        self._gpus = [LocalGpu(i, f"{self._host}-GPU{i}") for i in range(self._nvml.nvmlDeviceGetCount())]
+        self._unsupported.clear()
+        for gpu in self._gpus:
+            self._find(gpu)
         self._is_open = True
 
     @property
     def describe(self) -> str:
-        return (
-            f"nvml: {len(self._handles)} GPU(s) of {self._host} ({', '.join(sorted(set(self._models)))}), every "
-            f"{self._tick_s:g} s"
-        )
+        models = ", ".join(sorted({g.model for g in self._gpus if g.model}))
+        return f"nvml: {len(self._gpus)} GPU(s) of {self._host} ({models}), every {self._tick_s:g} s"
 
-    def read(self, ts_ms: int) -> Frame:
-        """Returns one sample of every GPU."""
-        values = {metric.name: np.full(len(self._handles), np.nan) for metric, _ in self._names.values()}
-        for index, handle in enumerate(self._handles):
-            for name, (metric, scale) in self._names.items():
-                if (index, name) in self._unsupported:
+    def sample(self, ts_ms: int) -> list[Emission]:
+        """Returns one sample of every GPU that can be read, a failure of each other one, the endpoint's row when one is
+        due, and news of boards.
+        """
+        began = time.monotonic()
+        for gpu in self._gpus:
+            if gpu.error and ts_ms - gpu.tried_ms >= RETRY_MS:
+                gpu.tried_ms = ts_ms
+                self._find(gpu)
+        rows = {gpu.device: self._read(gpu) for gpu in self._gpus if gpu.is_found}
+        heard = [gpu for gpu in self._gpus if rows.get(gpu.device)]
+        out: list[Emission] = []
+        if heard:
+            out.append(self._frame(heard, [rows[g.device] for g in heard], ts_ms))
+        for gpu in self._gpus:
+            out += self._news(gpu, ts_ms)
+            if gpu.error:
+                out.append(SourceFailure(gpu.device, "gpu-lost", ts_ms, self._site, self._rack))
+        self.errors = {gpu.device: f"gpu-lost: {gpu.error}" for gpu in self._gpus if gpu.error}
+        took = time.monotonic() - began
+        row = self._endpoint.row(ts_ms, is_up=bool(heard) or self._answers(), duration_s=took, devices=len(heard))
+        return [*out, row] if row is not None else out
+
+    def _find(self, gpu: LocalGpu) -> None:
+        """Takes the GPU's handle and identity, or notes that it is lost."""
+        try:
+            identify(self._nvml, gpu)
+            self._unsupported -= {(gpu.index, name) for name in self._names}
+        except self._nvml.NVMLError as err:
+            self._lose(gpu, err)
+
+    def _lose(self, gpu: LocalGpu, why: Exception) -> None:
+        if not gpu.error:
+            log.warning("%s cannot be read: %s", gpu.device, why)
+        gpu.error = str(why) or type(why).__name__
+
+    def _read(self, gpu: LocalGpu) -> dict[str, float]:
+        """Returns what the GPU gives by metric; empty when it gives nothing, or is lost."""
+        values: dict[str, float] = {}
+        last: Exception = SourceError(f"{gpu.device} supports none of the readings")
+        for name, (metric, scale) in self._names.items():
+            if (gpu.index, name) in self._unsupported:
+                continue
+            try:
+                values[metric.name] = float(self._readers[name](gpu.handle)) * scale
+            except (self._nvml.NVMLError, AttributeError) as err:
+                if is_unsupported(self._nvml, err):
+                    self._unsupported.add((gpu.index, name))
                     continue
-                try:
-                    values[metric.name][index] = float(self._readers[name](handle)) * scale
-                except (self._nvml.NVMLError_NotSupported, self._nvml.NVMLError_FunctionNotFound, AttributeError):
-                    self._unsupported.add((index, name))
-                except self._nvml.NVMLError:
-                    pass  # lost for this tick only: stays missing
-        count = len(self._handles)
+                last = err  # for this tick only: stays missing
+                if is_lost(err):
+                    values.clear()
+                    break
+        if not values:
+            self._lose(gpu, last)
+        elif gpu.error:
+            log.info("%s can be read again", gpu.device)
+            gpu.error = ""
+        return values
+
+    def _frame(self, gpus: list[LocalGpu], rows: list[dict[str, float]], ts_ms: int) -> Frame:
         identity = {
-            "site": [self._site] * count,
-            "rack": [self._rack] * count,
-            "node": [self._host] * count,
-            "device": [f"{self._host}-GPU{i}" for i in range(count)],
-            "model": self._models,
+            "site": [self._site] * len(gpus),
+            "rack": [self._rack] * len(gpus),
+            "node": [self._host] * len(gpus),
+            "device": [g.device for g in gpus],
+            "model": [g.model for g in gpus],
+            "board": [g.board for g in gpus],
         }
-        return build("gpu", ts_ms, identity, values)
+        names = {metric.name for metric, _ in self._names.values()}
+        return build("gpu", ts_ms, identity, {name: [row.get(name, nan) for row in rows] for name in names})
+
+    def _news(self, gpu: LocalGpu, ts_ms: int) -> list[Emission]:
+        """The inventory rows of a GPU that is new or another: by its board, by its place as long as that is unknown."""
+        asset = gpu.board or gpu.device
+        now = (asset, gpu.model, gpu.pci)
+        if now == gpu.reported:
+            return []
+        before, gpu.reported = gpu.reported, now
+        out: list[Emission] = []
+        if before is not None and before[0] == gpu.device != asset:
+            out += self._assets.close(gpu.device, ts_ms)
+        names = [("nvml", f"{self._host}/{gpu.index}")] + ([("pci", f"{self._host}/{gpu.pci}")] if gpu.pci else [])
+        sighting = Sighting(
+            asset, "gpu", gpu.model, self._rack, self._host, gpu.device, serial=gpu.serial, names=tuple(names)
+        )
+        return [*out, *self._assets.update([sighting], ts_ms)]
+
+    def _answers(self) -> bool:
+        """Whether NVML does, where no GPU does."""
+        try:
+            self._nvml.nvmlDeviceGetCount()
+        except self._nvml.NVMLError:
+            return False
+        return True
 
     async def emissions(self) -> AsyncGenerator[Emission]:
         if not self._is_open:
@@ -132,12 +172,9 @@ class Nvml:
         try:
             while self._ticks is None or done < self._ticks:
                 stamp = await ticker.wait()
-                yield await asyncio.to_thread(self.read, stamp)
+                for emission in await asyncio.to_thread(self.sample, stamp):
+                    yield emission
                 done += 1
         finally:
             self._is_open = False
             self._nvml.nvmlShutdown()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

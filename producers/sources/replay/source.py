@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from producers.emission import Emission
+from producers.sources.dsx.inventory import DsxInventory
 from producers.sources.dsx.parse import InvalidMessage, Points
 from producers.sources.source import SourceError, Ticker
 from schemas.arrays import Floats
@@ -57,11 +58,13 @@ def open_recording(
 
 
 class DsxReplay:
-    """A DSX trace: ingests messages in order, and at every tick emits a frame of each place's held values."""
+    """A DSX trace: ingests messages in order, and at every tick emits a frame of each place's held values, and what is
+    new in the inventory that the metadata states.
+    """
 
     def __init__(self, path: Path, tick_s: float, speed: float, site: str = "") -> None:
         self.path, self._tick_s, self._speed = path, tick_s, speed
-        self.points = Points(site)
+        self.points, self._inventory = Points(site), DsxInventory(site)
 
     @property
     def describe(self) -> str:
@@ -88,19 +91,24 @@ class DsxReplay:
         for offset, topic, payload in self.messages():
             at = start + int(offset * 1000)
             while at > stamp:
-                for frame in self.points.frames(stamp):
-                    yield frame
+                for emission in self._emissions(stamp):
+                    yield emission
                 stamp = await ticker.wait()
             try:
                 self.points.ingest(topic, payload, at)
             except InvalidMessage as err:
                 log.warning("%s: %s", self.path.name, err)
-        for frame in self.points.frames(stamp):
-            yield frame
+            self._inventory.note(topic, payload, at)
+        for emission in self._emissions(stamp):
+            yield emission
         if self.points.unmapped:
             log.info(
                 "points without a metric here: %s", ", ".join(f"{n} ({c})" for n, c in self.points.unmapped.items())
             )
+
+    def _emissions(self, stamp: int) -> Iterator[Emission]:
+        yield from self._inventory.events(stamp)
+        yield from self.points.frames(stamp)
 
 
 class FrameReplay:

@@ -28,6 +28,7 @@ class SyntheticSettings:
         "Synthetic: a labelled fault, such as gpu-thermal@R0001-N03-GPU2:60+120. May be repeated.",
         metavar="NAME[@PLACE][:AT][+LASTS][*SEVERITY]",
     )
+    job_changes: float = options.job_changes()
     site: str = options.site()
     speed: float = options.speed()
     back_s: float | None = options.back()
@@ -48,4 +49,5 @@ class SyntheticSettings:
             faults=[faults.parse(spec) for spec in self.faults],
             ticks=self.ticks,
             control=context.control,
+            job_changes=self.job_changes,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from producers.sources.source import SourceError
-from producers.sources.synthetic.faults import FAULTS, Fault
+from producers.sources.synthetic.faults import FAULTS, Fault, FaultPlace
 from producers.sources.synthetic.topology import Topology
 
 #: In the folder of the running factory, beside its status files, so that `gigawatch inject` knows what exists.
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Racks `R0001` and CDUs `CDU-001` of a site, and in each rack GPUs `R0001-N01-GPU0` by node and slot."""
+    """Racks `R0001` and CDUs `CDU-001` of a site, in each rack nodes `R0001-N01` and their GPUs `R0001-N01-GPU0`."""
 
     racks: int
     cdus: int
@@ -45,41 +45,52 @@ class Places:
         part.replace(folder / FILE)
 
     def index(self, fault: Fault) -> tuple[int, int]:
-        """Returns (rack or CDU, GPU within the rack) of the fault's place, from 0.
+        """Returns (rack or CDU, GPU within the rack) of the fault's place, from 0; of a node, its first GPU.
 
         Raises SourceError that names the nearest place and all that exist.
         """
-        nearest, numbers = self._nearest(fault)
-        if nearest != fault.place:
-            kind, all_of_them = self._form(fault)
+        if fault.other:
+            if fault.other == fault.place:
+                raise SourceError(f"fault {fault.name}: {fault.place} cannot change places with itself")
+            self.position(fault, fault.other)
+        return self.position(fault, fault.place)
+
+    def position(self, fault: Fault, place: str) -> tuple[int, int]:
+        """Returns the same of `place`, one of the fault's."""
+        form = FAULTS[fault.name].at
+        nearest, numbers = self._nearest(form, place)
+        if nearest != place:
             raise SourceError(
-                f"fault {fault.name}: no {kind} {fault.place!r} here; the nearest is {nearest}. "
-                f"A {kind} is {all_of_them}"
+                f"fault {fault.name}: no {form} {place!r} here; the nearest is {nearest}. A {form} is {self._all(form)}"
             )
-        return (numbers[0], numbers[1] * self.gpus_per_node + numbers[2]) if len(numbers) == 3 else (numbers[0], 0)
+        return numbers[0], sum(n * size for n, size in zip(numbers[1:], (self.gpus_per_node, 1), strict=False))
 
-    def _form(self, fault: Fault) -> tuple[str, str]:
-        """Returns what the fault happens to, and the range of its names."""
-        if fault.name == "cdu-pump":
-            return "CDU", f"CDU-001 to CDU-{self.cdus:03d}"
-        racks = f"R0001 to R{self.racks:04d}"
-        if FAULTS[fault.name][0] == "gpu":
-            nodes, slots = f"N01 to N{self.nodes:02d}", f"GPU0 to GPU{self.gpus_per_node - 1}"
-            return "GPU", f"RACK-NODE-GPU: {racks}, {nodes}, {slots}, such as R0001-N01-GPU0"
-        return "rack", racks
+    def _all(self, form: FaultPlace) -> str:
+        """Returns the range of the names of such places."""
+        racks, nodes = f"R0001 to R{self.racks:04d}", f"N01 to N{self.nodes:02d}"
+        match form:
+            case "CDU":
+                return f"CDU-001 to CDU-{self.cdus:03d}"
+            case "rack":
+                return racks
+            case "node":
+                return f"RACK-NODE: {racks}, {nodes}, such as R0001-N01"
+            case "GPU":
+                slots = f"GPU0 to GPU{self.gpus_per_node - 1}"
+                return f"RACK-NODE-GPU: {racks}, {nodes}, {slots}, such as R0001-N01-GPU0"
 
-    def _nearest(self, fault: Fault) -> tuple[str, tuple[int, ...]]:
-        """Returns the existing place whose numbers are nearest to those of the fault's place, and its numbers from 0.
+    def _nearest(self, form: FaultPlace, place: str) -> tuple[str, tuple[int, ...]]:
+        """Returns the existing place whose numbers are nearest to those of `place`, and its numbers from 0.
 
         A number that is missing counts as the lowest one.
         """
-        kind = self._form(fault)[0]
-        sizes = {"CDU": (self.cdus,), "rack": (self.racks,), "GPU": (self.racks, self.nodes, self.gpus_per_node)}[kind]
-        given = [int(n[:9]) for n in _NUMBER.findall(fault.place)]
+        most = (self.racks, self.nodes, self.gpus_per_node)
+        sizes = (self.cdus,) if form == "CDU" else most[: ("rack", "node", "GPU").index(form) + 1]
+        given = [int(n[:9]) for n in _NUMBER.findall(place)]
         given += [1, 1, 0][len(given) :]
         low = (1, 1, 0)
         numbers = tuple(min(max(n - base, 0), size - 1) for n, base, size in zip(given, low, sizes, strict=False))
-        if kind == "CDU":
+        if form == "CDU":
             return f"CDU-{numbers[0] + 1:03d}", numbers
-        rack = f"R{numbers[0] + 1:04d}"
-        return (f"{rack}-N{numbers[1] + 1:02d}-GPU{numbers[2]}", numbers) if kind == "GPU" else (rack, numbers)
+        names = [f"R{numbers[0] + 1:04d}", *(f"N{n + 1:02d}" for n in numbers[1:2]), *(f"GPU{n}" for n in numbers[2:])]
+        return "-".join(names), numbers

@@ -42,6 +42,7 @@ class FaultEffects:
     pump: Floats  # [cdus]
     leak: Floats  # [racks] litres a minute lost, 0 for none
     psu_lost: Floats  # [racks]
+    dark: Bools  # [racks] nothing of it is heard
 
     @staticmethod
     def none(topology: Topology) -> FaultEffects:
@@ -55,6 +56,7 @@ class FaultEffects:
             np.ones(topology.cdus),
             np.zeros(topology.racks),
             np.zeros(topology.racks),
+            np.zeros(topology.racks, bool),
         )
 
 
@@ -146,6 +148,17 @@ class Plant:
         none = FaultEffects.none(self._topology)
         for k in range(60):
             self.step(t_s - 600 + 10 * k, 10.0, none)
+
+    def replace_board(self, gpu: tuple[int, int], rng: np.random.Generator) -> None:
+        """Puts a spare at (rack, GPU): its counter begins at 0, its silicon and cold plate are its own."""
+        self.state.energy_j[gpu] = 0.0
+        self._silicon[gpu] = rng.normal(1, 0.015)
+        self._die_k_per_w[gpu] = DIE_RISE_K / self._tdp * rng.normal(1, 0.04)
+        self._hbm_k_per_w[gpu] = HBM_RISE_K / self._tdp * rng.normal(1, 0.04)
+
+    def exchange_boards(self, gpu: tuple[int, int], other: tuple[int, int]) -> None:
+        for array in (self.state.energy_j, self._silicon, self._die_k_per_w, self._hbm_k_per_w):
+            array[gpu], array[other] = array[other], array[gpu]
 
     def step(self, t_s: float, dt_s: float, effects: FaultEffects) -> State:
         """Advances by `dt_s` to `t_s` (seconds since 1970) and returns the state, which the next step changes."""

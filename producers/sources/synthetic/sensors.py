@@ -41,6 +41,14 @@ class Sensors:
         self._replays = np.zeros((topology.racks, topology.count("gpu")))
         self._flow_gain = rng.normal(1, 0.002, topology.racks)
 
+    def replace_board(self, gpu: tuple[int, int]) -> None:
+        """Puts a spare at (rack, GPU): it has counted nothing yet."""
+        self._errors[gpu] = self._replays[gpu] = 0.0
+
+    def exchange_boards(self, gpu: tuple[int, int], other: tuple[int, int]) -> None:
+        for array in (self._errors, self._replays):
+            array[gpu], array[other] = array[other], array[gpu]
+
     def _noise(self, sigma: float, shape: tuple[int, ...]) -> Floats:
         return self._rng.standard_normal(shape, np.float32) * sigma
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from producers.emission import DeviceList, Emission, Event, SiteTick
+from producers.emission import Emission, Event, SiteTick
 from producers.sources.source import SourceError, Ticker
-from producers.sources.synthetic.devices import Identity, SiteDevices
+from producers.sources.synthetic.boards import Boards
+from producers.sources.synthetic.devices import BY_RACK, Identity, SiteDevices
 from producers.sources.synthetic.faults import Fault, parse
-from producers.sources.synthetic.injection import ActiveFault, Injection
+from producers.sources.synthetic.injection import ActiveFault, BoardSwap, Injection
+from producers.sources.synthetic.inventory import SiteInventory
+from producers.sources.synthetic.job_events import JobEvents
+from producers.sources.synthetic.job_schedule import JobSchedule
+from producers.sources.synthetic.node_list import NodeList
 from producers.sources.synthetic.places import Places
 from producers.sources.synthetic.plant import FaultEffects, Plant, State
 from producers.sources.synthetic.sensors import Columns, Sensors
@@ -29,7 +35,8 @@ class Synthetic:
     """`racks` racks of `model` (a rack or GPU name) at one sample every `tick_s`. Same seed and start, same telemetry.
 
     `speed` 1 is real time, 0 as fast as it goes. `ticks` ends it. `start_ms` defaults to now. `inject` adds faults
-    while it runs, and so does a line appended to the file `control`.
+    while it runs, and so does a line appended to the file `control`. `job_changes` nodes a second pass from one job to
+    another.
     """
 
     def __init__(
@@ -45,18 +52,26 @@ class Synthetic:
         start_ms: int | None = None,
         speed: float = 1.0,
         control: Path | None = None,
+        job_changes: float = 0.0,
     ) -> None:
         if racks < 1:
             raise SourceError(f"{racks} racks; there must be at least one")
         rng = np.random.default_rng(seed)
         self.topology = Topology(site, hardware.load().rack(model), racks)
         self._ticker = Ticker(tick_s, start_ms, speed)
-        self._ticks, self._control = ticks, control
+        self._ticks, self._control, self._seed = ticks, control, seed
         self._control_read = 0
         self.workloads = Workloads(racks, self.topology.count("gpu"), rng)
         self.plant = Plant(self.topology, self.workloads, rng)
         self._sensors = Sensors(self.topology, rng)
-        self._devices = SiteDevices(self.topology, self.workloads.names)
+        self._boards = Boards(site, seed)
+        self._devices = SiteDevices(self.topology, self._boards)
+        self._inventory = SiteInventory(self.topology, self._devices, self._boards)
+        nodes = NodeList.of(self._devices.identity["gpu"])
+        self.schedule = JobSchedule(nodes, self.workloads.names, seed, job_changes)
+        self._job_events = JobEvents(nodes, self.schedule, self._ticker.tick_ms)
+        self._idle_nodes: tuple[int, ...] = ()
+        self._spares: Counter[tuple[int, int]] = Counter()
         self._injection = Injection(self.topology)
         self._started_ms: int | None = None
         for fault in faults:
@@ -90,9 +105,15 @@ class Synthetic:
             done += 1
 
     def tick(self, ts_ms: int) -> Iterator[SiteTick | Event]:
-        """Advances the plant to `ts_ms`; yields that tick of each list of devices, and the labels of faults."""
+        """Advances the plant to `ts_ms`; yields what changed in the inventory and among the jobs, that tick of each
+        list of devices, and the labels of faults.
+        """
         t_s = self._elapsed_s(ts_ms)
+        yield from self._inventory.at(ts_ms)
+        for swap in self._injection.due_swaps(t_s):
+            yield from self._swap(swap, ts_ms)
         active = self._injection.active(t_s)
+        yield from self._jobs(ts_ms, self._injection.idle_nodes(active))
         effects = self._injection.effects(active)
         state = self._step(ts_ms, effects)
         yield from self._site_ticks(ts_ms, state, effects, active)
@@ -133,6 +154,29 @@ class Synthetic:
     def _step(self, ts_ms: int, effects: FaultEffects) -> State:
         return self.plant.step(ts_ms / 1000, self._ticker.tick_ms / 1000, effects)
 
+    def _jobs(self, ts_ms: int, idle_nodes: tuple[int, ...]) -> list[Event]:
+        """Lets the load follow the jobs; `idle_nodes` do nothing, held or not."""
+        self.schedule.advance(ts_ms)
+        events = self._job_events.at(ts_ms)
+        if events or idle_nodes != self._idle_nodes:
+            self.workloads.follow(self.schedule.levels(idle_nodes))
+            self._idle_nodes = idle_nodes
+        return events
+
+    def _swap(self, swap: BoardSwap, ts_ms: int) -> list[Event]:
+        gpu, held = self._devices.identity["gpu"], self.topology.count("gpu")
+        rows = [rack * held + number for rack, number in (swap.place, swap.other or swap.place)]
+        if swap.other is not None:
+            self.plant.exchange_boards(swap.place, swap.other)
+            self._sensors.exchange_boards(swap.place, swap.other)
+            boards = {row: gpu["board"][other].as_py() for row, other in zip(rows, reversed(rows), strict=True)}
+            return self._inventory.change_boards(boards, ts_ms, "active", "moved")
+        self._spares[swap.place] += 1
+        place, number = gpu["device"][rows[0]].as_py(), self._spares[swap.place]
+        self.plant.replace_board(swap.place, np.random.default_rng([self._seed, 4, rows[0], number]))
+        self._sensors.replace_board(swap.place)
+        return self._inventory.change_boards({rows[0]: self._boards.uuid(place, number)}, ts_ms, "retired", "swapped")
+
     def _read_control(self, now_ms: int) -> None:
         if self._control is None or not self._control.exists():
             return
@@ -153,10 +197,11 @@ class Synthetic:
         gpu, cooling = sensors.gpu(state, effects), sensors.cooling(state, effects)
         self._injection.distort(gpu, cooling, active)
         gone = self._injection.gone(effects, active)
-        if not gone.all():
-            present: DeviceList = devices.present_gpus(gone, tuple(gpu))
-            yield SiteTick(present, ts_ms, {name: values[~gone.ravel()] for name, values in gpu.items()})
+        missing = {"gpu": gone.ravel()}
+        if effects.dark.any():
+            missing |= {name: np.repeat(effects.dark, devices.each_rack(name)) for name in BY_RACK if name != "gpu"}
         for name, columns in (
+            ("gpu", gpu),
             ("node", sensors.node(state)),
             ("power", sensors.power(state, effects)),
             ("cooling", cooling),
@@ -164,4 +209,9 @@ class Synthetic:
             ("meter", sensors.meter(state)),
             ("plant", sensors.cooling_plant(state)),
         ):
-            yield SiteTick(devices.of(name, tuple(columns)), ts_ms, columns)
+            lost = missing.get(name)
+            if lost is None or not lost.any():
+                yield SiteTick(devices.of(name, tuple(columns)), ts_ms, columns)
+            elif not lost.all():
+                left = {n: values[~lost] for n, values in columns.items()}
+                yield SiteTick(devices.present(name, lost, tuple(columns)), ts_ms, left)

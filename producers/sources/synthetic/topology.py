@@ -42,24 +42,21 @@ class Topology:
         """Returns how many parts a rack has: `gpu`, `cpu` or `dpu`."""
         return int(self.design["nodes"] * self.design[f"{part}s_per_node"])
 
-    def identity(self, parts: tuple[str, ...]) -> dict[str, pa.Array]:
-        """Returns identity columns (without job) of the given parts of every rack, in rack order."""
-        nodes = int(self.design["nodes"])
-        site, rack, node, device, model = [], [], [], [], []
-        models = {"gpu": self.design.gpu.name, "cpu": self.design.cpu.name, "dpu": self.design.dpu.name}
-        for name in self.rack_names():
-            for part in parts:
-                each = int(self.design[f"{part}s_per_node"])
-                for n in range(nodes):
-                    for slot in range(each):
-                        site.append(self.site)
-                        rack.append(name)
-                        node.append(f"{name}-N{n + 1:02d}")
-                        device.append(f"{name}-N{n + 1:02d}-{part.upper()}{slot}")
-                        model.append(models[part])
+    def node_names(self) -> list[str]:
+        return [f"{rack}-N{n + 1:02d}" for rack in self.rack_names() for n in range(int(self.design["nodes"]))]
+
+    def identity(self, part: str) -> dict[str, pa.Array]:
+        """Returns identity columns (without board) of `gpu`, `cpu` or `dpu` of every rack, in rack order."""
+        each, nodes = int(self.design[f"{part}s_per_node"]), self.node_names()
+        model = {"gpu": self.design.gpu.name, "cpu": self.design.cpu.name, "dpu": self.design.dpu.name}[part]
+        racks = pa.array(self.rack_names(), pa.string())
+        rows = len(nodes) * each
         return {
-            k: pa.array(v, pa.string())
-            for k, v in (("site", site), ("rack", rack), ("node", node), ("device", device), ("model", model))
+            "site": pa.repeat(pa.scalar(self.site, pa.string()), rows),
+            "rack": racks.take(pa.array(np.repeat(np.arange(self.racks), self.count(part)))),
+            "node": pa.array(nodes, pa.string()).take(pa.array(np.repeat(np.arange(len(nodes)), each))),
+            "device": pa.array([f"{node}-{part.upper()}{slot}" for node in nodes for slot in range(each)], pa.string()),
+            "model": pa.repeat(pa.scalar(model, pa.string()), rows),
         }
 
     def rack_identity(self, models: tuple[tuple[str, str], ...]) -> dict[str, pa.Array]:

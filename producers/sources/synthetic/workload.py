@@ -48,7 +48,16 @@ class Workloads:
         self._phase = rng.uniform(0, 1, jobs)
         self._compute_share = rng.uniform(0.62, 0.78, jobs)
         self._walk = np.zeros(racks)
+        self._idle_rows = self._batch_rows = np.zeros(0, np.int64)
+        self._batch_level = np.zeros(0)
         self._skill = rng.normal(1.0, 0.012, self.shape).clip(0.95, 1.05)
+
+    def follow(self, batch_level: Floats) -> None:
+        """Makes nodes do other than their rack does, from now on: float[nodes], 0 idles, NaN is as the rack."""
+        each = self.shape[0] * self.shape[1] // len(batch_level)
+        level = np.repeat(batch_level, each)
+        self._idle_rows, self._batch_rows = np.flatnonzero(level == 0), np.flatnonzero(level > 0)
+        self._batch_level = level[self._batch_rows]
 
     def demand(self, t_s: float, dt_s: float) -> Demand:
         """Returns the activity averaged over the tick that ends at `t_s` (seconds since 1970)."""
@@ -74,4 +83,9 @@ class Workloads:
         )
         communicate = traffic[:, None] * np.ones(self.shape)
         resident = np.where(self.training, 0.86, np.where(self.inference, 0.72, 0.01))[:, None] * np.ones(self.shape)
+        if len(self._batch_rows) or len(self._idle_rows):
+            busy = (self._batch_level * own.ravel()[self._batch_rows]).clip(0, 1)
+            for array, batch, idle in ((compute, busy, 0.0), (communicate, 0.1, 0.0), (resident, 0.8, 0.01)):
+                flat = array.reshape(-1)
+                flat[self._batch_rows], flat[self._idle_rows] = batch, idle
         return Demand(compute, communicate, resident)

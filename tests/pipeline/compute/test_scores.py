@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.compute import physics, scores, stats
+from pipeline.compute.context import Context
 from pipeline.compute.engine import KindEngine
 from pipeline.compute.groups import Groups
 from pipeline.compute.incidents import Incidents, Judgement
 from pipeline.compute.site import SiteEngine
+from producers.emission import Event
 from producers.sources.synthetic import faults
 from producers.sources.synthetic.source import Synthetic
 from schemas.derived import PART
@@ -75,10 +77,16 @@ def detect(
     site.
     """
     plant = Synthetic(racks, model, seed=3, faults=[faults.parse(s) for s in specs])
-    engines = {k: KindEngine(k) for k in ("gpu", "node", "power", "cooling")}
+    context = Context()
+    engines = {k: KindEngine(k, context=context) for k in ("gpu", "node", "power", "cooling")}
     site, out = SiteEngine(), defaultdict(list)
     for k in range(ticks):
-        frames = [e for e in plant.frames(START + 1000 * k) if isinstance(e, Frame)]
+        frames = []
+        for emission in plant.frames(START + 1000 * k):
+            if isinstance(emission, Frame):
+                frames.append(emission)
+            elif isinstance(emission, Event):
+                assert [*context.apply(emission.derived, emission.batch)] == []
         for kind, engine in engines.items():
             for closed in engine.add([f for f in frames if f.kind == kind]):
                 batches = [closed.batches.get("score")]
@@ -130,7 +138,7 @@ def test_each_fault_is_found_and_named(spec: str, kind: str, device: str, causes
     assert max(same_kind.values(), default=0.0) < max(s for _, s, _ in hits)
 
 
-IDENTITY = {"site": "s", "rack": "R", "node": "", "device": "d", "model": "m", "job": ""}
+IDENTITY = {"site": "s", "rack": "R", "node": "", "device": "d", "model": "m", "board": ""}
 
 
 def feed(tracker: Incidents, values: list[float], start: int = 0) -> list[dict[str, Any]]:
@@ -162,7 +170,7 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
     opened = feed(first, [0.9, 0.9])
     second = Incidents("gpu", 10_000)
     second.restore(opened)
-    second.adopt(lambda key: key == ("s", "R", "d"))
+    second.adopt(lambda key: key if key == ("s", "R", "d") else None)
     assert feed(second, [0.9, 0.9]) == [], "what was published before is not published again"
     closing = feed(second, [0.0] * 6, start=2)
     assert [(r["incident"], r["open"]) for r in closing] == [(opened[0]["incident"], 0)]
@@ -171,7 +179,7 @@ def test_a_restart_keeps_the_incident_it_had() -> None:
 def test_an_open_incident_of_someone_elses_device_is_left_alone() -> None:
     other = Incidents("gpu", 10_000)
     other.restore(feed(Incidents("gpu", 10_000), [0.9, 0.9]))
-    other.adopt(lambda key: key == ("s", "R", "another"))
+    other.adopt(lambda key: key if key == ("s", "R", "another") else None)
     assert [row for k in range(20) for row in other.update(10_000 * (k + 3), [])] == []
     assert len(other) == 0
 

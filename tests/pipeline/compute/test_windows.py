@@ -37,7 +37,7 @@ def frame(rows: Sequence[Sample], rack: str = "R1") -> Frame:
         "rack": [rack] * len(rows),
         "device": [r[1] for r in rows],
         "model": ["H100"] * len(rows),
-        "job": ["j"] * len(rows),
+        "board": [""] * len(rows),
     }
     return build(
         "gpu",

@@ -63,7 +63,7 @@ def rack(name: str, devices: list[str], ts: Any = START, **values: list[float]) 
             "node": ["n"] * size,
             "device": devices,
             "model": ["H100"] * size,
-            "job": ["j"] * size,
+            "board": [f"GPU-{d}" for d in devices],
         },
         values,
     )
@@ -93,11 +93,11 @@ def test_rows_come_out_as_they_went_in_missing_as_null(client: Client) -> None:
         (START + 1000, "R1", "b", 60.0, 5.0, None, 18),
     ]
     assert client.query("SELECT count() FROM gigawatch.gpu_frames").result_rows[0][0] == 3
-    assert client.query("SELECT site, node, model, job FROM gigawatch.gpu WHERE device = 'x'").result_rows[0] == (
+    assert client.query("SELECT site, node, model, board FROM gigawatch.gpu WHERE device = 'x'").result_rows[0] == (
         "s",
         "n",
         "H100",
-        "j",
+        "GPU-x",
     )
 
 
@@ -113,6 +113,26 @@ def test_the_same_devices_have_the_same_number_in_whichever_order_they_come() ->
     assert len(identities.new) == 3
 
 
+def test_two_boards_under_one_name_keep_their_own_values(client: Client) -> None:
+    known = DeviceSets(by_rack=True)
+    for n, boards in enumerate((["GPU-x", "GPU-y"], ["GPU-y", "GPU-x"])):
+        identity = {"site": ["s"] * 2, "rack": ["R1"] * 2, "node": ["n"] * 2, "device": ["a"] * 2, "board": boards}
+        power = [1.0 if board == "GPU-x" else 2.0 for board in boards]
+        store(client, "gpu", [build("gpu", START + 1000 * n, identity, {"power_w": power})], known)
+    found = client.query("SELECT board, power_w, count() FROM gigawatch.gpu GROUP BY 1, 2 ORDER BY 1").result_rows
+    assert found == [("GPU-x", 1.0, 2), ("GPU-y", 2.0, 2)]
+    assert client.query("SELECT count() FROM gigawatch.identities FINAL").result_rows == [(1,)]
+
+
+def test_a_set_of_devices_has_the_same_number_for_ever() -> None:
+    """Frames of years refer to it; without boards and jobs it is that of version 1 too."""
+    known = DeviceSets(by_rack=True)
+    who = {"site": ["s"] * 2, "rack": ["R1"] * 2, "node": ["n"] * 2, "device": ["a", "b"], "model": ["H100"] * 2}
+    assert known.of_frame(build("gpu", START, who, {})).groups[0].who == 18_044_979_932_576_092_086
+    boards = {"board": ["GPU-x", "GPU-y"]}
+    assert known.of_frame(build("gpu", START, who | boards, {})).groups[0].who == 8_817_791_655_392_594_290
+
+
 def test_what_is_stored_twice_in_another_order_is_shown_once(client: Client) -> None:
     """A worker that takes over publishes the same pane again, its devices perhaps in another order."""
 
@@ -121,7 +141,10 @@ def test_what_is_stored_twice_in_another_order_is_shown_once(client: Client) -> 
         return ROLLUPS["gpu"].build(
             {
                 "ts": np.full(size, START + 10_000),
-                **{n: [v] * size for n, v in (("site", "s"), ("rack", "R1"), ("node", ""), ("model", ""), ("job", ""))},
+                **{
+                    n: [v] * size
+                    for n, v in (("site", "s"), ("rack", "R1"), ("node", ""), ("model", ""), ("board", ""))
+                },
                 "device": devices,
                 "samples": [10] * size,
                 "power_w_mean": power,
@@ -184,7 +207,7 @@ def test_a_minute_is_made_of_its_panes_weighted_and_without_what_is_missing(clie
         "node": [""] * 2,
         "device": ["a", "b"],
         "model": [""] * 2,
-        "job": [""] * 2,
+        "board": [""] * 2,
     }
     panes = [
         ROLLUPS["gpu"].build(

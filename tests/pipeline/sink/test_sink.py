@@ -97,10 +97,10 @@ def midnight() -> pa.RecordBatch:
 
 
 def test_days_are_inserted_apart_and_recognised_apart() -> None:
-    split = dedup.by_day(midnight(), "ts")
+    split = dedup.by_period(midnight(), TABLES["gpu"])
     assert [(rows.num_rows) for _, rows in split] == [1, 2]
     first = dt.date.fromisoformat(split[0][0])
-    left = dedup.remaining(midnight(), "ts", {first})
+    left = dedup.remaining(midnight(), TABLES["gpu"], {first})
     assert left.column("device").to_pylist() == ["b", "c"]
 
 

@@ -19,14 +19,16 @@ from pipeline.sink.batcher import Batcher
 from pipeline.sink.writer import Writer
 from pipeline.store import rollup
 from pipeline.store.client import open_folder
-from pipeline.store.history import TIERS, AskError, HistoryQuery, choose_tier, history, width_s
+from pipeline.store.history import AskError, HistoryQuery, history
 from pipeline.store.migrate import migrate
 from pipeline.store.tables import BY_TOPIC
+from pipeline.store.tiers import TIERS, choose_tier, width_s
 from pipeline.stream.worker import Worker
 from schemas import topics
 from schemas.codec import encode
 from schemas.frame import Frame, build
 from schemas.log_record import LogRecord
+from tests.pipeline.store.model_rows import Hold, hold
 
 #: A whole hour of today, which is over: what is older than its table keeps would be dropped.
 START = (int(time.time()) // 3600 - 1) * 3_600_000
@@ -67,9 +69,8 @@ def increases(values: Sequence[float]) -> list[float]:
 def gpus(rack: str, tick: int, energy: dict[str, list[float]]) -> Frame:
     names = [d for d in energy if d.startswith(rack)]
     who = {"site": ["s"] * 3, "rack": [rack] * 3, "device": names, "model": ["H100"] * 3}
-    jobs = [f"job-{rack}"] * 3
     values = {"energy_j": [energy[d][tick] for d in names], "util_pct": [50.0 + tick % 7] * 3}
-    return build("gpu", START + 1000 * tick, {**who, "node": ["n"] * 3, "job": jobs}, values)
+    return build("gpu", START + 1000 * tick, {**who, "node": ["n"] * 3}, values)
 
 
 def cooling(tick: int) -> Frame:
@@ -86,7 +87,7 @@ def cooling(tick: int) -> Frame:
 
 def closing(tick: int) -> list[Frame]:
     """Later frames without the metrics that are asked for: they close the windows before them."""
-    who = {"site": ["s"], "rack": ["R9"], "node": ["n"], "device": ["R9-0"], "model": ["H100"], "job": [""]}
+    who = {"site": ["s"], "rack": ["R9"], "node": ["n"], "device": ["R9-0"], "model": ["H100"]}
     plant = {"site": ["s"], "rack": ["R9"], "device": ["loop-9"], "model": ["rack-loop"]}
     ts = START + 1000 * tick
     return [build("gpu", ts, who, {"util_pct": [1.0]}), build("cooling", ts, plant, {"supply_temp_c": [30.0]})]
@@ -123,6 +124,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     client = open_folder(folder)
     migrate(client)
     asyncio.run(fill(client))
+    hold(client, [Hold(f"job-{rack}", rack, "n", at(-60)) for rack in ("R1", "R2")])
     yield client
     client.close()
 
@@ -160,11 +162,11 @@ def test_the_step_into_the_range_and_into_each_row_is_counted(stored: Client) ->
 
 
 @pytest.mark.parametrize("tier", ["raw", "10s"])
-@pytest.mark.parametrize("place", ["R2", "R2*", "job-R2", "R2-0"])
-def test_a_counters_history_of_one_place(stored: Client, tier: str, place: str) -> None:
-    named = [d for d in counters() if d.startswith(place if place == "R2-0" else "R2")]
+@pytest.mark.parametrize("of", [{"place": "R2"}, {"place": "R2*"}, {"job": "job-R2"}, {"place": "R2-0"}])
+def test_a_counters_history_of_one_place(stored: Client, tier: str, of: dict[str, str]) -> None:
+    named = [d for d in counters() if d.startswith("R2-0" if of.get("place") == "R2-0" else "R2")]
     expected = sum(sum(increases(counters()[d])) for d in named)
-    found = ask(stored, tier, "energy_j", place=place, by="site", every_s=10.0)
+    found = ask(stored, tier, "energy_j", by="site", every_s=10.0, **of)
     assert sum(row["increase"] for row in found.values()) == expected
 
 

@@ -16,6 +16,11 @@ from schemas.catalogue import KINDS
 from schemas.tables import TTL_DAYS
 from tests.conftest import ROOT
 
+#: Kept for good: who is who, the inventory, and the version.
+KEPT = ("identities", "store_version", "assets", "names", "edges", "reach")
+#: Few rows that are kept for years: a part a day would be thousands.
+BY_MONTH = ("allocations", "jobs", "node_states", "job_windows")
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_tables_have_every_metric(kind: str) -> None:
@@ -42,14 +47,34 @@ def test_ddl_for_one_server_and_for_a_cluster(name: str) -> None:
     table = TABLES[name]
     single, *view = statements(table)
     assert "ENGINE = ReplacingMergeTree(" in single
-    assert ("PARTITION BY toDate(" in single) is (name != "identities"), "who is who is kept for good"
-    assert bool(re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)) is (name != "identities")
+    assert ("PARTITION BY toDate(" in single) is (name not in KEPT and name not in BY_MONTH)
+    assert ("PARTITION BY toStartOfMonth(" in single) is (name in BY_MONTH)
+    assert bool(re.search(r"TTL toDateTime\(\w+\) \+ INTERVAL \d+ DAY", single)) is (name not in KEPT)
     assert len(view) == table.frames
     local, spread, *view = statements(table, "prod")
     assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/" in local
     assert "ON CLUSTER 'prod'" in local
     assert f"Distributed('prod', 'gigawatch', '{table.stored_as}_local'" in spread
     assert all("GLOBAL INNER JOIN" in v and "ON CLUSTER 'prod'" in v for v in view)
+
+
+def test_rows_of_one_key_are_on_one_shard_and_in_one_partition() -> None:
+    """There they replace each other."""
+    sharded = {"allocations": "cityHash64(site, scheduler, job, node, started)", "gpu": "cityHash64(site, rack)"}
+    sharded |= {"cooling": "who", "identities": "who", "incidents": "cityHash64(incident)"}
+    for name, by in sharded.items():
+        assert f"_local', {by})" in TABLES[name].ddl("prod")[1]
+    for table in TABLES.values():
+        if table.topic and table.split and table.name not in ("incidents", "dead_letters"):
+            assert table.dated in table.order, f"{table.name}: a row's period is part of its key"
+
+
+def test_repeated_rows_are_merged_few_at_a_time_and_kept_since_they_were_seen() -> None:
+    for name in ("allocations", "jobs", "node_states", "assets"):
+        assert "min_parts_to_merge_at_once" not in TABLES[name].ddl()[0]
+    assert "min_parts_to_merge_at_once = 100" in TABLES["gpu"].ddl()[0]
+    assert "TTL toDateTime(seen) + INTERVAL 365 DAY" in TABLES["node_states"].ddl()[0]
+    assert "`devices` Array(String)" in TABLES["allocations"].ddl()[0]
 
 
 def test_tiers_are_kept_longer_the_coarser_they_are() -> None:

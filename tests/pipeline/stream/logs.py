@@ -45,5 +45,8 @@ class Rewindable:
     async def rewind(self, topic: str, number: int, offset: int) -> None:
         self.asked.append(offset)
 
+    def is_at_end(self, topic: str, number: int, position: int | None) -> bool:
+        return (position or 0) >= len(self.messages)
+
     async def open_incidents(self) -> list[dict[str, object]]:
         return []

@@ -56,6 +56,8 @@ async def test_records_of_a_partition_travel_in_bundles_of_bounded_size() -> Non
 def test_the_app_has_an_agent_per_topic_and_commits_what_the_worker_allows(app: StreamApp) -> None:
     assert {name.removeprefix("agent.") for name in app.agents} == {
         "telemetry.gpu",
+        "telemetry.gpu_instance",
+        "telemetry.endpoint",
         "telemetry.node",
         "telemetry.power",
         "telemetry.cooling",

@@ -83,14 +83,23 @@ def test_history_writes_csv_to_files_and_to_standard_output(factory: Path, tmp_p
     assert code == 0
     assert output == (tmp_path / "x.csv").read_text()
     head, row = output.splitlines()
-    assert head == '"bucket","device","mean","max","samples"'
-    assert row.split(",")[1:] == ['"\'=a"', "59", "59", "1"], "a name that a spreadsheet would run is quoted"
+    assert head == '"bucket","device","board","mean","max","samples"'
+    assert row.split(",")[1:] == ['"\'=a"', '"GPU-=a"', "59", "59", "1"], (
+        "a name that a spreadsheet would run is quoted"
+    )
     assert not Path("-").exists()
 
 
 def test_the_api_takes_a_folder_as_text_or_as_a_path(factory: Path, tmp_path: Path) -> None:
     assert api.history("temp_c", data_dir=str(factory)).num_rows == 1
-    assert api.history("temp_c", data_dir=factory).column_names == ["bucket", "device", "mean", "max", "samples"]
+    assert api.history("temp_c", data_dir=factory).column_names == [
+        "bucket",
+        "device",
+        "board",
+        "mean",
+        "max",
+        "samples",
+    ]
     with pytest.raises(StoreError, match="holds no factory's data"):
         api.history("temp_c", data_dir=str(tmp_path))
     with pytest.raises(StoreError, match="name the --data-dir"):

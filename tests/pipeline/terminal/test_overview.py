@@ -106,7 +106,8 @@ def test_the_worst_devices_are_those_of_the_named_query(client: Client) -> None:
 def test_what_is_stored_has_a_row_a_kind(client: Client) -> None:
     rows = client.query(QUESTIONS["stored"].sql.replace("{limit}", "20")).result_rows
     assert [row[0] for row in rows] == sorted(KINDS)
-    assert all(row[1] > 0 and row[2] > 0 and row[5] > 0 for row in rows)
+    given = [row for row in rows if row[0] not in ("gpu_instance", "endpoint")]
+    assert all(row[1] > 0 and row[2] > 0 and row[5] > 0 for row in given)
     assert {row[0]: row[2] for row in rows}["gpu"] == 144
 
 

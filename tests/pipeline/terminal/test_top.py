@@ -69,6 +69,7 @@ class Memory(Store):
                 0.7 if n else None,
                 "temp_c" if n else "",
                 (1.0, 2.0),
+                f"GPU-{n}" if n else "",
             )
             for n in (0, 1)
         ], ""
@@ -108,6 +109,7 @@ async def test_from_the_factory_to_a_gpu_and_back(size: tuple[int, int]) -> None
         await pilot.pause()
         assert isinstance(app.screen, GpuScreen)
         assert "839 W" in shown(app, "lines")
+        assert "s / R0003   GPU-1   held by train-001" in shown(app, "head")
         await pilot.press("escape")
         await pilot.press("escape")
         assert isinstance(app.screen, FactoryScreen)

@@ -18,8 +18,8 @@ from schemas.identity import IDENTITY
 START = 1_750_000_000_000
 
 
-def device_list(racks: int, each: int, jobs: list[str]) -> DeviceList:
-    """`racks` racks of `each` GPUs, a message a rack; jobs go round the racks."""
+def device_list(racks: int, each: int, boards: list[str]) -> DeviceList:
+    """`racks` racks of `each` GPUs, a message a rack; prefixes of boards go round the racks, empty for none."""
     rack = [f"R{r}" for r in range(racks) for _ in range(each)]
     identity = {
         "site": ["s"] * len(rack),
@@ -27,19 +27,21 @@ def device_list(racks: int, each: int, jobs: list[str]) -> DeviceList:
         "node": [""] * len(rack),
         "device": [f"{r}-g{i}" for i, r in enumerate(rack)],
         "model": ["H100"] * len(rack),
-        "job": [jobs[int(r[1:]) % len(jobs)] for r in rack],
+        "board": [
+            prefix and f"{prefix}-{i}" for i, r in enumerate(rack) for prefix in (boards[int(r[1:]) % len(boards)],)
+        ],
     }
     columns = {name: pa.array(identity[name], pa.string()) for name in IDENTITY}
     return DeviceList("gpu", columns, np.arange(0, len(rack) + 1, each), ("util_pct", "temp_c", "energy_j"))
 
 
-def node_frame(rack: str, node: int, ts_ms: int, value: float, job: str = "") -> Frame:
+def node_frame(rack: str, node: int, ts_ms: int, value: float, board: str = "") -> Frame:
     """Two GPUs of one node."""
     identity = {
         "site": ["s"] * 2,
         "rack": [rack] * 2,
         "device": [f"{rack}-{node}-{i}" for i in range(2)],
-        "job": [job] * 2,
+        "board": [board and f"{board}/{i}" for i in range(2)],
     }
     return build("gpu", ts_ms, identity, {"power_w": [value, value + 1]})
 

@@ -42,7 +42,7 @@ async def test_a_tick_goes_out_whole_in_compressed_batches_each_place_on_one_par
     )
 
 
-async def test_a_job_change_at_every_tick_keeps_a_bounded_number_of_encoded_messages() -> None:
+async def test_a_swapped_board_at_every_tick_keeps_a_bounded_number_of_encoded_messages() -> None:
     """Each change of an identity makes another device list; what was encoded for the earlier ones must go."""
 
     def kept() -> list[int]:
@@ -55,7 +55,7 @@ async def test_a_job_change_at_every_tick_keeps_a_bounded_number_of_encoded_mess
     most = [0, 0, 0]
     for tick in range(60):
         for node in range(4):
-            frame = node_frame("R1", node, START + 1000 * tick, 5.0, f"job-{tick}" if node == 0 else "steady")
+            frame = node_frame("R1", node, START + 1000 * tick, 5.0, f"GPU-{tick}" if node == 0 else "steady")
             await publisher.emit(decoder.decode(encode(frame)))
         await publisher.drain()
         if tick % 10 == 9:
@@ -65,7 +65,7 @@ async def test_a_job_change_at_every_tick_keeps_a_bounded_number_of_encoded_mess
 
 
 async def test_devices_that_come_back_are_encoded_once_while_their_source_keeps_the_list() -> None:
-    publisher, lists = Publisher(Log()), [device_list(2, 4, [job]) for job in ("a", "b")]
+    publisher, lists = Publisher(Log()), [device_list(2, 4, [board]) for board in ("a", "b")]
     gc.collect()
     others = {id(o) for o in gc.get_objects() if isinstance(o, TickEncoder)}
     seen = set()

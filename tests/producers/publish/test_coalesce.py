@@ -102,6 +102,19 @@ def test_messages_that_mix_time_stamps_keep_each_of_them() -> None:
     assert rows(messages([tick])) == rows(frames)
 
 
+def test_a_board_that_is_replaced_makes_another_list_and_keeps_its_own_samples() -> None:
+    decoder, coalescer, seen = Decoder(), Coalescer(), list[tuple[str, float]]()
+    lists = set()
+    for tick, board in enumerate(("GPU-a", "GPU-a", "GPU-b", "GPU-b")):
+        frames = [decoder.decode(encode(node_frame("R1", node, START + tick, 10.0 * tick, board))) for node in (0,)]
+        (found,) = coalesced(coalescer, frames)
+        lists.add(id(found.devices))
+        (frame,) = messages([found])
+        seen += zip(frame.identity("board"), frame.values("power_w").tolist(), strict=True)
+    assert len(lists) == 2
+    assert seen == [(f"GPU-{b}/{i}", 10.0 * t + i) for t, b in enumerate("aabb") for i in range(2)]
+
+
 def test_racks_with_other_metrics_do_not_share_columns() -> None:
     warm = build("gpu", START, {"site": ["s"], "rack": ["R2"], "device": ["x"]}, {"temp_c": [40.0]})
     found = messages(coalesced(Coalescer(), [node_frame("R1", 0, START, 5.0), warm]))

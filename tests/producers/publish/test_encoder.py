@@ -20,15 +20,15 @@ from tests.producers.publish.fakes import START, device_list
 @given(
     st.integers(1, 5),
     st.integers(1, 9),
-    st.lists(st.sampled_from(["", "a", "train-7"]), min_size=1, max_size=3),
+    st.lists(st.sampled_from(["", "a", "GPU-7"]), min_size=1, max_size=3),
     st.booleans(),
     st.integers(0, 2**32),
 )
 @settings(max_examples=40, deadline=None)
 def test_an_encoded_message_is_the_frame_that_encoding_it_alone_gives(
-    racks: int, each: int, jobs: list[str], own_stamps: bool, seed: int
+    racks: int, each: int, boards: list[str], own_stamps: bool, seed: int
 ) -> None:
-    devices, rng = device_list(racks, each, jobs), np.random.default_rng(seed)
+    devices, rng = device_list(racks, each, boards), np.random.default_rng(seed)
     encoder = TickEncoder(devices)
     for tick in range(2):  # the second one is written over the first
         values = {n: rng.integers(0, 90, devices.rows).astype(np.float64) for n in devices.metrics}

@@ -9,69 +9,17 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
-import numpy as np
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 
 from producers.emission import Emission, SourceFailure
 from producers.sources.dcgm.endpoint import Endpoint
-from producers.sources.dcgm.parse import parse
 from producers.sources.dcgm.source import MAX_BODY, Dcgm
-from producers.sources.exposition import InvalidLine, samples
 from producers.sources.source import SourceError
 from schemas.frame import Frame
-from schemas.validation import Counts, mask_invalid
 from tests.conftest import DATA
 
 TEXT = (DATA / "expo_dcgm.txt").read_text()
-
-
-def test_old_and_new_names_mig_and_sentinels() -> None:
-    scraped = parse(TEXT, 1000, "s", "R1")
-    frame = scraped.frame
-    assert frame is not None
-    assert frame.identity("device") == ["node-7-GPU0", "node-7-GPU1", "node-7-GPU1-MIG7"]
-    assert frame.identity("model") == ["H100 80GB HBM3"] * 3
-    assert frame.identity("job") == ["4711", "", ""]
-    assert frame.key() == b"s/R1"
-    assert frame.values("power_w")[:2].tolist() == pytest.approx([631.95, 70.25])
-    assert frame.values("util_pct")[:2].tolist() == pytest.approx([100, 42])
-    assert frame.values("energy_j")[0] == pytest.approx(5.2e8)
-    assert frame.values("sm_active")[2] == 0.5
-    assert np.isnan(frame.values("temp_c")[2])
-    assert frame.values("xid")[0] == 79
-    counts: Counts = Counter()
-    assert np.isnan(mask_invalid(frame, counts).values("energy_j")[1])
-    assert counts == {("energy_j", "sentinel"): 1}
-    assert scraped.refused == {"line": 1, "no-gpu-label": 1}
-
-
-def test_text_without_a_gpu_is_no_frame() -> None:
-    assert parse("# nothing\nup 1\n", 0).frame is None
-
-
-@given(st.text(max_size=300))
-def test_any_text_is_parsed_or_refused(text: str) -> None:
-    for found in samples(text):
-        assert isinstance(found, InvalidLine) or found.name
-    parse(text, 0)
-
-
-@given(st.text(max_size=40).filter(lambda t: "\n" not in t and "\r" not in t))
-def test_labels_are_unescaped(label: str) -> None:
-    escaped = label.replace("\\", "\\\\").replace('"', '\\"')
-    (found,) = list(samples(f'm{{a="{escaped}"}} 1'))
-    if not isinstance(found, InvalidLine):
-        assert found.labels["a"] == label
-
-
-def test_recorded_expositions_parse_without_a_refusal(recorded: Any) -> None:
-    for path in sorted((recorded / "gpu-metrics").glob("*.metrics")):
-        found = list(samples(path.read_text()))
-        assert len(found) > 90
-        assert not [f for f in found if isinstance(f, InvalidLine)], path.name
 
 
 @pytest.fixture
@@ -135,7 +83,7 @@ async def test_whatever_an_endpoint_does_stays_its_own_trouble_until_it_answers(
         if isinstance(emission, SourceFailure):
             failures.append((emission.endpoint, emission.rack, emission.reason))
             errors.append(dict(source.errors))
-        elif isinstance(emission, Frame):
+        elif isinstance(emission, Frame) and emission.kind == "gpu":
             frames[emission.identity("rack")[0]] += 1
     assert frames == {"R1": 3, "R2": 1}
     assert failures == [("http://bad/metrics", "R2", reason)] * 2, "a rack is a rack, and no password is shown"
@@ -157,7 +105,7 @@ async def test_an_endpoint_that_never_answers_is_given_up_at_its_time() -> None:
 
 async def test_a_scrape_loop_that_dies_ends_the_source_with_its_error_instead_of_hanging() -> None:
     class Broken(Dcgm):
-        async def _scrape(self, *_: Any) -> Emission:
+        async def _scrape(self, *_: Any) -> list[Emission]:
             raise LookupError("the loop itself")
 
     with pytest.RaisesGroup(LookupError):
@@ -172,7 +120,12 @@ async def test_an_address_that_cannot_be_asked_does_not_silence_good_endpoints(e
     specs = [f"R1/n1={await exporter(good)}", "R2=http://node3..dc:9400/metrics", f"R3/n3={await exporter(good)}"]
     source = Dcgm([Endpoint.parse(s) for s in specs], tick_s=0.5, ticks=2)
     found = await asyncio.wait_for(take(source), 10)
-    assert sorted(e.identity("rack")[0] for e in found if isinstance(e, Frame)) == ["R1", "R1", "R3", "R3"]
+    assert sorted(e.identity("rack")[0] for e in found if isinstance(e, Frame) and e.kind == "gpu") == [
+        "R1",
+        "R1",
+        "R3",
+        "R3",
+    ]
     failures = [(e.endpoint, e.rack, e.reason) for e in found if isinstance(e, SourceFailure)]
     assert failures == [("http://node3..dc:9400/metrics", "R2", "invalid-address")] * 2
     assert list(source.errors) == ["http://node3..dc:9400/metrics"]
@@ -198,7 +151,7 @@ async def test_a_slow_or_dead_endpoint_holds_up_no_other(exporter: Callable[...,
         ticks=3,
     )
     found = await asyncio.wait_for(take(source), 30)
-    frames = [e for e in found if isinstance(e, Frame)]
+    frames = [e for e in found if isinstance(e, Frame) and e.kind == "gpu"]
     silent = sorted((e.endpoint, e.rack, e.reason) for e in found if isinstance(e, SourceFailure))
     stamps = sorted(int(f.ts_ms()[0]) for f in frames)
     assert len(frames) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from producers.sources import points
-from producers.sources.nvml.source import readers
+from producers.sources.nvml.readers import readers
 from schemas.catalogue import KINDS
 from tests.producers.sources.test_nvml import FakeNvml
 

@@ -68,15 +68,21 @@ def test_the_options_are_what_users_know() -> None:
         ("--tick", "tick_s"): 1.0,
         ("--seed", "seed"): 0,
         ("--fault", "faults"): (),
+        ("--job-changes", "job_changes"): 0.0,
         ("--site", "site"): "",
         ("--endpoint", "endpoints"): (),
+        ("--inventory", "files"): (),
+        ("--netbox-url", "url"): "",
+        ("--netbox-token-file", "token_file"): "",
+        ("--netbox-ca", "ca"): "",
+        ("--netbox-every", "every_s"): 900.0,
         ("--speed", "speed"): 1.0,
         ("--keep-time", "keep_time"): False,
         ("--back", "back_s"): None,
         ("--ticks", "ticks"): None,
     }
-    assert list(registry.SOURCES) == ["synthetic", "dcgm", "nvml", "premade", "replay"]
-    assert [s.name for s in registry.shown()] == ["synthetic", "dcgm", "nvml", "replay"]
+    assert list(registry.SOURCES) == ["synthetic", "dcgm", "inventory", "netbox", "nvml", "premade", "replay"]
+    assert [s.name for s in registry.shown()] == ["synthetic", "dcgm", "inventory", "netbox", "nvml", "replay"]
 
 
 @pytest.mark.parametrize("words", [["--racks", "0"], ["--tick", "0"], ["--speed", "-1"], ["--ticks", "0"]])
@@ -102,7 +108,7 @@ def test_a_start_in_the_past_is_a_tick() -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ("nosuch", "no source 'nosuch': it is synthetic, dcgm, nvml or replay:PATH"),
+        ("nosuch", "no source 'nosuch': it is synthetic, dcgm, inventory, netbox, nvml or replay:PATH"),
         ("replay", "source 'replay': it is replay:PATH"),
         ("dcgm:http://h", "source 'dcgm:http://h': it is dcgm"),
         ("premade:many", "premade:10000/rack"),

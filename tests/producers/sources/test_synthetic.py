@@ -13,10 +13,11 @@ from producers.emission import Emission, Event
 from producers.sources.replay.source import DsxReplay
 from producers.sources.source import SourceError
 from producers.sources.synthetic import faults
-from producers.sources.synthetic.faults import FAULTS, Fault
+from producers.sources.synthetic.faults import FAULTS, SWAP, Fault
 from producers.sources.synthetic.places import Places
 from producers.sources.synthetic.source import Synthetic
 from schemas.codec import encode
+from schemas.derived import LABEL
 from schemas.frame import Frame
 
 START = 1_750_000_000_000
@@ -178,13 +179,13 @@ def test_an_unlabelled_rack_idles() -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_shows_and_is_labelled(name: str) -> None:
-    fault = faults.parse(f"{name}:10+40")
+    fault = faults.parse(f"{name}:10" if name == SWAP else f"{name}:10+40")
     plant, calm = Synthetic(4, "GB200", faults=[fault]), Synthetic(4, "GB200")
     seen, base = run(plant, 60), run(calm, 60)
-    labels = [e.batch.to_pylist()[0] for t in seen for e in t if isinstance(e, Event)]
-    assert [row["fault"] for row in labels] == [name, name]
+    labels = [e.batch.to_pylist()[0] for t in seen for e in t if isinstance(e, Event) and e.derived is LABEL]
+    assert [row["fault"] for row in labels] == [name] * (1 if name == SWAP else 2)
     assert labels[0]["device"] == fault.place
-    assert labels[1]["ended"].timestamp() * 1000 == START + 50_000
+    assert labels[-1]["ended"].timestamp() * 1000 == START + (10_000 if name == SWAP else 50_000)
     assert b"".join(encode(e) for t in seen[:9] for e in t if isinstance(e, Frame)) == b"".join(
         encode(e) for t in base[:9] for e in t if isinstance(e, Frame)
     )
@@ -213,6 +214,18 @@ def test_every_fault_shows_and_is_labelled(name: str) -> None:
                 for t in seen[15:45]
             }
             assert len(held) == 1
+        case "gpu-swap":
+            boards, calm_boards = (frames(t, "gpu")[0].identity("board") for t in (seen[at], base[at]))
+            assert boards[0] != calm_boards[0]
+            assert boards[1:] == calm_boards[1:]
+            assert frames(seen[at], "gpu")[0].values("energy_j")[0] < 1e5
+        case "job-idle":
+            seen_util, base_util = (frames(t, "gpu")[0].values("util_pct") for t in (seen[at], base[at]))
+            assert seen_util[:4].max() == 0
+            assert (seen_util[4:] == base_util[4:]).all()
+        case "rack-dark":
+            assert {f.identity("rack")[0] for f in seen[at] if isinstance(f, Frame)} == {"", "R0002", "R0003", "R0004"}
+            assert len(frames(seen[59], "gpu")) == 4
         case "coolant-flow":
             assert loops(seen[at], "flow_lpm")[0] < 0.6 * loops(base[at], "flow_lpm")[0]
             assert loops(seen[at], "return_temp_c")[0] > loops(base[at], "return_temp_c")[0] + 2
@@ -251,6 +264,13 @@ def test_every_fault_shows_and_is_labelled(name: str) -> None:
         ("coolant-flow@CDU-001", "no rack 'CDU-001' here"),
         ("cdu-pump@CDU-007", "no CDU 'CDU-007' here; the nearest is CDU-001. A CDU is CDU-001 to CDU-001"),
         ("cdu-pump@R0001", "no CDU 'R0001' here"),
+        ("job-idle@R0002", "no node 'R0002' here; the nearest is R0002-N01. A node is RACK-NODE"),
+        ("job-idle@R0002-N19", "the nearest is R0002-N18"),
+        ("rack-dark@R0003", "no rack 'R0003' here; the nearest is R0002"),
+        ("gpu-swap@R0001-N01-GPU0~R0003-N01-GPU0", "no GPU 'R0003-N01-GPU0' here; the nearest is R0002-N01-GPU0"),
+        ("gpu-swap@R0001-N01-GPU0~R0001-N01-GPU0", "cannot change places with itself"),
+        ("gpu-swap@R0001-N01-GPU0:10+5", "a swap is a moment"),
+        ("gpu-dead@R0001-N01-GPU0~R0001-N01-GPU1", "only gpu-swap takes a second place"),
     ],
 )
 def test_a_wrong_fault_names_what_exists(spec: str, complaint: str) -> None:
@@ -262,9 +282,10 @@ def test_every_place_of_the_plant_can_have_a_fault() -> None:
     """The places by number are the devices by name."""
     plant = Synthetic(2, "GB200")
     places = Places.of(plant.topology)
-    gpus = plant.topology.identity(("gpu",))["device"].to_pylist()
+    gpus = plant.topology.identity("gpu")["device"].to_pylist()
     each = plant.topology.count("gpu")
     for number in (0, 3, 4, 71, 72, len(gpus) - 1):
         assert places.index(Fault("gpu-dead", gpus[number], 0, 1)) == divmod(number, each)
+    assert places.index(Fault("job-idle", "R0002-N03", 0, 1)) == (1, 8)
     assert [places.index(Fault("leak", r, 0, 1))[0] for r in plant.topology.rack_names()] == [0, 1]
     assert [places.index(Fault("cdu-pump", c, 0, 1))[0] for c in plant.topology.cdu_names()] == [0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from producers.emission import SiteTick
@@ -17,6 +19,18 @@ def test_a_fault_injected_now_begins_now() -> None:
     plant.inject(Fault("leak", "R0001", 0.0, 10.0), START + 5000)
     later = [list(plant.frames(START + 1000 * k)) for k in range(5, 20)]
     assert [loops(t, "leak")[0] for t in later] == [1.0] * 10 + [0.0] * 5
+
+
+async def test_a_line_in_the_control_file_swaps_a_board_of_the_running_plant(tmp_path: Path) -> None:
+    control = tmp_path / "inject"
+    plant, boards = Synthetic(1, "H100", ticks=6, speed=0, start_ms=START, control=control), list[str]()
+    async for emission in plant.emissions():
+        if isinstance(emission, SiteTick) and emission.devices.kind == "gpu":
+            boards.append(emission.devices.identity["board"][5].as_py())
+            if len(boards) == 3:
+                control.write_text("gpu-swap@R0001-N01-GPU5\n")
+    assert boards == [boards[0]] * 3 + [boards[3]] * 3
+    assert len(set(boards)) == 2
 
 
 async def test_a_source_keeps_its_ticks() -> None:
