@@ -125,7 +125,9 @@ def seeds(target: str) -> list[bytes]:
     if target == "slurm":
         folder = DATA / "data" / "slurm"
         pairs = [(p, p.with_name(p.name.replace("jobs", "nodes"))) for p in sorted(folder.glob("jobs-*.json"))]
-        small = b'{"jobs": [{"job_id": 1, "job_state": ["RUNNING"], "nodes": "n[1-2]", "gres_detail": ["gpu:a:2(IDX:0-1)"]}]}'
+        small = (
+            b'{"jobs": [{"job_id": 1, "job_state": ["RUNNING"], "nodes": "n1", "gres_detail": ["gpu:a:2(IDX:0-1)"]}]}'
+        )
         return [small + b'\x00{"nodes": [{"name": "n1", "state": "idle"}]}'] + [
             jobs.read_bytes() + b"\x00" + nodes.read_bytes() for jobs, nodes in pairs
         ]

@@ -1,7 +1,7 @@
 """A real Slurm of two nodes with four GPUs each, on this machine: Debian's munged, slurmctld and slurmd.
 
-The GPUs are character devices of ours; jobs hold them and do not use them. It needs root and
-`apt-get install slurm-wlm slurmrestd slurm-wlm-jwt-plugin munge`: in CI a Slurm that cannot start is an error, elsewhere its tests are skipped.
+The GPUs are character devices of ours; jobs hold them and do not use them. It needs root and what `PACKAGES` names: in
+CI a Slurm that cannot start is an error, elsewhere its tests are skipped.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.embedded.process import Process, wait_for
 NODES, GPUS = ("n1", "n2"), 4
 _NOBODY = 65534  # slurmrestd refuses to run as root
 
+PACKAGES = "slurm-wlm slurmrestd slurm-wlm-jwt-plugin munge"  # Debian's
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "squeue", "sinfo", "sbatch", "scancel", "scontrol", "slurmrestd")
 _CONF = """\
 ClusterName=gw
@@ -149,7 +150,7 @@ def missing() -> str:
     """What this machine lacks for a Slurm; empty when it lacks nothing."""
     lacking = [name for name in _PROGRAMS if not _found(name)]
     if lacking:
-        return f"no {', '.join(lacking)}: apt-get install slurm-wlm slurmrestd slurm-wlm-jwt-plugin munge"
+        return f"no {', '.join(lacking)}: apt-get install {PACKAGES}"
     return "" if os.geteuid() == 0 else "Slurm's daemons and their devices need root"
 
 

@@ -134,10 +134,11 @@ class SlurmRest:
                     if len(body) > MAX_ANSWER:
                         raise SlurmFailure("too-large", f"an answer of more than {MAX_ANSWER >> 20} MB")
                 return response.status, body.decode("utf-8", "replace")
-        except ValueError as err:
-            raise SlurmFailure("invalid-address", first_line(err)) from err
         except (aiohttp.ClientError, OSError) as err:
-            raise SlurmFailure("unreachable", first_line(err)) from err
+            reason = "invalid-address" if isinstance(err, aiohttp.InvalidURL) else "unreachable"
+            raise SlurmFailure(reason, first_line(err)) from err
+        except ValueError as err:  # a host name that IDNA does not take
+            raise SlurmFailure("invalid-address", first_line(err)) from err
 
 
 def user_of(token: str) -> str:

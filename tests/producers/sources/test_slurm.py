@@ -111,7 +111,7 @@ def test_a_job_that_vanishes_ends_at_the_poll_and_its_end_is_not_known() -> None
     assert [(r["state"], ms(r["ended"])) for r in rows(events, "job")] == [("UNKNOWN", at(10))]
 
 
-def test_a_suspended_job_holds_nothing_and_a_resumed_one_holds_anew() -> None:
+def test_a_suspended_job_holds_nothing_and_a_resumed_one_holds_again() -> None:
     scheduler = SlurmScheduler("s")
     scheduler.update(dump(job("1", "RUNNING", 0, ON_N1)), at(0))
     paused = scheduler.update(dump(JobRecord("1", "SUSPENDED", submitted=T - 1000, until=at(12))), at(20))

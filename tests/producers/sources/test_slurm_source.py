@@ -186,7 +186,7 @@ def test_it_is_a_source_with_its_options() -> None:
         (lambda: SlurmSettings(slurm_url="http://host", slurm_command="ssh login"), "give one"),
         (lambda: SlurmSettings(slurm_command="'"), "--slurm-command"),
         (lambda: SlurmSettings(slurm_command="/nowhere/login"), "PATH"),
-        (lambda: SlurmSettings(slurm_url="http://host", slurm_token_file="/nowhere/t"), "token cannot be read"),  # noqa: S106 - a file
+        (lambda: SlurmSettings(slurm_url="http://host", slurm_token_file="/nowhere/t"), "cannot be read"),  # noqa: S106
         (lambda: SlurmSettings(slurm_url="http://host", slurm_places="/nowhere/places.csv"), "--slurm-places"),
     ],
 )
