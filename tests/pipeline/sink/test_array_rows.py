@@ -258,19 +258,12 @@ def test_a_metric_that_is_new_shows_in_the_view(client: Client) -> None:
 
 
 def test_what_is_no_multiple_is_kept_as_it_came(client: Client) -> None:
-    store(
-        client,
-        "gpu",
-        [
-            rack(
-                "R1",
-                ["a", "b", "c"],
-                temp_c=[59.0, np.nan, 61.0],
-                power_w=[320.6, 320.65, np.nan],
-                energy_j=[1e9 + 0.123, 2.0, np.nan],
-            )
-        ],
-    )
+    values = {
+        "temp_c": [59.0, np.nan, 61.0],
+        "power_w": [320.6, 320.65, np.nan],
+        "energy_j": [1e9 + 0.123, 2.0, np.nan],
+    }
+    store(client, "gpu", [rack("R1", ["a", "b", "c"], **values)])
     stored = client.query(
         "SELECT temp_c, temp_c_n, length(power_w), power_w_n, length(energy_j_n) FROM gigawatch.gpu_frames"
     ).result_rows[0]
@@ -283,9 +276,8 @@ def test_what_is_no_multiple_is_kept_as_it_came(client: Client) -> None:
 
 def test_a_resolution_is_part_of_what_is_stored(client: Client) -> None:
     client.command("ALTER TABLE gigawatch.gpu_frames COMMENT COLUMN power_w_n 'multiples of 0.5'")
-    with pytest.raises(
-        StoreError, match=r"power_w_n is .* 'multiples of 0.5', this version wants .* 'multiples of 0.1'"
-    ):
+    wanted = r"power_w_n is .* 'multiples of 0.5', this version wants .* 'multiples of 0.1'"
+    with pytest.raises(StoreError, match=wanted):
         migrate(client)
 
 
