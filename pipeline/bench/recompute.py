@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
 from clickhouse_connect.driver.client import Client
 
 from pipeline import kafka
@@ -36,6 +37,9 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
 
     worker = Worker(publish, tick_ms)
     feed = ContextFeed(worker)
+    numbers = range(len([tp for tp in await kafka.partitions(bootstrap) if tp.topic == TELEMETRY[0]]))
+    choose = DefaultPartitioner()
+    worker.partition_of = lambda key: int(choose(key, numbers, numbers))
     for topic in CONTEXT:
         for messages in (await _log(bootstrap, topic)).values():
             for message in messages:

@@ -76,7 +76,7 @@ def expected(cluster: str = "") -> str:
     )
     return (
         f"{_create('expected', cluster)} SELECT {', '.join(columns)} FROM ({assets}) AS b {' '.join(joins)} "
-        f"WHERE b.kind IN ({kinds}) AND {word['state']} = 'active'"
+        f"WHERE b.kind IN ({kinds}) AND (b.device != '' OR b.kind = 'gpu') AND {word['state']} = 'active'"
     )
 
 

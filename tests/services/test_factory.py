@@ -20,6 +20,7 @@ from dashboards import build, model
 from pipeline import api
 from pipeline.instance import running
 from pipeline.store.access import opened
+from schemas.catalogue import KINDS
 from tests.factories import Running, factories, run, whole
 
 pytestmark = [pytest.mark.service(90), pytest.mark.xdist_group("factory")]
@@ -72,7 +73,8 @@ def test_the_hot_gpu_leads_the_hottest(plant: Running) -> None:
 
 
 def test_the_dead_gpu_is_silent_and_no_other(plant: Running) -> None:
-    assert [(r["rack"], r["gpus"], r["gpus_expected"]) for r in plant.ask("silent")] == [("R0003", 71, 72)]
+    found = [(r["rack"], r["node"], r["kind"], r["silent"], r["devices"]) for r in plant.ask("silent")]
+    assert found == [("R0003", DEAD.rpartition("-")[0], "gpu", 1, DEAD)]
 
 
 def test_each_fault_is_an_open_incident_with_its_cause(plant: Running) -> None:
@@ -86,7 +88,7 @@ def test_each_fault_is_an_open_incident_with_its_cause(plant: Running) -> None:
 def test_jobs_have_all_gpus_and_use_energy(plant: Running) -> None:
     busy, used = plant.ask("busiest"), plant.ask("energy")
     assert sum(r["gpus"] for r in busy) in (287, 288), "of the last half minute: the dead one may be out of it"
-    assert sum(r["gpus"] for r in used) == 288
+    assert 0 < sum(r["gpus"] for r in used) <= 288, "a minute that a job holds in part counts in part"
     assert {r["job"] for r in busy} == {r["job"] for r in used}
     assert all(r["kwh"] > 0 for r in used)
 
@@ -108,8 +110,11 @@ def test_the_facility_takes_more_than_its_it(plant: Running) -> None:
 
 def test_every_device_of_every_kind_is_stored(plant: Running) -> None:
     found = {r["kind"]: r for r in plant.ask("stored")}
-    assert {kind: r["devices"] for kind, r in found.items()} == {"gpu": 288, "node": 216, "power": 37, "cooling": 6}
-    assert all(int(r["rows"]) > 20 * int(r["devices"]) for r in found.values())
+    assert {kind: r["devices"] for kind, r in found.items()} == {
+        **dict.fromkeys(KINDS, 0),
+        "gpu": 288, "node": 216, "power": 37, "cooling": 6,
+    }
+    assert all(int(r["rows"]) > 20 * int(r["devices"]) for r in found.values() if r["devices"])
 
 
 def test_sql_reads_and_cannot_write(plant: Running) -> None:
