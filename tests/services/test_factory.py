@@ -112,7 +112,10 @@ def test_every_device_of_every_kind_is_stored(plant: Running) -> None:
     found = {r["kind"]: r for r in plant.ask("stored")}
     assert {kind: r["devices"] for kind, r in found.items()} == {
         **dict.fromkeys(KINDS, 0),
-        "gpu": 288, "node": 216, "power": 37, "cooling": 6,
+        "gpu": 288,
+        "node": 216,
+        "power": 37,
+        "cooling": 6,
     }
     assert all(int(r["rows"]) > 20 * int(r["devices"]) for r in found.values() if r["devices"])
 

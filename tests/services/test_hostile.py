@@ -22,6 +22,7 @@ from pipeline.instance import running
 from pipeline.store.access import opened
 from schemas.codec import encode
 from schemas.frame import build
+from schemas.jobs import ALLOCATION
 from tests.factories import Running, run
 
 pytestmark = pytest.mark.service(75)
@@ -68,6 +69,21 @@ async def _publish(bootstrap: str, ticks: int) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
     start = int(time.time()) * 1000 - ticks * 1000
+    holds = [
+        {
+            **dict.fromkeys(("job", "rack", "node"), name),
+            "seen": start + ticks * 1000,
+            "started": start,
+            "ended": 0,
+            "site": "hostile",
+            "scheduler": name,
+            "devices": [f"{name}-0", f"{name}-board-1"],
+            "share": 1.0,
+            "first_rank": 0,
+        }
+        for name in NAMES
+    ]
+    await producer.send(ALLOCATION.topic, ALLOCATION.encode(ALLOCATION.build_rows(holds)))
     for tick in range(ticks):
         for name in NAMES:
             who = {
@@ -76,7 +92,7 @@ async def _publish(bootstrap: str, ticks: int) -> None:
                 "node": [name] * 2,
                 "device": [f"{name}-0", f"{name}-1"],
                 "model": [name] * 2,
-                "job": [name] * 2,
+                "board": [f"{name}-board-0", f"{name}-board-1"],
             }
             values = {
                 "power_w": np.array([900.0, 950.0], np.float32),
