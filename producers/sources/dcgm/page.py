@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from producers.sources import points
 from producers.sources.dcgm.job_labels import job_of
 from producers.sources.exposition import InvalidLine, samples
+from schemas import hardware
 from schemas.catalogue import KINDS
 
 log = logging.getLogger("gigawatch.dcgm")
@@ -212,7 +213,7 @@ def _host(labels: dict[str, str]) -> str:
 
 
 def _model(labels: dict[str, str]) -> str:
-    return labels.get("modelName", "").removeprefix("NVIDIA ")
+    return hardware.load().canonical(labels.get("modelName", ""))
 
 
 def _natural(number: str) -> tuple[int, str]:

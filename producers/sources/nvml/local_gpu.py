@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from schemas import hardware
+
 #: NVML_ERROR_NOT_SUPPORTED, _FUNCTION_NOT_FOUND and _GPU_IS_LOST of nvml.h.
 UNSUPPORTED, GPU_IS_LOST = (3, 13), 15
 
@@ -56,7 +58,7 @@ def identify(nvml: Any, gpu: LocalGpu) -> None:
             return ""
         return value.decode() if isinstance(value, bytes) else str(value)
 
-    gpu.model = text(lambda: nvml.nvmlDeviceGetName(handle)).removeprefix("NVIDIA ")
+    gpu.model = hardware.load().canonical(text(lambda: nvml.nvmlDeviceGetName(handle)))
     gpu.serial = text(lambda: nvml.nvmlDeviceGetSerial(handle))
     gpu.board = text(lambda: nvml.nvmlDeviceGetUUID(handle)) or gpu.serial or gpu.board
     gpu.pci = text(lambda: nvml.nvmlDeviceGetPciInfo(handle).busId)

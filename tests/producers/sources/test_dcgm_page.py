@@ -49,7 +49,7 @@ def test_old_and_new_names_mig_and_sentinels() -> None:
     assert frame is not None
     assert frame.identity("device") == ["node-7-GPU0", "node-7-GPU1"]
     assert frame.identity("board") == ["GPU-aa", "GPU-bb"]
-    assert frame.identity("model") == ["H100 80GB HBM3"] * 2
+    assert frame.identity("model") == ["H100"] * 2
     assert frame.key() == b"s/R1"
     assert frame.values("power_w").tolist() == pytest.approx([631.95, 70.25])
     assert frame.values("util_pct").tolist() == pytest.approx([100, 42])

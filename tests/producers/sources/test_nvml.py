@@ -118,7 +118,7 @@ def test_nvml_reads_what_there_is_and_leaves_the_rest_missing() -> None:
     source = Nvml(nvml=fake)
     (frame,) = frames_of(source.sample(1000))
     assert frame.identity("board") == ["GPU-u-0"]
-    assert frame.identity("model") == ["H100 80GB HBM3"]
+    assert frame.identity("model") == ["H100"]
     for name, want in (
         ("util_pct", 97),
         ("power_w", 631.95),
