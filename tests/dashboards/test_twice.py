@@ -79,12 +79,14 @@ async def test_what_is_stored_twice_shows_once(own_clickhouse: str) -> None:
     def asked(sql: str) -> list[list[str]]:
         return sorted(
             [f"{cell:.6g}" if isinstance(cell, int | float) else str(cell) for cell in row]
-            for row in client.query(sql, parameters={"about": ""}).result_rows
+            for row in client.query(sql).result_rows
         )
 
     def shown() -> dict[str, Any]:
         found: dict[str, Any] = {
-            q.name: asked(q.sql.replace("{limit}", "1000")) for q in QUESTIONS.values() if "system.parts" not in q.sql
+            q.name: asked(q.sql.replace("{limit}", "1000"))
+            for q in QUESTIONS.values()
+            if "system.parts" not in q.sql and "String" not in q.sql  # those that want a name are asked elsewhere
         }
         for uid, body in build.load().items():
             chosen: model.Values = {
