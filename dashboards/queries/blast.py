@@ -7,14 +7,21 @@ from dashboards.holds import ALLOCATIONS, holds
 from dashboards.queries.jobs import gpus
 from dashboards.sql import SITE, racks_now, stored, text
 
-REACH, EDGES = stored("reach"), stored("edges")
+REACH, EDGES, ASSETS = stored("reach"), stored("edges"), stored("assets")
 #: What the variable shows where no inventory has declared paths of the network.
 NONE = "(no path is declared)"
 _VALID = f"{SITE} AND (site, made) IN (SELECT site, max(made) FROM {REACH} WHERE {SITE} GROUP BY site)"
-#: By what is hit: 1, its redundancy is gone; 2, it is lost.
+#: A rack or node that an inventory knows by a serial or asset id, by its name.
+_CALLED = (
+    f"SELECT DISTINCT site, asset, if(kind = 'rack', rack, node) AS called FROM {ASSETS} FINAL WHERE {SITE} AND kind "
+    "IN "
+    "('rack', 'node') AND called NOT IN ('', asset) AND valid_to = toDateTime64(0, 3, 'UTC')"
+)
+#: What is hit: 1, its redundancy is gone; 2, it is lost.
 _HIT = (
-    f"SELECT site, downstream, toUInt8(1 + max(lost)) AS state FROM {REACH} FINAL WHERE {_VALID} AND upstream = "
-    "${element:singlequote} GROUP BY site, downstream"
+    "SELECT r.site AS site, if(c.called = '', r.downstream, c.called) AS downstream, toUInt8(1 + max(r.lost)) AS state "
+    f"FROM (SELECT * FROM {REACH} FINAL WHERE {_VALID} AND upstream = ${{element:singlequote}}) AS r LEFT JOIN "
+    f"({_CALLED}) AS c ON r.site = c.site AND r.downstream = c.asset GROUP BY site, downstream"
 )
 #: Nodes of racks with their share of the rack's GPUs and power; a rack without nodes that report is one itself.
 _UNITS = (
