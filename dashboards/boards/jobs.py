@@ -117,13 +117,15 @@ def board() -> Board:
             empty=_NO_JOB,
         ),
         panels.graph(
-            "GPUs held and idle",
-            jobs.over("avg(held) AS held, avg(idle) AS idle"),
+            "Idle GPUs by job",
+            jobs.over("avg(idle) AS idle"),
             "none",
-            f"GPUs that each job holds, and those of them that idle (below {IDLE_PCT:g} %). A job that holds GPUs "
-            "without use keeps others waiting.",
+            f"GPUs that a job holds and that idle (utilization below {IDLE_PCT:g} %), the twenty largest jobs. A job "
+            "that "
+            "holds GPUs without use keeps others waiting.",
             low=0,
             span=12,
+            height=7,
             empty=_NO_JOB,
         ),
         panels.bars(
@@ -132,6 +134,7 @@ def board() -> Board:
             "kwatth",
             "GPU energy over the time range, from the GPUs' own counters, while the job held them.",
             span=12,
+            height=7,
             decimals=2,
             empty=_NO_JOB,
         ),
@@ -140,10 +143,11 @@ def board() -> Board:
             jobs.STRAGGLERS,
             "GPUs far below the typical SM activity of their job in the same rack, newest minutes, with their rank in "
             "the "
-            "job. What each costs: (typical - own) / typical x the job's GPUs, in GPU-hours an hour, since all ranks "
-            "wait for the slowest.",
+            "job. What each costs: (typical - own) / typical x the job's GPUs, in GPU-hours an hour (which is GPUs), "
+            "since all ranks wait for the slowest.",
             empty="no straggler",
             span=12,
+            height=7,
             links={"device": TO_GPU, "rack": TO_RACK, "job": TO_JOB},
             hidden=["site"],
             units={
@@ -151,9 +155,9 @@ def board() -> Board:
                 "typical": "percentunit",
                 "share": "percentunit",
                 "utilization": "percent",
-                "power_w": "watt",
+                "power": "watt",
             },
-            decimals={"rank": 0, "costs": 1, "active": 0, "typical": 0, "share": 0, "utilization": 0, "power_w": 0},
+            decimals={"rank": 0, "costs_gpus": 1, "active": 0, "typical": 0, "share": 0, "utilization": 0, "power": 0},
         ),
         panels.table(
             "Held but idle",
@@ -162,10 +166,11 @@ def board() -> Board:
             "that has died, or more GPUs than the job can use. Ask its user.",
             empty="none: every GPU that is held works",
             span=12,
+            height=7,
             links={"rack": TO_RACK, "job": TO_JOB},
             hidden=["site"],
-            units={"power_w": "watt"},
-            decimals={"power_w": 0},
+            units={"power": "watt"},
+            decimals={"power": 0},
         ),
         panels.table(
             "Nodes",

@@ -202,7 +202,6 @@ def board() -> Board:
             colours={"of_provisioned": panels.LOADS},
             decimals={"provisioned": 1, "now": 1, "highest": 1, "headroom": 1},
         ),
-        *blast.shown("a feed, UPS, PDU or breaker"),
         panels.graph(
             "Shelves out of step",
             f"SELECT $__timeInterval(ts) AS time, rack, (max(power_w_mean) - min(power_w_mean)) / max(power_w_mean) AS "
@@ -217,6 +216,7 @@ def board() -> Board:
             low=0,
             height=9,
         ),
+        *blast.shown("a feed, UPS, PDU or breaker"),
         panels.table(
             "Power supplies",
             f"SELECT site, device, rack, argMax(psu_count_max, ts) AS fitted, argMax(psu_failed_max, ts) AS failed, "

@@ -106,15 +106,15 @@ HELD = (
 #: A GPU against the middle of its job's GPUs in its rack. One that idles works for nobody: it is no straggler.
 STRAGGLERS = (
     "SELECT site, job, rank, rack, node, device, sm AS active, typical, active / typical AS share, (typical - active) "
-    "/ typical * members AS costs, util AS utilization, power AS power_w FROM (SELECT *, quantileExact(0.5)(sm) OVER "
+    "/ typical * members AS costs_gpus, util AS utilization, power FROM (SELECT *, quantileExact(0.5)(sm) OVER "
     f"(PARTITION BY site, job, rack) AS typical, count() OVER (PARTITION BY site, job) AS members FROM ({HELD})) WHERE "
     f"typical > {JOB_ACTIVE_LEAST:g} AND active > 0 AND util >= {IDLE_PCT:g} AND active < {STRAGGLER_SHARE:g} * "
     "typical "
-    "ORDER BY costs DESC, device LIMIT 50"
+    "ORDER BY costs_gpus DESC, device LIMIT 50"
 )
 IDLE = (
-    "SELECT site, job, rack, node, count() AS idle, min(rank) AS first_rank, sum(power) AS power_w FROM "
-    f"({HELD}) WHERE util < {IDLE_PCT:g} GROUP BY site, job, rack, node ORDER BY idle DESC, job, node LIMIT 100"
+    "SELECT site, job, rack, node, count() AS idle, min(rank) AS first_rank, sum(h.power) AS power FROM "
+    f"({HELD}) AS h WHERE util < {IDLE_PCT:g} GROUP BY site, job, rack, node ORDER BY idle DESC, job, node LIMIT 100"
 )
 #: GPUs that report and that nobody holds.
 FREE = f"SELECT countIf(job = '') AS value FROM ({with_job(gpus({}), holds())})"

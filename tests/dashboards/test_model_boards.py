@@ -68,7 +68,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         [
             {
                 **{name: getattr(h, name) for name in names},
-                **{"seen": NOW - MINUTE if h.ended == NEVER else h.ended, "site": "s", "scheduler": "slurm"},
+                "seen": NOW - MINUTE if h.ended == NEVER else h.ended,
+                "site": "s",
+                "scheduler": "slurm",
                 "devices": list(h.devices),
             }
             for h in HOLDS
@@ -188,7 +190,7 @@ def test_a_job_is_what_it_holds_and_does(shown: Shown) -> None:
 def test_a_straggler_costs_what_its_job_waits_for(shown: Shown) -> None:
     (slow,) = shown.panel("jobs", "Stragglers by rank")
     assert (slow["job"], slow["device"], slow["rank"]) == ("a", SLOW, 4)
-    assert slow["costs"] == pytest.approx((0.8 - 0.4) / 0.8 * 8)
+    assert slow["costs_gpus"] == pytest.approx((0.8 - 0.4) / 0.8 * 8)
     (idle,) = shown.panel("jobs", "Held but idle")
     assert (idle["job"], idle["node"], idle["idle"]) == ("a", "n1", 1)
 
@@ -205,12 +207,14 @@ def test_a_job_of_a_year_ago_has_its_energy(shown: Shown) -> None:
 
 
 def test_a_gpu_shows_its_boards_and_its_holders(shown: Shown) -> None:
-    gpu = {"rack": "R1", "gpu": "n1-GPU0"}
-    (who,) = shown.panel("gpu", "Identity", **gpu)
+    rack, gpu = "R1", "n1-GPU0"
+    (who,) = shown.panel("gpu", "Identity", rack=rack, gpu=gpu)
     assert (who["board"], who["job"]) == ("GPU-10", "a")
-    places = {(row["board"], row["device"]) for row in shown.panel("gpu", "Boards at this place", **gpu)}
+    places = {(row["board"], row["device"]) for row in shown.panel("gpu", "Boards at this place", rack=rack, gpu=gpu)}
     assert places == {("GPU-10", "n1-GPU0"), ("GPU-33", "n1-GPU0"), ("GPU-10", "n3-GPU3"), ("GPU-33", "n3-GPU3")}
-    assert [(row["job"], row["until"]) for row in shown.panel("gpu", "Who held it", **gpu)] == [("a", None)]
+    assert [(row["job"], row["until"]) for row in shown.panel("gpu", "Who held it", rack=rack, gpu=gpu)] == [
+        ("a", None)
+    ]
     (held,) = shown.panel("gpu", "Who held it", rack="R2", gpu="n3-GPU1")
     assert (held["job"], held["rank"]) == ("b", 1)
 
