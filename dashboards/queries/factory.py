@@ -25,9 +25,10 @@ OVER = f"FROM {RACK_WINDOWS} WHERE $__timeFilter(ts) AND {WHERE} AND window_s = 
 TENSOR = f"arrayFilter(v -> not isNaN(v), {metric('gpu', 'tensor_active')})"
 
 WORST = (
-    "SELECT s.site AS site, device, rack, kind, max(s.score) AS score, argMax(s.cause, s.score) AS cause, "
-    "argMax(s.value, s.score) AS value, "
-    f"argMax(s.expected, s.score) AS expected, any(s.job) AS job FROM {SCORES} AS s WHERE {FRESH} GROUP BY "
+    "SELECT s.site AS site, device, rack, kind, max(s.score) AS score, "
+    "argMax(s.cause, (s.score, s.ts, s.cause)) AS cause, argMax(s.value, (s.score, s.ts, s.cause)) AS value, "
+    f"argMax(s.expected, (s.score, s.ts, s.cause)) AS expected, argMax(s.job, s.ts) AS job "
+    f"FROM {SCORES} AS s WHERE {FRESH} GROUP BY "
     "kind, site, rack, device ORDER BY score "
     f"DESC, device LIMIT 15"
 )

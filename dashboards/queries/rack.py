@@ -62,8 +62,8 @@ GPUS = (
     f"/ {tdp_w()} AS of_tdp, g.temp_c_mean AS temperature, g.temp_margin_c_mean AS margin, g.mem_temp_c_max AS "
     "hbm, g.sm_clock_mhz_mean AS sm_clock, "
     f"{reasons('toUInt32(ifNull(g.clock_event_reasons_max, 0))')} AS held_by, g.xid_max AS xid, s.score AS "
-    f"score, s.cause AS cause FROM ({_NEWEST}) AS g LEFT JOIN (SELECT device, max(a.score) AS score, argMax(a.cause, "
-    f"a.score) AS cause FROM {SCORES} AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s ON g.device = s.device "
+    f"score, s.cause AS cause FROM ({_NEWEST}) AS g LEFT JOIN (SELECT device, max(a.score) AS score, "
+    f"argMax(a.cause, (a.score, a.ts, a.cause)) AS cause FROM {SCORES} AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s ON g.device = s.device "
     f"LEFT JOIN ({_HOLDERS}) AS j ON g.device = j.device "
     "ORDER BY score DESC NULLS LAST, device LIMIT 150"
 )

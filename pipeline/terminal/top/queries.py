@@ -44,7 +44,7 @@ _TREND = Select(
 _NEWEST = Select(("*",), f"{DB}.gpu_10s", (*_HERE, _since(400)), order=("ts DESC",), limit="1 BY device, board")
 _PRESENT = Select(("*", "max(ts) OVER (PARTITION BY device) AS at"), _NEWEST.subquery())
 _CAUSES = Select(
-    ("device", "max(score) AS worst", "argMax(cause, score) AS why"), SCORES, (RECENT, *_HERE), ("device",)
+    ("device", "max(score) AS worst", "argMax(cause, (score, ts, cause)) AS why"), SCORES, (RECENT, *_HERE), ("device",)
 )
 _GPUS = Select(
     (
