@@ -63,7 +63,8 @@ GPUS = (
     "hbm, g.sm_clock_mhz_mean AS sm_clock, "
     f"{reasons('toUInt32(ifNull(g.clock_event_reasons_max, 0))')} AS held_by, g.xid_max AS xid, s.score AS "
     f"score, s.cause AS cause FROM ({_NEWEST}) AS g LEFT JOIN (SELECT device, max(a.score) AS score, "
-    f"argMax(a.cause, (a.score, a.ts, a.cause)) AS cause FROM {SCORES} AS a WHERE {NOW} AND {RACK} GROUP BY device) AS s ON g.device = s.device "
+    f"argMax(a.cause, (a.score, a.ts, a.cause)) AS cause FROM {SCORES} AS a "
+    f"WHERE {NOW} AND {RACK} GROUP BY device) AS s ON g.device = s.device "
     f"LEFT JOIN ({_HOLDERS}) AS j ON g.device = j.device "
     "ORDER BY score DESC NULLS LAST, device LIMIT 150"
 )

@@ -10,10 +10,8 @@ from pipeline.store.question import KNOWN_GPUS, NEWEST, NamedQuery
 from pipeline.store.select import Select, of
 from pipeline.store.tiers import TIERS, Tier
 from schemas.tables import DATABASE
-from schemas.thresholds import JOB_ACTIVE_LEAST, STRAGGLER_SHARE
+from schemas.thresholds import IDLE_PCT, JOB_ACTIVE_LEAST, STRAGGLER_SHARE
 
-#: Below this utilization a GPU that is held idles, %.
-IDLE_PCT = 5.0
 _THIS = "job = {about:String}"
 
 _HEAD = NamedQuery(
