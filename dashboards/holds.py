@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dashboards.sql import SITE, stored
-from schemas.jobs import REPEAT_S
+from schemas.jobs import STALE_S
 
 ALLOCATIONS, JOBS = stored("allocations"), stored("jobs")
 #: When a hold is over; one that its source does not repeat any more is over as the stream worker has it, too.
-_UNTIL = f"if(ended = toDateTime64(0, 3, 'UTC'), seen + INTERVAL {5 * REPEAT_S} SECOND, ended)"
+_UNTIL = f"if(ended = toDateTime64(0, 3, 'UTC'), seen + INTERVAL {STALE_S} SECOND, ended)"
 
 
 def holds(begin: str = "$__toTime", end: str = "$__toTime", site: str = SITE) -> str:

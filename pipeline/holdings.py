@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.derived_stream import columns_of
 from schemas.frame import Frame
+from schemas.jobs import GIVEN
 
-#: Kinds whose devices are what a scheduler gives away; of every other kind a job has what its nodes have.
-_GIVEN = ("gpu", "gpu_instance")
 #: A hold: site, rack (empty: any), from and until when, ms; 0 while it lasts.
 _Span = tuple[str, str, int, int]
 
@@ -28,10 +28,9 @@ class JobHoldings:
         mine = allocations.filter(pc.equal(allocations.column("job"), self._job))
         if not mine.num_rows:
             return
-        times = {name: mine.column(name).cast(pa.int64()).to_pylist() for name in ("started", "ended")}
-        for row, started, ended in zip(mine.to_pylist(), times["started"], times["ended"], strict=True):
-            span = row["site"], row["rack"], started, ended
-            self._holds[row["site"], row["scheduler"], row["node"], started] = span, tuple(row["devices"])
+        names = ("site", "scheduler", "rack", "node", "devices", "started", "ended")
+        for site, scheduler, rack, node, devices, started, ended in zip(*columns_of(mine, *names), strict=True):
+            self._holds[site, scheduler, node, started] = (site, rack, started, ended), tuple(devices)
         self._index()
 
     def _index(self) -> None:
@@ -48,7 +47,7 @@ class JobHoldings:
         if not self._holds:
             return None
         columns = [frame.identity(name) for name in ("site", "rack", "node", "device", "board")]
-        held = self._held if frame.kind in _GIVEN else self._beside
+        held = self._held if frame.kind in GIVEN else self._beside
         mask = [held(*row) for row in zip(*columns, frame.ts_ms().tolist(), strict=True)]
         if not any(mask):
             return None

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
 from pipeline import settings, tls
 from schemas import topics
 from schemas.errors import GigawatchError, first_line
+from schemas.log_record import LogRecord
 
 
 class BrokerError(GigawatchError, RuntimeError):
@@ -127,6 +128,27 @@ async def log_id(bootstrap: str) -> str:
     """Returns the cluster's id: offsets are valid only together with it."""
     async with admin(bootstrap) as client:
         return str((await client.describe_cluster())["cluster_id"])
+
+
+async def read_whole(bootstrap: str, topic: str) -> dict[int, list[LogRecord]]:
+    """Returns, by partition, the records that a topic holds now, in log order; raises BrokerError when no broker
+    answers.
+    """
+    consumer = AIOKafkaConsumer(**consumer_options(bootstrap, None))
+    try:
+        with explained(bootstrap):
+            await consumer.start()
+        places = [tp for tp in await partitions(bootstrap) if tp.topic == topic]
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        ends = await consumer.end_offsets(places)
+        found: dict[int, list[LogRecord]] = {tp.partition: [] for tp in places}
+        while not all([await consumer.position(tp) >= end for tp, end in ends.items()]):
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                found[tp.partition] += [LogRecord.of(r) for r in records if r.offset < ends[tp]]
+        return found
+    finally:
+        await consumer.stop()
 
 
 async def partitions(bootstrap: str) -> list[TopicPartition]:

@@ -80,6 +80,12 @@ def declare(stream: Derived) -> Derived:
     return stream
 
 
+def columns_of(batch: pa.RecordBatch, *names: str) -> list[list[Any]]:
+    """Returns the values of the named columns; times as ms since 1970."""
+    columns = [batch.column(batch.schema.get_field_index(name)) for name in names]
+    return [(c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c).to_pylist() for c in columns]
+
+
 def _cast(values: Any, dtype: pa.DataType) -> Any:
     """Numbers in the column's own width, which pyarrow then takes without a copy."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and not pa.types.is_timestamp(dtype):

@@ -12,6 +12,12 @@ _S = pa.string()
 
 #: A source repeats all its allocations at least so often, so that a reader of the last few minutes knows them all, s.
 REPEAT_S = 60
+#: A hold that its source has not repeated for so long is over: its source is gone, or the end was missed, s.
+STALE_S = 5 * REPEAT_S
+#: `scheduler` of holds that are known from labels on telemetry alone.
+LABELS = "labels"
+#: Kinds whose devices are what a scheduler gives away; of every other kind a job has what its nodes have.
+GIVEN = ("gpu", "gpu_instance")
 
 ALLOCATION = declare(
     Derived(

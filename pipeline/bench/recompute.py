@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 from clickhouse_connect.driver.client import Client
 
@@ -41,11 +40,11 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
     choose = DefaultPartitioner()
     worker.partition_of = lambda key: int(choose(key, numbers, numbers))
     for topic in CONTEXT:
-        for messages in (await _log(bootstrap, topic)).values():
+        for messages in (await kafka.read_whole(bootstrap, topic)).values():
             for message in messages:
                 await feed.take(topic, message.value)
     for topic in TELEMETRY:
-        for partition, messages in (await _log(bootstrap, topic)).items():
+        for partition, messages in (await kafka.read_whole(bootstrap, topic)).items():
             await worker.process(topic, [(partition, messages)])
     await worker.process(PART_TOPIC, [(0, [LogRecord("", 0, n, 0, value) for n, value in enumerate(parts)])])
     return {
@@ -54,27 +53,6 @@ async def recompute(bootstrap: str, tick_ms: int) -> dict[str, pa.Table]:
         )
         for name, batches in out.items()
     }
-
-
-async def _log(bootstrap: str, topic: str) -> dict[int, list[LogRecord]]:
-    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
-    await consumer.start()
-    try:
-        mine = [tp for tp in await kafka.partitions(bootstrap) if tp.topic == topic]
-        consumer.assign(mine)
-        await consumer.seek_to_beginning(*mine)
-        ends = await consumer.end_offsets(mine)
-        found: dict[int, list[LogRecord]] = {tp.partition: [] for tp in mine}
-        while not await _at(consumer, ends):
-            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
-                found[tp.partition] += [LogRecord.of(r) for r in records if r.offset < ends[tp]]
-        return found
-    finally:
-        await consumer.stop()
-
-
-async def _at(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
-    return all([await consumer.position(tp) >= end for tp, end in ends.items()])
 
 
 def differences(client: Client, expected: dict[str, pa.Table]) -> dict[str, Compared]:

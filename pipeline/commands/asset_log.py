@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from pipeline import kafka
-from schemas import derived, topics
+from schemas import derived
 from schemas.codec import InvalidFrame
+from schemas.derived_stream import columns_of
 from schemas.inventory import ASSET, OPERATOR
 
 
@@ -72,22 +71,10 @@ async def declared(bootstrap: str, name: str, site: str) -> list[Declaration]:
     Reads the topic of the assets from its beginning. Raises BrokerError and KafkaError.
     """
     await kafka.ensure_topics(bootstrap)
-    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
     found: dict[tuple[str, int], Declaration] = {}
-    try:
-        with kafka.explained(bootstrap):
-            await consumer.start()
-        tp = TopicPartition(topics.derived("asset"), 0)
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        await consumer.seek_to_beginning(tp)
-        while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    for each in _of(record.value or b"", name):
-                        found[each.site, each.valid_from] = each
-    finally:
-        await consumer.stop()
+    for record in (await kafka.read_whole(bootstrap, ASSET.topic))[0]:
+        for each in _of(record.value, name):
+            found[each.site, each.valid_from] = each
     return [each for each in found.values() if not site or each.site == site]
 
 
@@ -99,9 +86,6 @@ def _of(message: bytes, name: str) -> list[Declaration]:
         return []
     if stream is not ASSET:
         return []
-    mine = pc.and_(pc.equal(batch.column("asset"), name), pc.equal(batch.column("origin"), OPERATOR))
-    batch = batch.filter(mine)
-    moments = {n: np.asarray(batch.column(n).cast(pa.int64())).tolist() for n in ("seen", "valid_from", "valid_to")}
-    texts = ("site", "asset", "kind", "model", "rack", "node", "device", "state", "reason")
-    rows = zip(*(batch.column(n).to_pylist() for n in texts), *moments.values(), strict=True)
-    return [Declaration(**dict(zip((*texts, *moments), row, strict=True))) for row in rows]
+    mine = batch.filter(pc.and_(pc.equal(batch.column("asset"), name), pc.equal(batch.column("origin"), OPERATOR)))
+    names = [field.name for field in fields(Declaration)]
+    return [Declaration(**dict(zip(names, row, strict=True))) for row in zip(*columns_of(mine, *names), strict=True)]

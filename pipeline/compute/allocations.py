@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from pipeline.compute.timing import END_OF_TIME
 from schemas.arrays import Floats, Ints
-from schemas.jobs import REPEAT_S
+from schemas.derived_stream import columns_of
+from schemas.jobs import STALE_S
 
-#: A hold that its source has not repeated for so long is over: its source is gone, or the end was missed.
-STALE_MS = 5 * REPEAT_S * 1000
+STALE_MS = STALE_S * 1000
 #: How long a hold that is over is remembered: longer than job windows can still be computed again.
 KEEP_MS = 900_000
 _MOST_OVER = 4096
@@ -75,13 +75,9 @@ class Allocations:
 
     def apply(self, batch: pa.RecordBatch) -> None:
         """Takes rows of ALLOCATION, in any order: of one hold the row that was seen last counts."""
-        columns = {
-            name: (c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c).to_pylist()
-            for name, c in zip(batch.schema.names, batch.columns, strict=True)
-        }
         names = ("site", "scheduler", "job", "rack", "node", "devices", "share", "seen", "started", "ended")
         for site, scheduler, job, rack, node, devices, share, seen, started, ended in zip(
-            *(columns[n] for n in names), strict=True
+            *columns_of(batch, *names), strict=True
         ):
             hold = Hold(site, job, rack, node, tuple(devices))
             self._take((site, scheduler, job, node, started), hold, share, seen, ended)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.compute.allocations import Allocations
 from pipeline.compute.devices import Devices
 from pipeline.compute.inventory import Asset, Inventory
-from schemas.derived_stream import Derived
+from schemas.derived_stream import Derived, columns_of
 from schemas.inventory import ASSET, EDGE
 from schemas.jobs import ALLOCATION
 
@@ -52,10 +52,9 @@ class Context:
         self.racks.update({(site, node): rack for site, node, rack in zip(*names, strict=True) if node})
 
     def _take_edges(self, batch: pa.RecordBatch) -> None:
-        times = [name for name in batch.schema.names if pa.types.is_timestamp(batch.schema.field(name).type)]
-        stamps = {name: batch.column(name).cast(pa.int64()).to_pylist() for name in times}
-        for i, row in enumerate(batch.drop_columns(times).to_pylist()):
-            edge = row | {name: values[i] for name, values in stamps.items()}
+        names = batch.schema.names
+        for values in zip(*columns_of(batch, *names), strict=True):
+            edge = dict(zip(names, values, strict=True))
             key = (
                 edge["site"],
                 edge["network"],

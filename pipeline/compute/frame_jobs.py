@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.frame import Frame
-from schemas.jobs import ALLOCATION, REPEAT_S
+from schemas.jobs import ALLOCATION, LABELS, REPEAT_S
 
 _Node = tuple[str, str, str]  # site, rack, node
 _Hold = tuple[int, tuple[str, ...]]  # since ms, devices
@@ -67,7 +67,7 @@ def _row(place: _Node, job: str, hold: _Hold, ended: int, seen: int) -> dict[str
     return {
         "seen": seen,
         "site": site,
-        "scheduler": "labels",
+        "scheduler": LABELS,
         "job": job,
         "rack": rack,
         "node": node,

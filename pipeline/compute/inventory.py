@@ -12,6 +12,7 @@ from pipeline.compute.devices import Devices
 from pipeline.compute.timing import END_OF_TIME
 from schemas.arrays import Bools
 from schemas.catalogue import KINDS
+from schemas.derived_stream import columns_of
 from schemas.inventory import OPERATOR, SEEN
 
 
@@ -64,12 +65,8 @@ class Inventory:
 
     def apply(self, batch: pa.RecordBatch) -> list[Asset]:
         """Takes rows of ASSET, returns those that are news; of one asset, origin and `valid_from` the last counts."""
-        columns = {
-            name: (c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c).to_pylist()
-            for name, c in zip(batch.schema.names, batch.columns, strict=True)
-        }
         news = []
-        for values in zip(*(columns[name] for name in Asset._fields), strict=True):
+        for values in zip(*columns_of(batch, *Asset._fields), strict=True):
             asset = Asset(*values)
             asset = asset._replace(valid_to=asset.valid_to or END_OF_TIME)
             rows = self._assets.setdefault((asset.site, asset.asset), {})

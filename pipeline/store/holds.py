@@ -7,13 +7,12 @@ than half of its interval does, or the first half of it.
 from __future__ import annotations
 
 from pipeline.store.select import Select, of
+from schemas.jobs import GIVEN
 from schemas.tables import DATABASE
 
 #: Who a device is, as rows of every view have it.
 WHO = ("site", "rack", "node", "device", "board")
 _MS = "toUnixTimestamp64Milli"
-#: Kinds whose devices are what a scheduler gives away; of every other kind a job has what its nodes have.
-GIVEN = ("gpu", "gpu_instance")
 #: Stands before the name of a node that is held whole.
 WHOLE = "'all of '"
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pipeline.store.tables import TABLES
+from schemas.jobs import LABELS
 from schemas.tables import DATABASE
 
 #: Tables of GPU frames and the seconds that end with a row of them, the finest first.
 _TIERS = (("gpu", 0), ("gpu_10s", 10), ("gpu_1m", 60), ("gpu_1h", 3600))
-#: `scheduler` of these allocations.
-SCHEDULER = "labels"
 
 
 def allocations(cluster: str = "") -> str:
@@ -32,7 +31,7 @@ def allocations(cluster: str = "") -> str:
     return (
         f"INSERT INTO {DATABASE}.allocations (seen, site, scheduler, job, rack, node, devices, share, first_rank, "
         "started, ended) "
-        f"SELECT max(t.ended) AS until, i.site, '{SCHEDULER}', i.one_job, i.one_rack, i.one_node, "
+        f"SELECT max(t.ended) AS until, i.site, '{LABELS}', i.one_job, i.one_rack, i.one_node, "
         "arraySort(groupUniqArray(i.one_device)), 1, 0, min(t.started), until "
         "FROM (SELECT who, site, one_rack, one_node, one_device, one_job FROM "
         f"(SELECT * FROM {people}) ARRAY JOIN rack AS one_rack, node AS one_node, device AS one_device, job AS one_job "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalStateError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.record.util import calc_crc32c
@@ -24,8 +24,10 @@ from pipeline.stream.context_feed import ContextFeed
 from pipeline.stream.context_reader import ContextReader
 from pipeline.stream.transport import BundleTransport, NeededFrom
 from pipeline.stream.worker import Worker
-from schemas import derived, topics
+from schemas import derived
 from schemas.codec import InvalidFrame
+from schemas.derived import INCIDENT
+from schemas.derived_stream import columns_of
 from schemas.record_batch import single
 from schemas.topics import CONSUMED, TELEMETRY
 
@@ -151,30 +153,16 @@ def _agent(app: StreamApp, topic: str) -> Any:
 
 async def open_incidents(bootstrap: str) -> list[dict[str, Any]]:
     """Reads the latest row of every open incident from the incident topic."""
-    consumer = AIOKafkaConsumer(**kafka.consumer_options(bootstrap, None))
-    await consumer.start()
     latest: dict[str, dict[str, Any]] = {}
-    try:
-        tp = TopicPartition(topics.derived("incident"), 0)
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        await consumer.seek_to_beginning(tp)
-        while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    try:
-                        _, batch = derived.decode(record.value or b"")
-                    except InvalidFrame:
-                        continue
-                    for row in batch.to_pylist():
-                        latest[row["incident"]] = row
-    finally:
-        await consumer.stop()
-    return [
-        {**row, **{n: int(row[n].timestamp() * 1000) for n in ("opened", "updated")}}
-        for row in latest.values()
-        if row["open"]
-    ]
+    for record in (await kafka.read_whole(bootstrap, INCIDENT.topic))[0]:
+        try:
+            _, batch = derived.decode(record.value)
+        except InvalidFrame:
+            continue
+        names = batch.schema.names
+        rows = (dict(zip(names, row, strict=True)) for row in zip(*columns_of(batch, *names), strict=True))
+        latest |= {row["incident"]: row for row in rows}
+    return [row for row in latest.values() if row["open"]]
 
 
 async def run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 
 from pipeline.stream.worker import Worker
 from schemas import derived
@@ -22,22 +21,21 @@ _MOST_ROWS = 20_000
 
 
 class ContextFeed:
-    """`counts`: messages received, and discarded by reason."""
+    """Counts into the worker's `context_counts`: messages received, and discarded by reason."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._reach_version = 0
-        self.counts: Counter[str] = Counter()
 
     async def take(self, topic: str, value: bytes) -> None:
         """Takes one message; publishes in what inventories contradict each other."""
-        self.counts["received"] += 1
+        self._worker.context_counts["context:received"] += 1
         try:
             stream, batch = derived.decode(value)
             if topic != stream.topic:
                 raise InvalidFrame("kind", f"a {stream.name} message on {topic}")
         except InvalidFrame as err:
-            self.counts[f"discarded:{err.reason}"] += 1
+            self._worker.context_counts[f"context:discarded:{err.reason}"] += 1
             return
         differences = [*self._worker.context.apply(stream, batch)]
         if differences and self._worker.leads():

@@ -75,6 +75,7 @@ class Worker:
         self._mine: set[tuple[str, int]] | None = None  # None before the first assignment
         self.rewinds = 0
         self.context = Context()
+        self.context_counts: Counter[str] = Counter()
         #: partition of a rack's key; set once the number of partitions is known
         self.partition_of: Callable[[bytes], int] | None = None
         self._partitions: dict[tuple[str, int], Partition] = {}
@@ -264,7 +265,7 @@ class Worker:
 
     def status(self) -> dict[str, Any]:
         """Returns counters for the status file."""
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter(self.context_counts)
         devices: Counter[str] = Counter()
         for (topic, _), partition in self._partitions.items():
             counts += partition.counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ ASSET_KINDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Declared:
+class _Declared(ABC):
     """`valid_from` and `valid_to` in ms since 1970; 0: not stated. `since` is the moment from which a row without a
     `valid_from` is valid when it is new or has changed, 0 for now: when the file was written, say.
     """
@@ -38,13 +39,13 @@ class _Declared:
     since: int = field(default=0, compare=False)
 
     @property
-    def stream(self) -> Derived:
-        raise NotImplementedError
+    @abstractmethod
+    def stream(self) -> Derived: ...
 
     @property
+    @abstractmethod
     def key(self) -> tuple[str, ...]:
         """What the row is about: rows of one key follow each other in time."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

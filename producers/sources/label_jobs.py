@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from producers.emission import Event
-from schemas.jobs import ALLOCATION, JOB, REPEAT_S
-
-SCHEDULER = "labels"
+from schemas.jobs import ALLOCATION, JOB, LABELS, REPEAT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class LabelJobs:
         return {
             "seen": ts_ms,
             "site": self._site,
-            "scheduler": SCHEDULER,
+            "scheduler": LABELS,
             "cluster": "",
             "job": name,
             "user": "",
@@ -103,7 +101,7 @@ class LabelJobs:
         return {
             "seen": ts_ms,
             "site": self._site,
-            "scheduler": SCHEDULER,
+            "scheduler": LABELS,
             "job": hold.job,
             "rack": hold.rack,
             "node": hold.node,

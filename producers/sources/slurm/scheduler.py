@@ -13,10 +13,8 @@ from producers.emission import Event
 from producers.sources.slurm.dump import JobRecord, NodeHold, NodeRecord, SlurmDump
 from producers.sources.slurm.places import NodePlaces
 from schemas.derived_stream import Derived
-from schemas.jobs import ALLOCATION, JOB, NODE_STATE, REPEAT_S
+from schemas.jobs import ALLOCATION, JOB, NODE_STATE, REPEAT_S, STALE_S
 
-#: After so long without an answer what was known is repeated no more, s.
-FORGET_S = 300
 #: The state of a job that left Slurm between two polls: how it ended is not known.
 LOST = "UNKNOWN"
 
@@ -77,9 +75,9 @@ class SlurmScheduler:
 
     def unanswered(self, now_ms: int) -> list[Event]:
         """Returns what is known, when it is time to repeat it: a Slurm that gives no answer has ended nothing. After
-        `FORGET_S` nothing is repeated.
+        `STALE_S` nothing is repeated.
         """
-        if self._answered_ms is None or now_ms - self._answered_ms >= FORGET_S * 1000 or not self._repeats(now_ms):
+        if self._answered_ms is None or now_ms - self._answered_ms >= STALE_S * 1000 or not self._repeats(now_ms):
             return []
         return _events(ALLOCATION, [self._allocation(hold, now_ms) for hold in self._open.values()])
 

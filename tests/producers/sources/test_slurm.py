@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from producers.emission import Event
 from producers.sources.slurm.dump import JobRecord, NodeHold, NodeRecord, SlurmDump
 from producers.sources.slurm.places import parse_places
-from producers.sources.slurm.scheduler import FORGET_S, SlurmScheduler
+from producers.sources.slurm.scheduler import SlurmScheduler
 from producers.sources.source import SourceError
-from schemas.jobs import ALLOCATION, JOB, NODE_STATE
+from schemas.jobs import ALLOCATION, JOB, NODE_STATE, STALE_S
 from tests.producers.sources.test_slurm_parse import sample
 
 T = 1_790_000_000_000
@@ -166,7 +166,7 @@ def test_without_answers_what_was_known_is_repeated_for_five_minutes_and_nothing
     scheduler.update(dump(job("1", "RUNNING", 0, ON_N1)), at(0))
     repeated = [s for s in range(10, 600, 10) if holds(scheduler.unanswered(at(s)))]
     assert repeated == [60, 120, 180, 240]
-    assert repeated[-1] < FORGET_S
+    assert repeated[-1] < STALE_S
     assert [h[4] for h in holds(scheduler.update(dump(job("1", "RUNNING", 0, ON_N1)), at(600)))] == [0]
 
 
