@@ -27,10 +27,8 @@ def shown(examples: str) -> tuple[Any, ...]:
             "Blast radius",
             blast.TOTALS,
             f"What is behind the element that is chosen at the top ({examples}): power now, racks, GPUs, the GPU-hours "
-            "a "
-            "day that they could do, and the jobs on them. Lost with it: no other feed is left. Left without "
-            "redundancy: "
-            "a second feed carries it, and must not fail meanwhile.",
+            "a day that they could do, and the jobs on them. Lost with it: no other feed is left. Left without "
+            "redundancy: a second feed carries it, and must not fail meanwhile.",
             span=12,
             height=7,
             units=_UNITS,

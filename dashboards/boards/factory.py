@@ -99,8 +99,7 @@ def board() -> Board:
             STATE,
             "none",
             "Busy: at work in the newest minute. Idle: reporting, without work. Silent: expected, not heard. "
-            "Unhealthy: "
-            f"score of {SCORE_BAD:g} or more in the newest 30 s.",
+            f"Unhealthy: score of {SCORE_BAD:g} or more in the newest 30 s.",
             span=12,
             decimals=0,
             colours={"busy": "green", "idle": "blue", "silent": "orange", "unhealthy": "red"},
@@ -219,8 +218,7 @@ def board() -> Board:
             HEARD,
             "none",
             "Expected: what the inventory declares as active, and what was heard before and is in no maintenance. A "
-            "gap "
-            "is GPUs that are silent; a rack that goes dark opens one of its size.",
+            "gap is GPUs that are silent; a rack that goes dark opens one of its size.",
             low=0,
             colours={"expected": "gray", "heard": "green"},
         ),
@@ -228,8 +226,7 @@ def board() -> Board:
             "Silent devices",
             SILENT,
             "Expected but not heard in the newest 10 s, by rack and node, the most first: lost, cut off, or never "
-            "there. "
-            "Something that is out on purpose is put into maintenance or retired in the inventory.",
+            "there. Something that is out on purpose is put into maintenance or retired in the inventory.",
             links={"rack": TO_RACK},
             hidden=["site"],
             empty="none: every expected device reports",

@@ -225,8 +225,7 @@ def board() -> Board:
             "Boards at this place",
             PLACES,
             "Which board was here when, and where else those boards were in the range: a board that was swapped or "
-            "moved "
-            "keeps its history under its UUID.",
+            "moved keeps its history under its UUID.",
             span=12,
             height=6,
             links={"device": TO_GPU, "rack": TO_RACK},

@@ -102,8 +102,7 @@ def board() -> Board:
             ENDPOINTS,
             "none",
             "Endpoints that sources read, such as dcgm-exporters: those that answered in the newest 10 s, and those "
-            "that "
-            "are down. What a down endpoint serves is not heard.",
+            "that are down. What a down endpoint serves is not heard.",
             span=6,
             decimals=0,
             colours={"answering": "green", "down": "red"},
@@ -134,8 +133,7 @@ def board() -> Board:
             "Silent devices",
             SILENT,
             "Expected but not heard in the newest 10 s, by rack and node, the most first. An endpoint above that "
-            "serves "
-            "them is the cause; else look at the node.",
+            "serves them is the cause; else look at the node.",
             span=24,
             height=6,
             links={"rack": TO_RACK},

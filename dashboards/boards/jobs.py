@@ -121,8 +121,7 @@ def board() -> Board:
             jobs.over("avg(idle) AS idle"),
             "none",
             f"GPUs that a job holds and that idle (utilization below {IDLE_PCT:g} %), the twenty largest jobs. A job "
-            "that "
-            "holds GPUs without use keeps others waiting.",
+            "that holds GPUs without use keeps others waiting.",
             low=0,
             span=12,
             height=7,
@@ -176,8 +175,7 @@ def board() -> Board:
             "Nodes",
             jobs.NODES,
             "The scheduler's word on nodes: first all that are drained, down, failed or in maintenance, with the "
-            "reason "
-            "that somebody gave, then those of the chosen jobs.",
+            "reason that somebody gave, then those of the chosen jobs.",
             span=24,
             height=9,
             links={"rack": TO_RACK},

@@ -1,5 +1,4 @@
-"""SQL of the blast radius: what is behind a breaker, feed, PDU, CDU or pump, lost with it or left without "
-"redundancy."""
+"""SQL of the blast radius: what is behind a breaker, feed, PDU, CDU or pump, lost or left without redundancy."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ _VALID = f"{SITE} AND (site, made) IN (SELECT site, max(made) FROM {REACH} WHERE
 #: A rack or node that an inventory knows by a serial or asset id, by its name.
 _CALLED = (
     f"SELECT DISTINCT site, asset, if(kind = 'rack', rack, node) AS called FROM {ASSETS} FINAL WHERE {SITE} AND kind "
-    "IN "
-    "('rack', 'node') AND called NOT IN ('', asset) AND valid_to = toDateTime64(0, 3, 'UTC')"
+    "IN ('rack', 'node') AND called NOT IN ('', asset) AND valid_to = toDateTime64(0, 3, 'UTC')"
 )
 #: What is hit: 1, its redundancy is gone; 2, it is lost.
 _HIT = (
@@ -50,8 +48,7 @@ _WITH_JOBS = (
 _FIGURES = (
     "sum(watts) AS power, {racks}round(sum(gpus)) AS GPUs, GPUs * 24 AS gpu_hours_a_day, "
     "length(groupUniqArrayArray(held)) AS jobs, arrayStringConcat(arraySlice(arraySort(groupUniqArrayArray(held)), 1, "
-    "8), "
-    "', ') AS named"
+    "8), ', ') AS named"
 )
 _WORD = "if(state = 2, 'lost with it', 'left without redundancy')"
 TOTALS = (

@@ -109,8 +109,7 @@ STRAGGLERS = (
     "/ typical * members AS costs_gpus, util AS utilization, power FROM (SELECT *, quantileExact(0.5)(sm) OVER "
     f"(PARTITION BY site, job, rack) AS typical, count() OVER (PARTITION BY site, job) AS members FROM ({HELD})) WHERE "
     f"typical > {JOB_ACTIVE_LEAST:g} AND active > 0 AND util >= {IDLE_PCT:g} AND active < {STRAGGLER_SHARE:g} * "
-    "typical "
-    "ORDER BY costs_gpus DESC, device LIMIT 50"
+    "typical ORDER BY costs_gpus DESC, device LIMIT 50"
 )
 IDLE = (
     "SELECT site, job, rack, node, count() AS idle, min(rank) AS first_rank, sum(h.power) AS power FROM "

@@ -6,8 +6,7 @@ from dashboards.sql import ENDPOINT_10S, FRESH, INCIDENTS, NOW, SCORES, SITE, SI
 
 _SINCE = (
     f"SELECT site, kind, rack, device, min(opened) AS since FROM {INCIDENTS} FINAL WHERE {SITE} AND open = 1 AND "
-    "opened "
-    "<= $__toTime GROUP BY site, kind, rack, device"
+    "opened <= $__toTime GROUP BY site, kind, rack, device"
 )
 #: Devices that were silent in the newest pane: expected by the inventory, or heard before, and in no maintenance.
 _SILENT = f"SELECT DISTINCT site, rack, node, kind, device FROM {SCORES} WHERE {FRESH} AND cause = 'silent'"

@@ -17,8 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src "
     "'self' data: blob:; connect-src "
-    "'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
