@@ -42,12 +42,15 @@ class ScrapeTarget:
             site, endpoint.rack, endpoint.node or endpoint.address, endpoint.name, MODEL, tick_ms
         )
         self._boards: list[tuple[str, str, str, str, str, str, str]] = []
-        self._is_known, self._last_ms = False, 0
+        self._rack, self._is_known, self._last_ms = endpoint.rack, False, 0
 
     @property
     def rack(self) -> str:
-        """The rack that it serves; empty as long as it is not known."""
-        return self._state.rack
+        """The rack that it serves; empty as long as it is not known.
+
+        Its own rows keep the rack of the configuration: a row that moves later would leave a silent endpoint behind.
+        """
+        return self._rack
 
     def take(self, page: ScrapedPage, ts_ms: int) -> list[Emission] | NameClash:
         """Returns the frames of a page that holds devices, and the news of its boards and jobs; or the clash for which
@@ -59,7 +62,7 @@ class ScrapeTarget:
         if not self._is_known:
             self._is_known = True
             first = page.devices[0]
-            self._state.rack, self._state.node = first.rack, first.node or self._state.node
+            self._rack, self._state.node = first.rack, first.node or self._state.node
         out: list[Emission] = [*frames(page, ts_ms, self._site)]
         if ts_ms >= self._last_ms:  # answers may overtake each other where the time-out is longer than the tick
             self._last_ms = ts_ms

@@ -87,7 +87,9 @@ async def test_a_pod_that_is_restarted_under_another_name_serves_the_same_gpu() 
     assert len(frames_of(everything)) == 4
     assert len(rows_of(everything, ASSET)) == 1, "it did not move"
     assert [n["name"] for n in rows_of(rounds[2], NAME)] == ["exporter-abcde/0", "exporter-vwxyz/0"]
-    assert {f.identity("rack")[0] for f in frames_of(everything, "endpoint")} == {"exporter-abcde"}
+    assert {(f.identity("rack")[0], f.identity("node")[0]) for f in frames_of(everything, "endpoint")} == {
+        ("", "exporter-abcde")
+    }
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,17 @@ async def test_boards_that_move_up_an_index_go_on_as_themselves() -> None:
     assert opened == [("GPU-C", "n1-GPU1"), ("GPU-D", "n1-GPU2")], "and B is expected where it was"
 
 
+async def test_an_endpoint_that_answers_late_stays_the_same_row() -> None:
+    def late(number: int) -> str:
+        return "" if number < 2 else board(0, "GPU-a", "n1")
+
+    rounds, _ = await scrape({"http://h:9400/late": late}, 4)
+    rows = [f for r in rounds for f in frames_of(r, "endpoint")]
+    assert [f.values("up")[0] for f in rows] == [0, 1]
+    assert len({f.key() for f in rows}) == 1, "or the row of before it answered would be silent for ever"
+    assert [f.identity("node")[0] for f in rows] == ["h:9400", "n1"]
+
+
 async def test_of_two_machines_of_one_name_the_later_endpoint_is_refused_with_what_to_do() -> None:
     one, two = "http://u:pw@h/h1", "http://h/h2"
     rounds, source = await scrape(
@@ -154,7 +167,7 @@ async def test_of_two_machines_of_one_name_the_later_endpoint_is_refused_with_wh
     up = {
         f.identity("device")[0]: (f.values("up")[0], f.identity("rack")[0]) for f in frames_of(everything, "endpoint")
     }
-    assert up == {"http://h/h1": (1, "localhost"), "http://h/h2": (0, "")}
+    assert up == {"http://h/h1": (1, ""), "http://h/h2": (0, "")}
     assert {r["asset"] for r in rows_of(everything, ASSET)} == {"GPU-a"}
 
 
@@ -219,7 +232,7 @@ async def test_every_endpoint_has_a_row_when_it_goes_up_or_down_and_every_five_s
     assert all(f.values("duration_s")[0] >= 0 for f in rows)
     names = ("rack", "node", "device", "model", "board")
     assert {tuple(f.identity(n)[0] for n in names) for f in rows} == {
-        ("n7", "n7", "http://h:9400/m", "dcgm-exporter", "")
+        ("", "n7", "http://h:9400/m", "dcgm-exporter", "")
     }
     assert source.refused == {"line": 4}
     quality = [(q["reason"], q["rack"], q["count"]) for q in rows_of(everything, QUALITY)]
