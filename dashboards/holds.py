@@ -6,7 +6,7 @@ from dashboards.sql import SITE, stored
 from schemas.jobs import STALE_S
 
 ALLOCATIONS, JOBS = stored("allocations"), stored("jobs")
-#: When a hold is over; one that its source does not repeat any more is over as the stream worker has it, too.
+#: When a hold is over, as the view `held` has it; there "not repeated" is as of what is stored, here as of the range.
 _UNTIL = f"if(ended = toDateTime64(0, 3, 'UTC'), seen + INTERVAL {STALE_S} SECOND, ended)"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from schemas.catalogue import KINDS
 from schemas.inventory import OPERATOR, SEEN
+from schemas.jobs import STALE_S
 from schemas.tables import DATABASE
 
 #: What `held` shows.
@@ -26,7 +27,16 @@ _NEVER = "toDateTime64(0, 3, 'UTC')"
 def held(cluster: str = "") -> str:
     """The statement that makes a row a device of an allocation; `device` is a name or a board's UUID, and empty for all
     GPUs of the node. `rank` counts on from the allocation's first; `until` is far ahead while the job holds it.
+
+    A hold that its source has not repeated for STALE_S of what is stored is over since then, as the workers have it:
+    a source that starts again does not know what it had before.
     """
+    newest = " UNION ALL ".join(
+        f"SELECT max({column}) AS at FROM {DATABASE}.{table}"
+        for column, table in (("seen", "allocations"), ("ts", "site_windows"))
+    )
+    stale = f"a.seen + INTERVAL {STALE_S} SECOND"
+    is_open = f"a.ended = {_NEVER} AND {stale} > (SELECT max(at) FROM ({newest}))"
     columns = (
         "a.site AS site",
         "a.scheduler AS scheduler",
@@ -37,8 +47,8 @@ def held(cluster: str = "") -> str:
         "ifNull(a.share, 1) AS share",
         "toUInt32(a.first_rank + if(place = 0, 0, place - 1)) AS rank",
         "a.started AS started",
-        f"if(a.ended = {_NEVER}, {_OPEN_END}, a.ended) AS until",
-        f"toUInt8(a.ended = {_NEVER}) AS open",
+        f"multiIf({is_open}, {_OPEN_END}, a.ended = {_NEVER}, {stale}, a.ended) AS until",
+        f"toUInt8({is_open}) AS open",
     )
     return (
         f"{_create('held', cluster)} SELECT {', '.join(columns)} FROM {DATABASE}.allocations AS a FINAL "

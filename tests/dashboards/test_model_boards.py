@@ -15,7 +15,7 @@ from dashboards import build, model
 from dashboards.macros import AllOf, Range, expand
 from pipeline.store.client import open_folder
 from pipeline.store.migrate import migrate
-from tests.pipeline.store.model_rows import NEVER, Filler, Gpu, Hold, hold, put
+from tests.pipeline.store.model_rows import Filler, Gpu, Hold, hold, put
 
 NOW = dt.datetime.fromtimestamp(int(time.time()) // 60 * 60 - 600, dt.UTC)
 START = NOW - dt.timedelta(hours=1)
@@ -61,22 +61,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             sm_active_mean=[{SLOW: 0.4, IDLE: 0.0}.get(g.device, 0.8) for g in gpus],
             power_w_mean=[500.0] * len(gpus),
         )
-    names = ("job", "rack", "node", "started", "ended", "share", "first_rank")
-    put(
-        made,
-        "allocation",
-        [
-            {
-                **{name: getattr(h, name) for name in names},
-                "seen": NOW - MINUTE if h.ended == NEVER else h.ended,
-                "site": "s",
-                "scheduler": "slurm",
-                "devices": list(h.devices),
-            }
-            for h in HOLDS
-        ],
-    )
-    hold(made, [Hold("vanished", "R2", "n4", START)])  # its source has not repeated it since
+    hold(made, HOLDS)
+    hold(made, [Hold("vanished", "R2", "n4", START, seen=START)])  # its source has not repeated it since
     minute = {"window_s": 60, "site": "s", "util_pct_mean": 80.0, "tensor_active_mean": 0.5, "power_w": 4000.0}
     rows = [
         {**minute, "ts": at, "job": job, "rack": rack, "gpus": gpus, "heard": heard, "idle": idle, "energy_j": joules}

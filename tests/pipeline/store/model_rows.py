@@ -27,7 +27,7 @@ _BLANK: dict[str, Any] = {"timestamp[ms, tz=UTC]": NEVER, "string": "", "list<it
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """`devices`: names or boards; none: all of the node."""
+    """`devices`: names or boards; none: all of the node. `seen`: when its source had it last, now if it lasts."""
 
     job: str
     rack: str
@@ -37,6 +37,7 @@ class Hold:
     devices: tuple[str, ...] = ()
     share: float = 1.0
     first_rank: int = 0
+    seen: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def hold(client: Client, holds: Sequence[Hold], site: str = "s") -> None:
     rows = [
         {
             **{name: getattr(h, name) for name in ("job", "rack", "node", "started", "ended", "share", "first_rank")},
-            "seen": h.started,
+            "seen": h.seen or (h.ended if h.ended != NEVER else dt.datetime.now(dt.UTC)),
             "site": site,
             "scheduler": "slurm",
             "devices": list(h.devices),

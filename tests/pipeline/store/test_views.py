@@ -95,6 +95,16 @@ def test_a_hold_that_ends_is_no_longer_open_though_nothing_is_merged(client: Cli
     assert client.query("SELECT device, open FROM gigawatch.held").result_rows == [("a", 0)]
 
 
+def test_a_hold_that_is_not_repeated_is_over_once_what_is_stored_is_newer(client: Client) -> None:
+    put(
+        client,
+        ALLOCATION,
+        [allocation("old", "N1", ["a"], seen=NOW - 301_000), allocation("new", "N1", ["a"], seen=NOW)],
+    )
+    found = client.query("SELECT job, open, toUnixTimestamp64Milli(until) FROM gigawatch.held ORDER BY job").result_rows
+    assert found == [("new", 1, 7_258_118_400_000), ("old", 0, NOW - 1000)]
+
+
 def test_only_assets_that_report_telemetry_and_are_valid_now_are_expected(client: Client) -> None:
     put(
         client,

@@ -145,7 +145,7 @@ async def test_an_endpoint_that_answers_late_stays_the_same_row() -> None:
     rounds, _ = await scrape({"http://h:9400/late": late}, 4)
     rows = [f for r in rounds for f in frames_of(r, "endpoint")]
     assert [f.values("up")[0] for f in rows] == [0, 1]
-    assert len({f.key() for f in rows}) == 1, "or the row of before it answered would be silent for ever"
+    assert len({f.key() for f in rows}) == 1, "or a silent row stays behind for ever"
     assert [f.identity("node")[0] for f in rows] == ["h:9400", "n1"]
 
 
