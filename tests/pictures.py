@@ -35,7 +35,7 @@ VIEWS = {
     "factory": ("factory?from=now-15m", 1330),
     "rack": ("rack?var-rack=R0002&from=now-15m", 1330),
     "gpu": ("gpu?var-rack=R0002&var-gpu=R0002-N03-GPU2&from=now-15m", 1330),
-    "power": ("power?from=now-15m", 1900),
+    "power": ("power?from=now-15m", 1680),
     "cooling": ("cooling?from=now-15m", 1900),
     "jobs": ("jobs?from=now-15m", 1750),
     "incidents": ("incidents?from=now-15m", 1120),
