@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,8 @@ from pipeline.monitoring import status
 from pipeline.store import client as store_client
 
 BenchResult = dict[str, Any]
+#: Of nodes a second, in the part `jobs`.
+JOB_CHANGES = 10.0
 #: The embedded broker's log of a benchmark is kept whole, MB: two minutes of a gigawatt are about 6 GB.
 BROKER_MB = 14_000
 
@@ -118,12 +121,19 @@ def _progress(factory: Supervisor) -> str:
 
 
 async def worker(
-    bench: Bench, gpus: int, ticks: int, workers: int = 1, per: str = "rack", partitions: int = 4
+    bench: Bench,
+    gpus: int,
+    ticks: int,
+    workers: int = 1,
+    per: str = "rack",
+    partitions: int = 4,
+    job_changes: float = 0.0,
 ) -> BenchResult:
     """Measures GPUs a second a worker core: faust workers on a full log, from the first message to the last result in
-    Kafka.
+    Kafka. `job_changes`: nodes that go from job to job each second.
     """
-    async with _filled(bench, premade(gpus, ticks, per), f"{ticks} ticks of {gpus:,} GPUs", partitions) as (
+    source = (*premade(gpus, ticks, per), "--job-changes", str(job_changes))
+    async with _filled(bench, source, f"{ticks} ticks of {gpus:,} GPUs", partitions) as (
         factory,
         rows,
     ):
@@ -133,6 +143,7 @@ async def worker(
             raise ProcessError("the workers did not come to the end of the log within 10 minutes")
         await asyncio.sleep(1.5)  # a last status
         found = [status.read(factory.run_dir / f"stream-{n}.json") for n in range(workers)]
+        whole_cpu = sum(factory.processes[f"stream-{n}"].cpu_s() for n in range(workers))
     busy = [s["busy"] for s in found]
     wall = max(b["ended"] for b in busy) - min(b["began"] for b in busy)
     cpu = sum(b["cpu_s"] for b in busy)
@@ -143,12 +154,36 @@ async def worker(
         "rows": rows,
         "gpu_samples": gpus * ticks,
         "cpu_s": round(cpu, 3),
+        "process_cpu_s": round(whole_cpu, 3),
         "wall_s": round(wall, 3),
         "gpus_per_core_s": round(gpus * ticks / cpu),
         "gpus_per_wall_s": round(gpus * ticks / wall),
         "peak_rss_mb": max(s["peak_rss_mb"] for s in found),
         "partitions_each": [s["assigned"] for s in found],
         "wrong": int(sum(s["counts"].get("rows:rows", 0) for s in found) != rows),
+    }
+
+
+async def job_changes(bench: Bench, gpus: int, ticks: int, rounds: int = 3) -> BenchResult:
+    """Measures what JOB_CHANGES a second cost the worker, against the same jobs without a change, run by turns.
+
+    `cost` is the difference of whole processes, so that reading the allocations counts, as a share of what the worker
+    spends on messages; medians of `rounds`.
+    """
+    runs: dict[float, list[BenchResult]] = {0.0: [], JOB_CHANGES: []}
+    for _ in range(rounds):
+        for changes, found in runs.items():
+            found.append(await worker(bench, gpus, ticks, job_changes=changes))
+            bench.progress(f"{changes:g} changes a second: {found[-1]['process_cpu_s']:.2f} s of CPU")
+    without, with_changes = (statistics.median(r["process_cpu_s"] for r in found) for found in runs.values())
+    busy = statistics.median(r["cpu_s"] for r in runs[0.0])
+    return {
+        "gpus": gpus,
+        "ticks": ticks,
+        "changes_per_s": JOB_CHANGES,
+        "process_cpu_s": {f"{changes:g}": [r["process_cpu_s"] for r in found] for changes, found in runs.items()},
+        "cost": round((with_changes - without) / busy, 4),
+        "wrong": sum(r["wrong"] for found in runs.values() for r in found),
     }
 
 

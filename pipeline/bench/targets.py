@@ -52,6 +52,7 @@ TARGETS = (
     Target("size", "bytes a stored value, raw tier", "bytes", _key("bytes_per_value"), at_most=0.6),
     Target("end-to-end", "memory of the worker", "MB", _key("worker_rss_mb"), at_most=4096),
     Target("flat", "dearest size against 1,000 GPUs, cost a GPU", "x", _key("worst_ratio"), at_most=1.2),
+    Target("jobs", "ten job changes a second, worker CPU", "of the worker", _key("cost"), at_most=0.05),
     Target("two-workers", "two workers against one, wall time", "x", _key("speed_up"), at_least=1.8),
 )
 HEADERS = ("part", "what", "target", "measured", "unit", "")

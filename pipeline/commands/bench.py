@@ -32,6 +32,7 @@ PARTS = (
     "size",
     "flat",
     "two-workers",
+    "jobs",
     "peers",
     "scale",
     "faults",
@@ -144,6 +145,7 @@ def bench(
     size          bytes a value, the plant's own ticks, merged
     flat          cost a GPU from 1,000 to 500,000 GPUs
     two-workers   two faust workers against one
+    jobs          what ten job changes a second cost the worker
     peers         other tools for the same work, on the same data
     scale         five gigawatts: skew and rebalance, simulated
     faults        injects every fault into a running factory on Apache Kafka,
@@ -180,7 +182,7 @@ def bench(
     }
     for name in chosen:
         found: list[BenchResult] = []
-        for run in range(runs if name not in ("flat", "peers", "scale", "faults", "soak") else 1):
+        for run in range(runs if name not in ("flat", "jobs", "peers", "scale", "faults", "soak") else 1):
             progress(f"{name}" + (f", run {run + 1} of {runs}" if runs > 1 else ""))
             found.append(asyncio.run(work[name]()))
         results[name] = {"part": name, **targets.median(found)}
@@ -234,6 +236,7 @@ def _work(
         "sink": lambda: stages.sink(made, gpus, ticks),
         "flat": flat,
         "two-workers": two,
+        "jobs": lambda: stages.job_changes(made, min(gpus, 100_000), 2 * ticks),
         "size": lambda: stages.size(made, 4, 10 * ticks),
         "scale": simulated,
         "peers": lambda: peers.run(made),
